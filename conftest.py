@@ -1,0 +1,31 @@
+"""Settings that every test runs under, made before jax or torch is imported, and what both suites share."""
+
+import os
+from pathlib import Path
+
+CORES = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Several devices on every machine, for the tests of sharding. Single-device work does not slow down: compile and
+# step times of a small network were the same with 1 and with 8.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# torch reads it at import; said here so that a test does not depend on what a shell happened to set.
+os.environ["OMP_NUM_THREADS"] = CORES
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)  # the ladder compares in float64; float32 is asked for by name
+jax.config.update("jax_numpy_dtype_promotion", "strict")  # float32 meeting float64 is a mistake, not a promotion
+jax.config.update("jax_numpy_rank_promotion", "raise")  # [n] against [n, 1] is one too
+
+ROOT = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder beside the repository that holds recorded trajectories and real colour images; not part of it."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"needs {path}, which is not part of the repository")
+    return path

@@ -1,0 +1,42 @@
+"""SN-GAN (Miyato et al. 2018) in JAX, with a PyTorch reference that it is tested against.
+
+Names are loaded when first used, so that torch_ref can read `jax_sngan.config` without loading jax.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Dataset": "data",
+    "Inputs": "inputs",
+    "ModelConfig": "config",
+    "OptimizerConfig": "config",
+    "RunConfig": "config",
+    "SpectralNormConfig": "config",
+    "TrainConfig": "config",
+    "TrainState": "state",
+    "UserError": "errors",
+    "build": "models",
+    "create_state": "state",
+    "draw_inputs": "inputs",
+    "load": "sample",
+    "load_data": "data",
+    "preset": "preset_configs",
+    "presets": "preset_configs",
+    "train_step": "update",
+    "with_protocol": "protocols",
+}
+_RENAMED = {"load_data": "load", "presets": "names"}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  # built from the table above
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jax_sngan' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jax_sngan.{_HOME[name]}"), _RENAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,184 @@
+"""Command lines made from the config dataclasses; a user's mistake is one line on stderr and exit code 2.
+
+argparse, since tyro (DESIGN's plan) answers a wrong option with a box of many lines.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+from jax_sngan.config import RunConfig, TrainConfig, replace
+from jax_sngan.errors import UserError
+from jax_sngan.files import write_json
+from jax_sngan.loop import Result, TrainingDiverged, describe_end
+from jax_sngan.preset_configs import names, preset
+from jax_sngan.protocols import PROTOCOLS, with_protocol
+from jax_sngan.workdir import run_folder
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors; options may be written with - or _; none may be shortened."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints `prog: message` and exits with 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse's; an unknown option is answered with the one it resembles."""
+        given = [_dashed(a) for a in (sys.argv[1:] if args is None else args)]
+        parsed, unknown = super().parse_known_args(given, namespace)
+        if unknown:
+            name = unknown[0].split("=")[0]
+            known = [o for action in self._actions for o in action.option_strings]
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "--help lists what there is"
+            self.error(f"unknown {'option' if name.startswith('-') else 'argument'} {name}; {hint}")
+        return parsed
+
+
+def _dashed(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def add_options(parser: Parser, kind: type, title: str, prefix: str = "") -> None:
+    """One option for each field of a config dataclass, nested ones as --outer.inner; none has a default of its own."""
+    group = parser.add_argument_group(title)
+    hints = get_type_hints(kind)
+    nested = []
+    for f in dataclasses.fields(kind):
+        hint = hints[f.name]
+        if dataclasses.is_dataclass(hint):
+            nested.append((f.name, hint))
+            continue
+        name = f"{prefix}{f.name}"
+        choices = get_args(hint) if get_origin(hint) is Literal else None
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            choices=choices,
+            type=str if choices else _reader(hint),
+            metavar=None if choices else _metavar(hint),
+            help=f.metadata["help"].replace("%", "%%"),
+        )
+    for name, hint in nested:
+        add_options(parser, hint, f"{prefix}{name}", f"{prefix}{name}.")
+
+
+def given(arguments: argparse.Namespace, kind: type, prefix: str = "") -> dict[str, Any]:
+    """The options of a config dataclass that the command line names: dotted name -> value."""
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(kind):
+        name = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(hints[f.name]):
+            found |= given(arguments, hints[f.name], f"{name}.")  # type: ignore[arg-type]
+        elif hasattr(arguments, name):
+            found[name] = getattr(arguments, name)
+    return found
+
+
+def training_arguments(description: str) -> tuple[TrainConfig, RunConfig, argparse.Namespace]:
+    """The command line of a training script: [PRESET] [--protocol NAME] and every option of both configs.
+
+    Returns:
+      (config, run, all arguments as parsed).
+    Raises:
+      UserError: a value that an option does not allow.
+    """
+    parser = Parser(description=description)
+    parser.add_argument("preset", nargs="?", default="fashion", metavar="PRESET", help=f"one of {', '.join(names())}")
+    parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program")
+    parser.add_argument("--dry-run", action="store_true", help="print config, parameters and FLOPs; train nothing")
+    parser.add_argument("--json", metavar="FILE", help="write the result there; - is standard output")
+    add_options(parser, RunConfig, "where and how often results are written")
+    add_options(parser, TrainConfig, "training (defaults: the preset's)")
+    arguments = parser.parse_args()
+    config = preset(arguments.preset)
+    if arguments.protocol:
+        config = with_protocol(config, arguments.protocol)
+    config = replace(config, given(arguments, TrainConfig))
+    return config, replace(RunConfig(), given(arguments, RunConfig)), arguments
+
+
+def run_training(
+    config: TrainConfig,
+    run: RunConfig,
+    arguments: argparse.Namespace,
+    describe: Callable[[TrainConfig], dict[str, Any]],
+    train: Callable[[TrainConfig, RunConfig], Result],
+) -> int:
+    """Does what training_arguments asked for, by one wing's functions; returns the exit code."""
+    if arguments.dry_run:
+        told = describe(config)
+        if arguments.json != "-":
+            write_json("-", told)
+    else:
+        started = time.monotonic()
+        try:
+            result = train(config, run)
+        except TrainingDiverged as error:
+            print(f"{program()}: {error}", file=sys.stderr)
+            return 1
+        describe_end(result, config, run_folder(config, run), started)
+        if result.stopped:
+            return 128 + result.stopped
+        told = {"step": result.step, "metrics": result.metrics, "picture": str(result.picture)}
+    if arguments.json:
+        write_json(arguments.json, told)
+    return 0
+
+
+def program() -> str:
+    """The script's name."""
+    return Path(sys.argv[0]).name
+
+
+def _reader(hint: Any) -> Callable[[str], Any]:
+    kinds = [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
+    kind = kinds[0]
+
+    def read(text: str) -> Any:
+        if type(None) in get_args(hint) and text.lower() == "none":
+            return None
+        if kind is bool:
+            if text.lower() not in ("true", "false"):
+                raise ValueError(text)
+            return text.lower() == "true"
+        return kind(text)
+
+    read.__name__ = _metavar(hint)  # argparse names it in `invalid X value`
+    return read
+
+
+def _metavar(hint: Any) -> str:
+    kinds = [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
+    return {int: "N", float: "X", bool: "true|false", str: "TEXT"}[kinds[0]]
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Calls a script's main and exits with its code; a UserError becomes one line and exit code 2."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells its options as warnings
+    try:
+        code = main()
+    except UserError as error:
+        print(f"{program()}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    sys.exit(code or 0)

@@ -1,0 +1,187 @@
+"""Where images come from: uint8 [n, h, w, c] and labels [n], by the name of a data set, a file or a folder."""
+
+import hashlib
+import importlib.resources
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jax_sngan import archives, folders, originals, resize
+from jax_sngan.cache_folder import cache_folder
+from jax_sngan.errors import UserError
+
+BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
+# Mirrored digits are no digits. Fashion-MNIST's shoes all point left and its test images do too, so a mirrored shoe
+# is an image that the data do not hold, and one that evaluation would count against the generator.
+ONE_SIDED = ("fashion", "fashion_mnist", "mnist")
+MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images in memory.
+
+    Raises:
+      ValueError: the arrays are not of the types and shapes below, or there is no image.
+    """
+
+    name: str  # as reported with figures
+    images: np.ndarray  # uint8 [n, h, w, c]
+    labels: np.ndarray  # int32 [n]; zeros where there are none
+    classes: tuple[str, ...]  # names by label; () where there are no labels
+    flip: bool  # whether a mirrored image is still one of the data
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or not len(self.images):
+            raise ValueError(f"images must be uint8 [n, h, w, c], got {self.images.dtype} {list(self.images.shape)}")
+        if self.labels.dtype != np.int32 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"labels must be int32 [n], got {self.labels.dtype} {list(self.labels.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def summary(self) -> str:
+        """One line for a person: name, count and size."""
+        n, h, w, c = self.images.shape
+        return f"{self.name}: {n:,} images of {h}x{w}x{c}" + (f", {len(self.classes)} classes" if self.classes else "")
+
+    def checksum(self) -> str:
+        """SHA-256 over shape, images and labels, in hexadecimal: two data sets are the same if it is."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels, "<i4").data)
+        return digest.hexdigest()
+
+
+def load(
+    source: str,
+    *,
+    image_size: int,
+    channels: int,
+    split: str = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """The images of a source, brought to a size and a number of channels.
+
+    | source | what it is |
+    | --- | --- |
+    | `fashion` | 10,000 of Fashion-MNIST's training images, 1,000 a class, which ship with the package |
+    | `fashion_mnist`, `mnist` | the IDX files, gzipped or not |
+    | `cifar10`, `cifar100` | the official python or binary archive, or its unpacked folder; 100 fine classes |
+    | FILE.npz | images uint8 [n, h, w, c] or [n, h, w] under images, x, arr_0 or x_train (for the split test:
+      test_images or x_test) and, if there are any, labels under labels, y, arr_1 or y_train (test_labels, y_test) |
+    | FOLDER, or a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip of one | images, in class folders or not (folders.py) |
+
+    The named sources with original files look in data_dir alone if it is given; else where Debian's package puts
+    them, then among earlier downloads, and download what is missing, with checksums. Images of another size are
+    cropped square and resized; MNIST and its like are padded with zeros instead where that is enough (resize.fit).
+
+    Args:
+      source: see above.
+      image_size: pixels a side.
+      channels: 1 or 3.
+      split: "train" or "test".
+      data_dir: folder with the original files.
+      cache_dir: where downloads and decoded folders are kept; default $XDG_CACHE_HOME/jax_sngan or
+        ~/.cache/jax_sngan.
+      progress: show bars where it takes long.
+    Returns:
+      A Dataset. Its flip is False for digits and garments, else True. Its name is the source, with the number of
+      images where the official data have another: a figure on part of CIFAR-10 is not one on CIFAR-10. Folders and
+      archives are `folder:NAME`, npz files `npz:NAME`.
+    Raises:
+      UserError: one line on what was looked for, where, and how to supply it, or on what is wrong with it.
+    """
+    if image_size < 1 or channels not in (1, 3):
+        raise UserError(f"images must have at least 1 pixel a side and 1 or 3 channels, got {image_size}, {channels}")
+    if split not in ("train", "test"):
+        raise UserError(f"split must be train or test, got {split!r}")
+    if data_dir is not None and source not in originals.NAMES:
+        raise UserError(f"--data-dir is for the originals of {', '.join(originals.NAMES)}, but --data is {source!r}")
+    if data_dir is not None and _kind(Path(data_dir)) != "folder":
+        raise UserError(f"--data-dir {str(data_dir)!r} is no folder; give the one that holds the files of {source}")
+    folder = None if data_dir is None else Path(data_dir)
+    cache = Path(cache_dir) if cache_dir is not None else cache_folder()
+    try:
+        if source == "fashion":
+            name, images, labels, classes = _embedded(split)
+        elif source in originals.NAMES:
+            images, labels = originals.load(source, split=split, data_dir=folder, cache=cache, progress=progress)
+            official = len(images) == originals.OFFICIAL_SIZES[split][source]
+            name, classes = source if official else f"{source} ({len(images)} images)", originals.CLASSES[source]
+        else:
+            name, images, labels, classes = _given(source, image_size, channels, split, cache, progress)
+    except OSError as e:  # a folder without permission, a disk that fails
+        raise UserError(f"data {source!r} cannot be read: {e.filename or ''} {e.strerror or e}") from e
+    images = resize.fit(images, image_size, channels, pad=source in BLACK_BACKGROUND)
+    return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED)
+
+
+_Parts = tuple[str, np.ndarray, np.ndarray, tuple[str, ...]]  # name, images, labels, classes
+
+
+def _given(source: str, image_size: int, channels: int, split: str, cache: Path, progress: bool) -> _Parts:
+    """A person's own images: an npz, a folder or an archive."""
+    path = Path(source)
+    kind = _kind(path) if source else None
+    suffix = archives.suffix(path) if kind == "file" else None
+    if kind == "file" and path.suffix.lower() == ".npz":
+        return f"npz:{path.stem}", *_npz(path, split)
+    if kind == "folder" or suffix is not None:
+        if (owner := originals.belongs_to(path)) is not None:
+            raise UserError(f"{path} is an original of {owner}: use --data {owner} --data-dir {path.parent}")
+        name = f"folder:{path.resolve().name[: -len(suffix) if suffix else None]}"
+        return name, *folders.load(
+            path, image_size=image_size, channels=channels, split=split, cache=cache / "folders", progress=progress
+        )
+    problem = "is a file of an unknown kind" if kind else "is no known data set and no file or folder that is there"
+    known = ", ".join(("fashion", *originals.NAMES))
+    raise UserError(
+        f"data {source!r} {problem}; it may be {known}, FILE.npz, FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
+    )
+
+
+def _kind(path: Path) -> str | None:
+    """ "file", "folder", or None where nothing is there or it cannot be looked at."""
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else None
+    except (OSError, ValueError):  # a name too long, a folder above that is closed to us
+        return None
+
+
+def _embedded(split: str) -> _Parts:
+    if split == "test":
+        raise UserError("data 'fashion' ships no test images, so that they stay unseen; use fashion_mnist for them")
+    with importlib.resources.as_file(importlib.resources.files("jax_sngan") / "datasets/fashion10k.npz") as path:
+        if not path.is_file():
+            raise UserError(f"{path} is missing; install the package again")
+        images, labels = archives.read_npz(path, ("images",), ("labels",))
+    if images is None or labels is None:
+        raise UserError(f"{path} is not the file that the package ships; install the package again")
+    return "fashion", images[..., None], labels.astype(np.int32), originals.CLASSES["fashion_mnist"]
+
+
+def _npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Images [n, h, w, c], labels and classes of an npz file."""
+    image_names = {"train": ("images", "x", "arr_0", "x_train"), "test": ("test_images", "x_test")}[split]
+    label_names = {"train": ("labels", "y", "arr_1", "y_train"), "test": ("test_labels", "y_test")}[split]
+    images, labels = archives.read_npz(path, image_names, label_names)
+    if images is None:
+        raise UserError(f"{path} holds no {split} images; looked for an array named {', '.join(image_names)}")
+    if images.dtype != np.uint8:
+        raise UserError(f"{path}: images must be uint8 in 0 to 255, got {images.dtype}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise UserError(f"{path}: images must be [n, h, w] or [n, h, w, c] with c 1 or 3, got {list(images.shape)}")
+    if labels is None:
+        return images, np.zeros(len(images), np.int32), ()
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise UserError(f"{path}: labels must be {len(images)} integers, got {labels.dtype} {list(labels.shape)}")
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise UserError(f"{path}: labels must lie in 0 to {MOST_CLASSES - 1}, got {labels.min()} to {labels.max()}")
+    return images, labels.astype(np.int32), tuple(str(i) for i in range(int(labels.max()) + 1))

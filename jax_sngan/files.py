@@ -1,0 +1,55 @@
+"""Writing files so that a reader never meets half of one."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jax_sngan.errors import UserError
+
+
+def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Calls write(temporary path of the same ending in the same folder), then puts the result in place of path.
+
+    Raises:
+      UserError: the folder can't be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o644)
+        try:
+            write(Path(name))
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """value as indented JSON; path "-" is standard output."""
+    text = json.dumps(value, indent=2) + "\n"
+    if str(path) == "-":
+        print(text, end="")
+    else:
+        write_whole(path, lambda p: p.write_text(text))
+
+
+def read_json(path: str | Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+      UserError: it is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error

@@ -1,0 +1,14 @@
+"""Pixels: uint8 [0, 255] in data, metrics and pictures; float [-1, 1] inside the networks."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def to_float(images: Array, dtype: jnp.dtype) -> Array:
+    """uint8 [..., h, w, c] in [0, 255] -> dtype in [-1, 1]."""
+    return images.astype(dtype) / 127.5 - 1
+
+
+def to_uint8(images: Array) -> Array:
+    """float [..., h, w, c] in [-1, 1] -> uint8 in [0, 255], to the nearest; what lies outside is clipped."""
+    return jnp.round((jnp.clip(images, -1, 1) + 1) * 127.5).astype(jnp.uint8)

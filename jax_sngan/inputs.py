@@ -1,0 +1,120 @@
+"""What training step k consumes, drawn from (seed, k) alone: so a resumed run sees what the whole run saw."""
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jax_sngan.config import TrainConfig
+
+_ORDER, _LATENTS, _SAMPLES = 0, 1, 2  # streams of one seed
+
+
+class Inputs(NamedTuple):
+    """One training step's inputs; labels are None where the networks are unconditional."""
+
+    real_images: Array  # uint8 [n_dis, batch, h, w, c]; floats are taken as [-1, 1] already
+    d_latents: Array  # [n_dis, batch, latent_size], N(0, 1)
+    g_latents: Array  # [generator_batch, latent_size], N(0, 1)
+    real_labels: Array | None = None  # int32 [n_dis, batch]
+    d_labels: Array | None = None  # int32 [n_dis, batch]
+    g_labels: Array | None = None  # int32 [generator_batch]
+
+
+class Images(Protocol):
+    """What is drawn from: data.Dataset, or anything with these two."""
+
+    @property
+    def images(self) -> np.ndarray: ...  # uint8 [n, h, w, c]
+    @property
+    def labels(self) -> np.ndarray: ...  # int32 [n]
+
+
+def draw_inputs(config: TrainConfig, data: Images, step: int) -> Inputs:
+    """The inputs of training step `step` (from 0).
+
+    Real images come in a new random order each epoch, each once an epoch; a step takes the next n_dis * batch of them.
+    Latents and labels are drawn in float32 and int32 whatever the networks' type, so that every type sees the same.
+
+    Raises:
+      ValueError: the images are not those that the config's networks take.
+    """
+    want = (config.model.image_size, config.model.image_size, config.model.channels)
+    if data.images.shape[1:] != want:
+        raise ValueError(f"images must be [n, {want[0]}, {want[1]}, {want[2]}], got {list(data.images.shape)}")
+    rows = image_order(config.seed, step, config.n_dis * config.batch_size, len(data.images))
+    conditional = config.model.num_classes > 0
+    labels = data.labels[rows].astype(np.int32) if conditional else None
+    return _draw(config, data.images[rows], labels, np.uint32(step))
+
+
+def input_shapes(config: TrainConfig) -> Inputs:
+    """The shapes and types that draw_inputs returns."""
+    m, rounds, latents = config.model, (config.n_dis, config.batch_size), (config.generator_batch,)
+    of = jax.ShapeDtypeStruct
+
+    def labels(shape: tuple[int, ...]) -> Any:
+        return of(shape, jnp.int32) if m.num_classes else None
+
+    return Inputs(
+        real_images=of((*rounds, m.image_size, m.image_size, m.channels), jnp.uint8),
+        d_latents=of((*rounds, m.latent_size), jnp.dtype(m.dtype)),
+        g_latents=of((*latents, m.latent_size), jnp.dtype(m.dtype)),
+        real_labels=labels(rounds),
+        d_labels=labels(rounds),
+        g_labels=labels(latents),
+    )
+
+
+def image_order(seed: int, step: int, count: int, n: int) -> np.ndarray:
+    """[count] rows of the n images that step `step` takes, when each step takes count."""
+    positions = np.arange(step * count, (step + 1) * count)
+    epochs = positions // n
+    return np.concatenate([
+        _permutation(seed, int(epoch), n)[positions[epochs == epoch] % n] for epoch in np.unique(epochs)
+    ])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=[seed, _ORDER], counter=[0, 0, 0, epoch])).permutation(n)
+
+
+@partial(jax.jit, static_argnums=0)
+def _draw(config: TrainConfig, images: Array, labels: Array | None, step: Array) -> Inputs:
+    m, rounds, batch = config.model, config.n_dis, config.batch_size
+    keys = iter(jax.random.split(jax.random.fold_in(_key(config.seed, _LATENTS), step), 5))
+    dtype = jnp.dtype(m.dtype)
+    d_latents = latents_from(next(keys), (rounds, batch), m.latent_size, dtype)
+    g_latents = latents_from(next(keys), (config.generator_batch,), m.latent_size, dtype)
+    flip_key, d_key, g_key = keys
+    if config.flip:
+        mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    inputs = Inputs(images.reshape(rounds, batch, *images.shape[1:]), d_latents, g_latents)
+    if labels is None:
+        return inputs
+    return inputs._replace(
+        real_labels=labels.reshape(rounds, batch),
+        d_labels=jax.random.randint(d_key, (rounds, batch), 0, m.num_classes, jnp.int32),
+        g_labels=jax.random.randint(g_key, (config.generator_batch,), 0, m.num_classes, jnp.int32),
+    )
+
+
+def latents_from(key: Array, shape: tuple[int, ...], latent_size: int, dtype: jnp.dtype) -> Array:
+    """N(0, 1) [*shape, latent_size], drawn in float32."""
+    return jax.random.normal(key, (*shape, latent_size), jnp.float32).astype(dtype)
+
+
+def sample_latents(seed: int, num: int, latent_size: int, dtype: jnp.dtype) -> Array:
+    """[num, latent_size] for pictures; row i is the same whatever num is."""
+    keys = jax.vmap(partial(jax.random.fold_in, _key(seed, _SAMPLES)))(jnp.arange(num, dtype=jnp.uint32))
+    return jax.vmap(lambda k: latents_from(k, (), latent_size, dtype))(keys)
+
+
+def _key(seed: int, stream: int) -> Array:
+    """One stream of a seed; the generator is named, so that jax's default cannot change a run."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stream)

@@ -1,0 +1,184 @@
+"""The training loop of both wings: steps, and what falls due after one: log, picture, checkpoint. Knows no jax, no torch."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from jax_sngan import pictures
+from jax_sngan.config import RunConfig, TrainConfig
+from jax_sngan.run_log import RunLog, duration
+from jax_sngan.workdir import command_line
+
+GRID = 64  # images in a sample grid
+
+
+class TrainingDiverged(ArithmeticError):
+    """A logged number or a parameter is no longer finite; the text names the step, the quantity and what is saved."""
+
+
+class Engine(Protocol):
+    """One wing's half of the loop."""
+
+    start: int  # steps done before this process
+    unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
+
+    def step(self, k: int) -> None:
+        """Training step k (from 0); may return before it is computed, but not before step k - 1 is."""
+
+    def collect(self) -> list[dict[str, np.ndarray]]:
+        """Each step's logs since the last call, oldest first; waits for them."""
+        ...
+
+    def images(self, num: int) -> np.ndarray:
+        """uint8 [num, h, w, c] by the averaged generator from the run's fixed latents."""
+        ...
+
+    def not_finite(self) -> str | None:
+        """The name of an array of the state that holds a NaN or an infinity, if there is one."""
+        ...
+
+    def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
+        """A checkpoint; may be written in the background."""
+
+    def saved(self) -> list[int]:
+        """Waits for the last save; the steps that have a checkpoint."""
+        ...
+
+
+class Result(NamedTuple):
+    """How a run ended."""
+
+    step: int
+    metrics: dict[str, float]  # of the last log
+    picture: Path | None
+    stopped: int  # the signal that stopped it early, or 0
+
+
+class Loop:
+    """The steps of one process."""
+
+    def __init__(self, config: TrainConfig, run: RunConfig, workdir: Path, log: RunLog, engine: Engine):
+        self.config, self.run, self.workdir, self.log, self.engine = config, run, workdir, log, engine
+        self.done = engine.start
+        self.metrics: dict[str, float] = {}
+        self.picture: Path | None = None
+        self._unlogged = engine.unlogged
+
+    def run_all(self) -> Result:
+        """Trains to the config's last step, or until a signal asks to stop; ends with a checkpoint either way.
+
+        Raises:
+          TrainingDiverged: a number is no longer finite.
+        """
+        with stop_signals(self.log) as stop:
+            while self.done < self.config.steps and not stop.signal:
+                self._step()
+            self._save()
+            self.engine.saved()
+        return Result(self.done, self.metrics, self.picture, stop.signal)
+
+    def _step(self) -> None:
+        self.engine.step(self.done)
+        self.done += 1
+        if self.done == self.engine.start + 1:
+            self._collect()  # the first step has compiled: the clock starts after it
+            self.log.restart_clock()
+        self.log.advance()
+        run, last = self.run, self.done == self.config.steps
+        if self.done % run.log_every == 0 or last:
+            self._write_log()
+        if run.sample_every and (self.done % run.sample_every == 0 or last):
+            self.picture = self.workdir / "samples" / f"{self.done:06d}.png"
+            pictures.save_grid(self.picture, self.engine.images(GRID))
+        if run.checkpoint_every and self.done % run.checkpoint_every == 0 and not last:
+            self._save()
+
+    def _collect(self) -> None:
+        logs = self.engine.collect()
+        for i, entry in enumerate(logs):
+            for name, value in entry.items():
+                if not np.all(np.isfinite(value)):
+                    raise self._diverged(self.done - len(logs) + 1 + i, name)
+            self._unlogged.append({name: float(np.mean(value, dtype=np.float64)) for name, value in entry.items()})
+
+    def _write_log(self) -> None:
+        """Means over the steps since the last log, written and shown."""
+        self._collect()
+        names = sorted(self._unlogged[0])
+        self.metrics = {n: math.fsum(entry[n] for entry in self._unlogged) / len(self._unlogged) for n in names}
+        self._unlogged = []
+        self.log.write(self.done, self.metrics)
+
+    def _save(self) -> None:
+        """A checkpoint; never of a state that is not finite."""
+        self._collect()
+        if name := self.engine.not_finite():
+            raise self._diverged(self.done, name)
+        self.engine.save(self.metrics, self._unlogged)
+
+    def _diverged(self, step: int, name: str) -> TrainingDiverged:
+        kept = self.engine.saved()
+        saved = f"the checkpoint of step {kept[-1]} is kept in {self.workdir}" if kept else "no checkpoint was made yet"
+        return TrainingDiverged(f"{name} is not finite at step {step}; {saved}")
+
+
+class Stop:
+    """Whether to stop: the number of the signal that asked for it, or 0."""
+
+    signal = 0
+
+
+@contextmanager
+def stop_signals(log: RunLog) -> Iterator[Stop]:
+    """Ctrl-C and SIGTERM ask for a stop after the step in progress; a second one stops at once."""
+    stop = Stop()
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+    def ask(number: int, _: Any) -> None:
+        stop.signal = number
+        restore()
+        log.say("stopping after this step and saving; once more to leave at once")
+
+    for s in before:
+        signal.signal(s, ask)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+def describe_start(
+    config: TrainConfig, workdir: Path, data: str, parameters: tuple[int, int], device: str, start: int
+) -> None:
+    """Prints what is about to happen; data: a line on the images; parameters: of G and of D."""
+    m = config.model
+    print(f"data        {data}")
+    print(f"networks    {m.architecture}: generator {parameters[0]:,} parameters, discriminator {parameters[1]:,}")
+    print(f"device      {device}")
+    print(f"steps       {start} -> {config.steps}: {config.n_dis} D updates and one G update each, batch {config.batch_size}")
+    print(f"results in  {workdir}", flush=True)
+    if start:
+        print(f"resumes from the checkpoint of step {start}", flush=True)
+
+
+def describe_end(result: Result, config: TrainConfig, workdir: Path, started: float) -> None:
+    """Prints what there is now and what to do with it; started: time.monotonic() of the start."""
+    if result.stopped:
+        print(f"stopped at step {result.step} of {config.steps} and saved; to go on: {command_line()}")
+        return
+    if not result.metrics:
+        print(f"{workdir} has all its {config.steps} steps; for more give --steps, for another run --workdir")
+        return
+    print(f"{result.step} steps in {duration(time.monotonic() - started)}")
+    if result.picture:
+        print(f"picture     {result.picture}")

@@ -1,0 +1,94 @@
+"""build(ModelConfig) -> Networks: generator and discriminator as pure functions of explicit variables."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jax import Array
+
+from jax_sngan.config import ModelConfig
+from jax_sngan.models import resnet, standard_cnn
+from jax_sngan.nn.spectral_norm import SpectralStat
+
+Tree = dict[str, Any]  # nested, of arrays; names are the modules' attributes, and "0", "1", … in a list
+ARCHITECTURES = {"standard_cnn": standard_cnn, "resnet": resnet}
+
+
+class Variables(NamedTuple):
+    """A network's arrays by what happens to them."""
+
+    params: Tree  # trained
+    spectral: Tree  # u and v: carried
+    batch: Tree  # running means and variances: averaged by BatchNorm itself
+
+
+class Network:
+    """One nnx module taken apart: what it is (static) and what it holds (Variables)."""
+
+    def __init__(self, module: type[nnx.Module], config: ModelConfig):
+        self._module, self._config = module, config
+        abstract = nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0)))  # type: ignore[call-arg]
+        self._graph = _split(abstract)[0]
+
+    def init(self, key: Array) -> Variables:
+        """Fresh variables drawn from a jax.random key."""
+        module = self._module(self._config, rngs=nnx.Rngs(params=key, spectral=jax.random.fold_in(key, 1)))  # type: ignore[call-arg]
+        return _split(module)[1]
+
+    def apply(
+        self, variables: Variables, x: Array, labels: Array | None = None, *, train: bool
+    ) -> tuple[Array, Variables]:
+        """The forward pass.
+
+        Args:
+          variables: read, not changed.
+          x: latents [n, latent_size] or images [n, h, w, c] in [-1, 1].
+          labels: int [n], or None where unconditional.
+          train: batch statistics and one power iteration, or the stored ones.
+        Returns:
+          (images [n, h, w, c] or scores [n], the variables after the pass: params are the same,
+          spectral and batch have moved if train).
+        """
+        module = nnx.merge(self._graph, *(_renamed(tree, _to_index) for tree in variables))
+        y = module(x, labels, train=train)
+        return y, _split(module)[1]
+
+
+def _split(module: nnx.Module) -> tuple[Any, Variables]:
+    graph, params, spectral, batch = nnx.split(module, nnx.Param, SpectralStat, nnx.BatchStat)
+    return graph, Variables(*(_renamed(nnx.to_pure_dict(s), str) for s in (params, spectral, batch)))
+
+
+def _renamed(tree: Any, rename: Callable[[Any], Any]) -> Any:
+    """nnx numbers a list's entries; a checkpoint and a torch state dict have strings there."""
+    return {rename(k): _renamed(v, rename) for k, v in tree.items()} if isinstance(tree, dict) else tree
+
+
+def _to_index(name: str) -> int | str:
+    return int(name) if name.isdigit() else name
+
+
+class Networks(NamedTuple):
+    """The pair."""
+
+    generator: Network
+    discriminator: Network
+
+
+def allow_dtype(config: ModelConfig) -> None:
+    """Lets this process compute in the config's type: jax makes float64 arrays only when told to."""
+    if config.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+
+
+def build(config: ModelConfig) -> Networks:
+    """The networks that a config names; their variables are made by `init`.
+
+    Raises:
+      ValueError: the config says float64 and jax does not have it enabled (see allow_dtype).
+    """
+    if config.dtype == "float64" and not jax.config.jax_enable_x64:
+        raise ValueError('model.dtype float64 needs jax.config.update("jax_enable_x64", True)')
+    module = ARCHITECTURES[config.architecture]
+    return Networks(Network(module.Generator, config), Network(module.Discriminator, config))

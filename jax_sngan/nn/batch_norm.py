@@ -1,0 +1,52 @@
+"""Batch normalisation, plain and class-conditional, with torch's running statistics (flax's differ: FACTS in docs/parity.md).
+
+Ioffe & Szegedy 2015. The batch variance is taken in two passes, since one loses all digits where the mean is large,
+and the running variance is the unbiased one.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+
+class BatchNorm(nnx.Module):
+    """[n, ..., features] -> the same, normalised over all axes but the last, then scaled and shifted.
+
+    With num_classes > 0 scale and shift are those of each image's class (Dumoulin et al. 2017), [num_classes, features].
+    """
+
+    def __init__(self, features: int, *, eps: float, momentum: float, num_classes: int = 0, dtype: jnp.dtype):
+        self.eps, self.momentum = eps, momentum
+        shape = (num_classes, features) if num_classes else (features,)
+        self.scale = nnx.Param(jnp.ones(shape, dtype))
+        self.bias = nnx.Param(jnp.zeros(shape, dtype))
+        self.mean = nnx.BatchStat(jnp.zeros((features,), dtype))
+        self.var = nnx.BatchStat(jnp.ones((features,), dtype))
+
+    def __call__(self, x: Array, labels: Array | None = None, *, train: bool) -> Array:
+        """x [n, ..., features], labels int [n] where conditional; training uses and records the batch's statistics."""
+        if train:
+            mean, var = batch_moments(x)
+            count = x.size // x.shape[-1]
+            unbiased = var * (count / max(count - 1, 1))
+            for stat, value in ((self.mean, mean), (self.var, unbiased)):
+                stat[...] = lax.stop_gradient((1 - self.momentum) * stat[...] + self.momentum * value)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        scale, bias = self.scale[...], self.bias[...]
+        if labels is not None:
+            scale, bias = (p[labels].reshape(x.shape[0], *(1,) * (x.ndim - 2), -1) for p in (scale, bias))
+        else:
+            scale, bias = (_last(p, x) for p in (scale, bias))
+        return (x - _last(mean, x)) * (_last(lax.rsqrt(var + self.eps), x) * scale) + bias
+
+
+def batch_moments(x: Array) -> tuple[Array, Array]:
+    """([features] mean, [features] biased variance) of x [n, ..., features] over all axes but the last."""
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.mean(x, axes)
+    return mean, jnp.mean(jnp.square(x - _last(mean, x)), axes)
+
+
+def _last(p: Array, x: Array) -> Array:
+    return p.reshape((1,) * (x.ndim - 1) + (-1,))

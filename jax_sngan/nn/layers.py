@@ -1,0 +1,128 @@
+"""Linear, Conv, ConvTranspose and Embedding, each with or without spectral normalisation.
+
+A layer's stored kernel is never normalised in place: the division by sigma is part of the forward pass.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jax_sngan.config import SpectralNormConfig
+from jax_sngan.nn.conv import conv, conv_transpose
+from jax_sngan.nn.spectral_norm import SpectralNorm
+
+Initializer = Callable[[Array, tuple[int, ...], jnp.dtype], Array]
+
+
+def glorot_uniform(gain: float = 1.0) -> Initializer:
+    """Uniform in +-gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16); chainer's GlorotUniform(gain)."""
+    return jax.nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")
+
+
+def normal(stddev: float) -> Initializer:
+    """N(0, stddev^2)."""
+    return jax.nn.initializers.normal(stddev)
+
+
+class _Layer(nnx.Module):
+    """A kernel, perhaps a bias, perhaps a spectral norm. Subclasses say how the kernel is a matrix [out, rest]."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        bias: int,
+        *,
+        spectral_norm: SpectralNormConfig | None,
+        init: Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
+        self.bias = nnx.Param(jnp.zeros((bias,), dtype)) if bias else None
+        self.norm = SpectralNorm(self._matrix(self.kernel[...]), spectral_norm, rngs) if spectral_norm else None
+
+    def _matrix(self, kernel: Array) -> Array:
+        return kernel.reshape(-1, kernel.shape[-1]).T
+
+    def _weight(self, train: bool) -> Array:
+        kernel = self.kernel[...]
+        return kernel if self.norm is None else kernel / self.norm(self._matrix(kernel), train=train)
+
+    def _add_bias(self, y: Array) -> Array:
+        return y if self.bias is None else y + self.bias[...].reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class Linear(_Layer):
+    """[n, in_features] -> [n, out_features]; kernel [in, out]."""
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool = True, spectral_norm: SpectralNormConfig | None = None,
+        init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            (in_features, out_features), out_features if bias else 0,
+            spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs,
+        )
+
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x [n, in_features]."""
+        return self._add_bias(x @ self._weight(train))
+
+
+class Conv(_Layer):
+    """[n, h, w, in_channels] -> [n, h', w', out_channels]; kernel [k, k, in, out]."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, k: int, *, stride: int = 1, padding: int = 0,
+        spectral_norm: SpectralNormConfig | None = None, init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+    ):
+        self.stride, self.padding = stride, padding
+        super().__init__(
+            (k, k, in_channels, out_channels), out_channels,
+            spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs,
+        )
+
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x [n, h, w, in_channels]."""
+        return self._add_bias(conv(x, self._weight(train), self.stride, self.padding))
+
+
+class ConvTranspose(_Layer):
+    """[n, h, w, in_channels] -> [n, h', w', out_channels]; kernel [k, k, out, in]."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, k: int, *, stride: int = 1, padding: int = 0,
+        spectral_norm: SpectralNormConfig | None = None, init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+    ):
+        self.stride, self.padding = stride, padding
+        super().__init__(
+            (k, k, out_channels, in_channels), out_channels,
+            spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs,
+        )
+
+    def _matrix(self, kernel: Array) -> Array:
+        return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
+
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x [n, h, w, in_channels]."""
+        return self._add_bias(conv_transpose(x, self._weight(train), self.stride, self.padding))
+
+
+class Embedding(_Layer):
+    """Class indices [n] -> [n, features]; kernel [num_classes, features], which is the matrix as it is."""
+
+    def __init__(
+        self, num_classes: int, features: int, *, spectral_norm: SpectralNormConfig | None = None,
+        init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+    ):
+        super().__init__((num_classes, features), 0, spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs)
+
+    def _matrix(self, kernel: Array) -> Array:
+        return kernel
+
+    def __call__(self, labels: Array, *, train: bool) -> Array:
+        """labels: int [n] in [0, num_classes)."""
+        return self._weight(train)[labels]

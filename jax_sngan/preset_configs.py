@@ -1,0 +1,85 @@
+"""Named configs. Each one's docstring: the command, the hours, the score to expect and whose it is."""
+
+from collections.abc import Callable
+
+from jax_sngan.config import ModelConfig, OptimizerConfig, TrainConfig
+from jax_sngan.errors import UserError
+
+
+def fashion() -> TrainConfig:
+    """Garments of 28 pixels from the images that ship with the package: the default."""
+    optimizer = OptimizerConfig(learning_rate=4e-4, beta1=0.0, beta2=0.9, schedule="linear")
+    return TrainConfig(
+        name="fashion",
+        data="fashion",
+        steps=3000,
+        batch_size=64,
+        n_dis=1,
+        loss="hinge",
+        ema_decay=0.995,
+        generator_optimizer=optimizer,
+        discriminator_optimizer=optimizer,
+        model=ModelConfig(
+            architecture="standard_cnn", image_size=28, channels=1, generator_width=16, discriminator_width=16
+        ),
+    )
+
+
+def cifar10_cnn() -> TrainConfig:
+    """The standard CNN on CIFAR-10 (Miyato et al. 2018, Table 3; Adam as their setting C)."""
+    optimizer = OptimizerConfig(learning_rate=2e-4, beta1=0.5, beta2=0.999)
+    return TrainConfig(
+        name="cifar10_cnn",
+        data="cifar10",
+        flip=True,
+        steps=100_000,
+        batch_size=64,
+        n_dis=1,
+        loss="hinge",
+        generator_optimizer=optimizer,
+        discriminator_optimizer=optimizer,
+        model=ModelConfig(architecture="standard_cnn", image_size=32, generator_width=64, discriminator_width=64),
+    )
+
+
+def cifar10_resnet() -> TrainConfig:
+    """The authors' ResNet on CIFAR-10 (Miyato et al. 2018, Table 4)."""
+    optimizer = OptimizerConfig(learning_rate=2e-4, beta1=0.0, beta2=0.9, schedule="linear")
+    return TrainConfig(
+        name="cifar10_resnet",
+        data="cifar10",
+        flip=True,
+        steps=50_000,
+        batch_size=64,
+        generator_batch_multiplier=2,
+        n_dis=5,
+        loss="hinge",
+        generator_optimizer=optimizer,
+        discriminator_optimizer=optimizer,
+        model=ModelConfig(
+            architecture="resnet", image_size=32, generator_width=256, discriminator_width=128, score_bias=False
+        ),
+    )
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "fashion": fashion,
+    "cifar10_cnn": cifar10_cnn,
+    "cifar10_resnet": cifar10_resnet,
+}
+
+
+def names() -> list[str]:
+    """The presets' names, sorted."""
+    return sorted(PRESETS)
+
+
+def preset(name: str) -> TrainConfig:
+    """The config of a preset.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}; there are: {', '.join(names())}")
+    return PRESETS[name]()

@@ -1,0 +1,87 @@
+"""What a run tells: metrics.jsonl, TensorBoard files, and a progress bar. Knows no jax: both wings write through it."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from jax_sngan.files import write_whole
+
+
+class RunLog:
+    """One run's log; a context, closed at its end."""
+
+    def __init__(self, workdir: Path, start: int, steps: int, images_a_step: int):
+        """start: steps done already; lines of metrics.jsonl past it, of a run that was cut off, are dropped."""
+        self._path = workdir / "metrics.jsonl"
+        self._keep_lines_up_to(start)
+        self._file = self._path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+        self._images_a_step = images_a_step
+        # On a terminal a bar that redraws; elsewhere (a file, CI) a plain line at each log.
+        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+        self._steps, self._done = steps, start
+        self._since = (time.monotonic(), start)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _keep_lines_up_to(self, step: int) -> None:
+        if not self._path.exists():
+            return
+        lines = self._path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            write_whole(self._path, lambda p: p.write_text("".join(kept)))
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+
+    def restart_clock(self) -> None:
+        """Leaves the time up to now (compiling, say) out of the speed."""
+        self._since = (time.monotonic(), self._done)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One line of numbers, to the file, TensorBoard and the progress line."""
+        self._file.write(json.dumps({"step": step} | values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        now, before = time.monotonic(), self._since
+        speed = (self._done - before[1]) / max(now - before[0], 1e-9)
+        self._since = (now, self._done)
+        self._board.add_scalar("speed/steps_per_second", speed, step)
+        shown = {k: f"{v:.3f}" for k, v in values.items() if k in ("d_loss", "g_loss")}
+        shown["img/s"] = f"{speed * self._images_a_step:.0f}"
+        if self._bar is not None:
+            self._bar.set_postfix(shown)
+        else:
+            left = (self._steps - self._done) / max(speed, 1e-9)
+            text = "  ".join(f"{k} {v}" for k, v in shown.items())
+            print(f"step {step}/{self._steps}  {text}  {speed:.2f} steps/s  {duration(left)} left", flush=True)
+
+    def say(self, text: str) -> None:
+        """A line for the person, beside the bar."""
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """3725 -> 1:02:05, 65 -> 1:05."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"

@@ -1,0 +1,39 @@
+"""TrainState: all that a training step reads and writes, one pytree."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jax_sngan.config import TrainConfig
+from jax_sngan.models import Tree, Variables, build
+from jax_sngan.optim import adam_direction
+
+
+class TrainState(NamedTuple):
+    """Saved and restored whole."""
+
+    step: Array  # int32 [], training steps done
+    generator: Variables
+    discriminator: Variables
+    generator_ema: Tree  # moving average of generator.params
+    generator_opt: optax.ScaleByAdamState
+    discriminator_opt: optax.ScaleByAdamState
+
+
+def create_state(config: TrainConfig, seed: int | None = None) -> TrainState:
+    """A fresh state: the same for the same config and seed (the config's own where none is given)."""
+    networks = build(config.model)
+    g_key, d_key = jax.random.split(jax.random.key(config.seed if seed is None else seed, impl="threefry2x32"))
+    generator, discriminator = networks.generator.init(g_key), networks.discriminator.init(d_key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        generator=generator,
+        discriminator=discriminator,
+        # A copy: a donated state must not hold one buffer twice.
+        generator_ema=jax.tree.map(jnp.copy, generator.params),
+        generator_opt=adam_direction(config.generator_optimizer).init(generator.params),
+        discriminator_opt=adam_direction(config.discriminator_optimizer).init(discriminator.params),
+    )

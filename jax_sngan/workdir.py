@@ -1,0 +1,88 @@
+"""A run's folder: what it holds, who may start in it, and the text that tells how to go on. Knows no jax."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from jax_sngan.config import RunConfig, TrainConfig, differences, from_dict, to_dict
+from jax_sngan.errors import UserError
+from jax_sngan.files import read_json, write_json, write_whole
+
+
+def run_folder(config: TrainConfig, run: RunConfig) -> Path:
+    """Where a run is kept: --workdir, else runs/PRESET."""
+    return Path(run.workdir or f"runs/{config.name}")
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a finished checkpoint stands in WORKDIR/checkpoints."""
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+
+
+def open_workdir(workdir: str | Path) -> Path:
+    """The folder of a run that has checkpoints.
+
+    Raises:
+      UserError: there is no such folder, or no checkpoint in it.
+    """
+    folder = Path(workdir)
+    if not folder.is_dir():
+        raise UserError(f"no workdir {folder}; train first, or give the folder of a run")
+    if not has_checkpoint(folder):
+        raise UserError(f"no checkpoint in {folder}; it must hold checkpoints/STEP as train_jax.py writes them")
+    return folder
+
+
+def check_start(workdir: Path, config: TrainConfig, resume: str) -> None:
+    """Whether a run may start in workdir; writes nothing.
+
+    A run with a constant learning rate may be given more steps, since no earlier number depends on them.
+
+    Raises:
+      UserError: it holds another run (each option that differs is named), it has a checkpoint and resume is never,
+        it has none and resume is must, or it is a file.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"workdir {workdir} is a file; give a folder")
+    if (workdir / "config.json").exists():
+        old = from_dict(TrainConfig, read_json(workdir / "config.json"))
+        constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
+        changed = differences(dataclasses.replace(old, steps=config.steps) if constant else old, config)
+        if changed:
+            raise UserError(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir or those values")
+    if resume == "never" and has_checkpoint(workdir):
+        raise UserError(f"{workdir} has checkpoints and --resume is never; give another --workdir")
+    if resume == "must" and not has_checkpoint(workdir):
+        raise UserError(f"{workdir} has no checkpoint and --resume is must")
+
+
+def prepare(workdir: Path, config: TrainConfig) -> None:
+    """Writes config.json and README.txt.
+
+    Raises:
+      UserError: the folder can't be made or written to.
+    """
+    write_json(workdir / "config.json", to_dict(config))
+    text = README.format(name=config.name, workdir=workdir, train=command_line())
+    write_whole(workdir / "README.txt", lambda p: p.write_text(text))
+
+
+def command_line() -> str:
+    """The command that started this process, as a person would type it."""
+    return " ".join(["python", *sys.argv])
+
+
+README = """\
+A run of jax-sngan, preset {name}.
+
+To go on where it stopped:    {train}
+To make images:               python scripts/sample.py {workdir} --grid grid.png
+From Python:                  import jax_sngan; jax_sngan.load("{workdir}").sample(64)
+
+config.json      every option that decides the numbers
+metrics.jsonl    one line a log: step, losses, mean scores of real and generated images
+samples/         grids of the averaged generator, always from the same latents
+checkpoints/     Orbax, one folder a step: state, config, metrics
+tensorboard/     the same numbers: tensorboard --logdir {workdir}/tensorboard
+"""

@@ -1,0 +1,662 @@
+"""Rung 1, operations: convolutions and their gradients of two orders, resampling, spectral norm, Adam, pixels."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+import torch.nn.functional as F
+from jax import Array
+
+from jax_sngan.config import OptimizerConfig
+from jax_sngan.images import to_float, to_uint8
+from jax_sngan.models.standard_cnn import leaky_relu
+from jax_sngan.nn import conv as conv_file
+from jax_sngan.nn.conv import (
+    columns_kernel_gradient,
+    conv,
+    conv_transpose,
+    input_gradient,
+    kernel_gradient,
+    plain_input_gradient,
+    plain_kernel_gradient,
+    slices_kernel_gradient,
+    subpixel_input_gradient,
+)
+from jax_sngan.nn.resample import mean_pool, upsample_bilinear, upsample_nearest
+from jax_sngan.nn.spectral_norm import estimate_sigma, normalize, power_iteration, spectral_normalize
+from jax_sngan.optim import adam_direction, descend, learning_rate, moving_average
+from parity_tests.compare import assert_close
+from parity_tests.tolerances import OPS_F32, OPS_F64
+from torch_ref import images as torch_images
+from torch_ref import optim as torch_optim
+from torch_ref.nn import conv as torch_conv
+from torch_ref.nn import resample as torch_resample
+from torch_ref.nn import spectral_norm as torch_spectral_norm
+
+DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [("float64", OPS_F64), ("float32", OPS_F32)])
+
+# Convolutions -------------------------------------------------------------------------------------------------------
+
+# n, h, w, c_in, c_out, k, stride, padding. Together they reach every form (test_cases_reach_every_form).
+CASES = [
+    (2, 8, 6, 6, 5, 3, 1, 1),
+    (1, 7, 5, 1, 1, 3, 1, 1),  # one channel, batch 1, odd
+    (2, 8, 6, 3, 7, 3, 1, 1),  # few channels in: columns
+    (2, 6, 8, 7, 3, 3, 1, 1),  # few channels out: columns of y
+    (1, 5, 7, 5, 1, 3, 1, 2),  # the same, with a padding that enlarges the map
+    (2, 8, 6, 5, 6, 4, 2, 1),  # sub-pixels
+    (1, 8, 6, 6, 5, 3, 2, 1),
+    (1, 6, 4, 5, 6, 5, 2, 2),
+    (2, 6, 4, 5, 5, 2, 2, 0),
+    (1, 2, 2, 5, 6, 4, 2, 1),  # one window
+    (2, 9, 6, 5, 6, 3, 3, 0),
+    (1, 9, 9, 5, 6, 4, 3, 1),
+    (1, 9, 6, 6, 5, 5, 3, 1),
+    (2, 8, 6, 1, 6, 4, 2, 1),
+    (2, 8, 6, 6, 2, 4, 2, 1),  # few channels out at stride 2
+    (2, 7, 9, 5, 6, 3, 2, 1),  # the map is not a multiple of the stride
+    (2, 8, 7, 5, 6, 4, 2, 1),  # no window reads its last column
+    (1, 6, 8, 5, 6, 1, 1, 0),
+    (2, 6, 6, 6, 5, 1, 2, 0),  # a stride longer than the kernel leaves pixels unread
+    (1, 5, 6, 6, 5, 1, 1, 1),  # padding as wide as the kernel
+    (1, 5, 4, 6, 2, 3, 1, 3),
+    (1, 4, 4, 6, 5, 4, 1, 0),
+    (2, 4, 5, 5, 6, 4, 1, 1),
+]
+FEW = [CASES[i] for i in (0, 1, 3, 5, 10, 15, 20)]  # for what is slow to compile: one of each form
+
+
+def _fits(case: tuple[int, ...]) -> bool:
+    """Whether the sub-pixel form can be asked for."""
+    n, h, w, c_in, c_out, k, stride, padding = case
+    return stride > 1 and _out(case) == (h // stride, w // stride) and h % stride == w % stride == 0 and k >= stride
+
+
+def _name(case: tuple[int, ...]) -> str:
+    n, h, w, c_in, c_out, k, stride, padding = case
+    return f"{n}x{h}x{w} {c_in}-{c_out} k{k}s{stride}p{padding}"
+
+
+def _out(case: tuple[int, ...]) -> tuple[int, int]:
+    n, h, w, c_in, c_out, k, stride, padding = case
+    return (h + 2 * padding - k) // stride + 1, (w + 2 * padding - k) // stride + 1
+
+
+def _draw(case: tuple[int, ...], dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, kernel and y of a case, all random."""
+    n, h, w, c_in, c_out, k, stride, padding = case
+    rng = np.random.default_rng(sum(case))
+    x, kernel, y = (rng.normal(size=s) for s in ((n, h, w, c_in), (k, k, c_in, c_out), (n, *_out(case), c_out)))
+    return x.astype(dtype), (kernel / (k * math.sqrt(c_in))).astype(dtype), y.astype(dtype)
+
+
+def _compiled(f: Callable, dtype: str) -> Callable:
+    """f under jit. In float64, where the algebra is tested, without LLVM's optimisations: 5 times sooner compiled."""
+    return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0} if dtype == "float64" else None)
+
+
+def _waves(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Fixed weights that turn an array into one number."""
+    return np.cos(np.arange(math.prod(shape))).reshape(shape).astype(dtype)
+
+
+ORDERS = ("value", "gradient 0", "gradient 1", "second gradient 0", "second gradient 1")
+
+
+def _orders(f: Callable, a: np.ndarray, b: np.ndarray) -> list[Array]:
+    """f(a, b), the two gradients of a curved function of it, and the two of those gradients' squared norm.
+
+    The last is the pattern of a gradient penalty. Curved, so that second derivatives are not zero.
+    """
+
+    def energy(a, b):
+        y = f(a, b)
+        return jnp.sum(jnp.sin(y) * _waves(y.shape, y.dtype.name)), y
+
+    def squares(a, b):
+        (_, y), gradients = jax.value_and_grad(energy, (0, 1), has_aux=True)(a, b)
+        return sum(jnp.sum(g * g) for g in gradients), (y, gradients)
+
+    second, (y, gradients) = _compiled(jax.grad(squares, (0, 1), has_aux=True), a.dtype.name)(a, b)
+    return [y, *gradients, *second]
+
+
+def _torch_orders(f: Callable, a: np.ndarray, b: np.ndarray) -> list[torch.Tensor]:
+    """`_orders` by torch's own autograd."""
+    s, t = (torch.from_numpy(p).requires_grad_() for p in (a, b))
+    y = f(s, t)
+    energy = torch.sum(torch.sin(y) * torch.from_numpy(_waves(tuple(y.shape), a.dtype.name)))
+    gradients = torch.autograd.grad(energy, (s, t), create_graph=True)
+    second = torch.autograd.grad(sum(torch.sum(g * g) for g in gradients), (s, t))
+    return [y, *gradients, *second]
+
+
+def _assert_orders_close(actual: list, expected: list, tolerance: float) -> None:
+    for name, a, b in zip(ORDERS, actual, expected, strict=True):
+        assert_close(a, b, tolerance, name)
+
+
+# torch_ref's maps in our layouts: a permutation is differentiated with the rest.
+def _torch_conv(x, kernel, stride, padding):
+    return torch_conv.conv(_nchw(x), _oihw(kernel), stride, padding).permute(0, 2, 3, 1)
+
+
+def _torch_input_gradient(y, kernel, size, stride, padding):
+    return torch_conv.input_gradient(_nchw(y), _oihw(kernel), size, stride, padding).permute(0, 2, 3, 1)
+
+
+def _torch_kernel_gradient(x, y, k, stride, padding):
+    return torch_conv.kernel_gradient(_nchw(x), _nchw(y), k, stride, padding).permute(2, 3, 1, 0)
+
+
+def _torch_conv_transpose(x, kernel, stride, padding):
+    return torch_conv.conv_transpose(_nchw(x), _oihw(kernel), stride, padding).permute(0, 2, 3, 1)
+
+
+def _nchw(x):
+    return x.permute(0, 3, 1, 2).contiguous()
+
+
+def _oihw(kernel):
+    return kernel.permute(3, 2, 0, 1).contiguous()  # or torch refuses the second derivative of some
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype", "tolerance"),
+    [(c, "float64", OPS_F64) for c in CASES] + [(c, "float32", OPS_F32) for c in FEW],
+    ids=lambda p: _name(p) if isinstance(p, tuple) else str(p),
+)
+def test_the_three_maps_and_their_forms(case, dtype, tolerance):
+    # Which form is chosen is a matter of speed, never of the result: each is asked for wherever it is defined.
+    *_, k, stride, padding = case
+    x, kernel, y = _draw(case, dtype)
+    size = x.shape[1:3]
+    kernel_forms = (kernel_gradient, plain_kernel_gradient, slices_kernel_gradient, columns_kernel_gradient)
+    input_forms = (input_gradient, plain_input_gradient, *([subpixel_input_gradient] if _fits(case) else []))
+
+    def ours(x, kernel, y):
+        return (
+            conv(x, kernel, stride, padding),
+            {f.__name__: f(y, kernel, size, stride, padding) for f in input_forms},
+            {f.__name__: f(x, y, k, stride, padding) for f in kernel_forms},
+        )
+
+    value, to_inputs, to_kernels = _compiled(ours, dtype)(x, kernel, y)
+    x, kernel, y = (torch.from_numpy(a) for a in (x, kernel, y))
+    assert_close(value, _torch_conv(x, kernel, stride, padding), tolerance, "conv")
+    for name, a in to_inputs.items():
+        assert_close(a, _torch_input_gradient(y, kernel, size, stride, padding), tolerance, name)
+    for name, a in to_kernels.items():
+        assert_close(a, _torch_kernel_gradient(x, y, k, stride, padding), tolerance, name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+def test_conv_to_the_second_derivative(case):
+    *_, stride, padding = case
+    x, kernel, _ = _draw(case, "float64")
+    _assert_orders_close(
+        _orders(lambda a, b: conv(a, b, stride, padding), x, kernel),
+        _torch_orders(lambda a, b: _torch_conv(a, b, stride, padding), x, kernel),
+        OPS_F64,
+    )
+
+
+@pytest.mark.parametrize("case", [FEW[0], FEW[3]], ids=_name)
+def test_conv_to_the_second_derivative_in_float32(case):
+    *_, stride, padding = case
+    x, kernel, _ = _draw(case, "float32")
+    _assert_orders_close(
+        _orders(lambda a, b: conv(a, b, stride, padding), x, kernel),
+        _torch_orders(lambda a, b: _torch_conv(a, b, stride, padding), x, kernel),
+        OPS_F32,
+    )
+
+
+@pytest.mark.parametrize("form", [input_gradient, plain_input_gradient, subpixel_input_gradient])
+@pytest.mark.parametrize("case", FEW, ids=_name)
+def test_input_gradient_to_the_second_derivative(case, form):
+    # The choosing function has a derivative of its own; the forms are differentiated as they are written.
+    if form is subpixel_input_gradient and not _fits(case):
+        return
+    *_, stride, padding = case
+    x, kernel, y = _draw(case, "float64")
+    size = x.shape[1:3]
+    _assert_orders_close(
+        _orders(lambda a, b: form(a, b, size, stride, padding), y, kernel),
+        _torch_orders(lambda a, b: _torch_input_gradient(a, b, size, stride, padding), y, kernel),
+        OPS_F64,
+    )
+
+
+@pytest.mark.parametrize(
+    "form", [kernel_gradient, plain_kernel_gradient, slices_kernel_gradient, columns_kernel_gradient]
+)
+@pytest.mark.parametrize("case", FEW, ids=_name)
+def test_kernel_gradient_to_the_second_derivative(case, form):
+    *_, k, stride, padding = case
+    x, _, y = _draw(case, "float64")
+    _assert_orders_close(
+        _orders(lambda a, b: form(a, b, k, stride, padding), x, y),
+        _torch_orders(lambda a, b: _torch_kernel_gradient(a, b, k, stride, padding), x, y),
+        OPS_F64,
+    )
+
+
+# n, h, w, c_in, c_out, k, stride, padding, as ConvTranspose counts them
+TRANSPOSED = [
+    (2, 4, 3, 6, 5, 4, 2, 1),  # the standard CNN's
+    (1, 1, 1, 6, 5, 4, 1, 0),  # DCGAN's first
+    (2, 3, 5, 5, 1, 4, 2, 1),
+    (1, 3, 4, 1, 5, 3, 1, 1),
+    (2, 3, 4, 5, 6, 3, 2, 1),  # the result is odd
+    (1, 4, 3, 5, 6, 3, 3, 0),
+    (1, 3, 4, 5, 6, 2, 3, 0),  # gaps that no tap reaches
+    (1, 4, 4, 5, 6, 1, 1, 0),
+    (1, 4, 5, 5, 6, 3, 2, 3),  # padding as wide as the kernel: the border is cut away
+]
+
+
+@pytest.mark.parametrize("case", TRANSPOSED, ids=_name)
+def test_conv_transpose_to_the_second_derivative(case):
+    x, kernel = _draw_transposed(case, "float64")
+    *_, stride, padding = case
+    _assert_orders_close(
+        _orders(lambda a, b: conv_transpose(a, b, stride, padding), x, kernel),
+        _torch_orders(lambda a, b: _torch_conv_transpose(a, b, stride, padding), x, kernel),
+        OPS_F64,
+    )
+
+
+def test_conv_transpose_in_float32():
+    *_, stride, padding = TRANSPOSED[0]
+    x, kernel = _draw_transposed(TRANSPOSED[0], "float32")
+    expected = _torch_conv_transpose(torch.from_numpy(x), torch.from_numpy(kernel), stride, padding)
+    assert_close(conv_transpose(x, kernel, stride, padding), expected, OPS_F32)
+
+
+def _draw_transposed(case: tuple[int, ...], dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    n, h, w, c_in, c_out, k, stride, padding = case
+    rng = np.random.default_rng(sum(case))
+    x, kernel = rng.normal(size=(n, h, w, c_in)), rng.normal(size=(k, k, c_out, c_in)) / (k * math.sqrt(c_in))
+    return x.astype(dtype), kernel.astype(dtype)
+
+
+FORMS = [
+    "plain_input_gradient",
+    "subpixel_input_gradient",
+    "plain_kernel_gradient",
+    "slices_kernel_gradient",
+    "columns_kernel_gradient",
+]
+
+
+def _record_forms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The list to which a form's name is added when it is called."""
+    taken: list[str] = []
+
+    def recorded(name, form):
+        def call(*args):
+            taken.append(name)
+            return form(*args)
+
+        return call
+
+    for name in FORMS:
+        monkeypatch.setattr(conv_file, name, recorded(name, getattr(conv_file, name)))
+    return taken
+
+
+@pytest.mark.parametrize("cases", [CASES, FEW], ids=["all", "few"])
+def test_cases_reach_every_form(cases, monkeypatch):
+    taken = _record_forms(monkeypatch)
+    reached = set()
+    for *_, c_in, c_out, k, stride, padding in cases:
+        x, kernel, y = _draw((*_, c_in, c_out, k, stride, padding), "float64")
+        taken.clear()
+        jax.eval_shape(partial(input_gradient, size=x.shape[1:3], stride=stride, padding=padding), y, kernel)
+        jax.eval_shape(partial(kernel_gradient, k=k, stride=stride, padding=padding), x, y)
+        reached |= set(taken)
+        if "columns_kernel_gradient" in taken and c_in > 4:
+            reached.add("columns of y")
+    assert reached == {*FORMS, "columns of y"} - {"plain_kernel_gradient"}
+
+
+@pytest.mark.parametrize("case", FEW, ids=_name)
+def test_what_other_backends_compute(case, monkeypatch):
+    # A GPU or a TPU takes lax's forms. Only the choice is pretended here; test_a_gpu needs one.
+    *_, stride, padding = case
+    x, kernel, _ = _draw(case, "float64")
+    with monkeypatch.context() as patch:
+        taken = _record_forms(patch)
+        patch.setattr(conv_file.jax, "default_backend", lambda: "gpu")
+        ours = _orders(lambda a, b: conv(a, b, stride, padding), x, kernel)
+    assert set(taken) == {"plain_input_gradient", "plain_kernel_gradient"}
+    _assert_orders_close(ours, _torch_orders(lambda a, b: _torch_conv(a, b, stride, padding), x, kernel), OPS_F64)
+
+
+# Resampling ---------------------------------------------------------------------------------------------------------
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 1, 1, 1), (1, 5, 3, 1), (2, 1, 7, 2), (3, 2, 2, 4)])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (upsample_nearest, torch_resample.upsample_nearest),
+        (upsample_bilinear, torch_resample.upsample_bilinear),
+        (mean_pool, torch_resample.mean_pool),
+    ],
+    ids=["nearest", "bilinear", "mean"],
+)
+def test_resampling_and_its_gradient(ours, theirs, shape, dtype, tolerance):
+    if ours is mean_pool:  # which halves, so its maps are even
+        shape = (shape[0], 2 * shape[1], 2 * shape[2], shape[3])
+    x = np.random.default_rng(1).normal(size=shape).astype(dtype)
+    t = torch.from_numpy(x).requires_grad_()
+    weights = _waves(jax.eval_shape(ours, x).shape, dtype)
+    y, actual = _compiled(lambda x: (ours(x), jax.vjp(ours, x)[1](weights)[0]), dtype)(x)
+    expected = theirs(_nchw(t)).permute(0, 2, 3, 1)
+    assert_close(y, expected, tolerance, "value")
+    (gradient,) = torch.autograd.grad(torch.sum(expected * torch.from_numpy(weights)), t)
+    assert_close(actual, gradient, tolerance, "gradient")
+
+
+def test_mean_pool_refuses_odd_maps():
+    with pytest.raises(TypeError):
+        mean_pool(jnp.ones((1, 3, 4, 2)))
+
+
+# Spectral norm ------------------------------------------------------------------------------------------------------
+
+
+def _unit(rng: np.random.Generator, size: int) -> np.ndarray:
+    x = rng.normal(size=size)
+    return x / np.linalg.norm(x)
+
+
+def _matrix(shape: tuple[int, int], ratio: float = 0.9) -> np.ndarray:
+    """[out, rest] with singular values 3, 3 ratio, 3 ratio^2, ..."""
+    rng = np.random.default_rng(sum(shape))
+    u, _, vt = np.linalg.svd(rng.normal(size=shape), full_matrices=False)
+    return (u * (3 * ratio ** np.arange(min(shape)))) @ vt
+
+
+def _state(shape: tuple[int, int], dtype: str = "float64") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """W, u and v to start from."""
+    rng = np.random.default_rng(7)
+    return tuple(a.astype(dtype) for a in (_matrix(shape), _unit(rng, shape[0]), _unit(rng, shape[1])))  # type: ignore[return-value]
+
+
+SHAPES = pytest.mark.parametrize("shape", [(5, 7), (7, 5), (1, 6), (6, 1), (1, 1)], ids=str)
+
+
+@DTYPES
+@SHAPES
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_power_iteration_is_torchs_spectral_norm(shape, iterations, dtype, tolerance):
+    w, u, v = _state(shape, dtype)
+    layer = torch.nn.Linear(shape[1], shape[0], bias=False, dtype=torch.from_numpy(w).dtype)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(w))
+    torch.nn.utils.spectral_norm(layer, n_power_iterations=iterations)
+    layer.weight_u.copy_(torch.from_numpy(u))
+    layer.weight_v.copy_(torch.from_numpy(v))
+    layer(torch.zeros(1, shape[1], dtype=layer.weight_orig.dtype))
+    u, v = power_iteration(w, u, v, iterations=iterations)
+    assert_close(u, layer.weight_u, tolerance, "u")
+    assert_close(v, layer.weight_v, tolerance, "v")
+    assert_close(spectral_normalize(w, u, v), layer.weight, tolerance, "W / sigma")
+
+
+@DTYPES
+@SHAPES
+def test_power_iteration_u_first_is_torchs_parametrization(shape, dtype, tolerance):
+    w, u, v = _state(shape, dtype)
+    layer = torch.nn.Linear(shape[1], shape[0], bias=False, dtype=torch.from_numpy(w).dtype)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(w))
+    torch.nn.utils.parametrizations.spectral_norm(layer)
+    norm = layer.parametrizations.weight[0]
+    norm._u.copy_(torch.from_numpy(u))
+    norm._v.copy_(torch.from_numpy(v))
+    expected = layer.weight  # one access, one iteration
+    u, v = power_iteration(w, u, v, order="u_first")
+    assert_close(u, norm._u, tolerance, "u")
+    assert_close(v, norm._v, tolerance, "v")
+    assert_close(spectral_normalize(w, u, v), expected, tolerance, "W / sigma")
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(32, 48), (48, 32), (1, 9)], ids=str)
+@pytest.mark.parametrize("order", ["v_first", "u_first"])
+def test_after_100_iterations_sigma_is_that_of_an_svd(shape, order, dtype, tolerance):
+    # Convergence goes with the ratio r of the second singular value to the first: sigma's error falls as r^(4 n).
+    # Here r = 0.9 and 0.9^400 = 5e-19. A square matrix of random numbers has r near 1 and needs more.
+    del tolerance
+    w, u, v = _state(shape, dtype)
+    exact = np.linalg.svd(w.astype(np.float64), compute_uv=False)[0]
+    u, v = power_iteration(w, u, v, iterations=100, order=order)
+    assert abs(float(estimate_sigma(w, u, v)) / exact - 1) < 1e-6
+    normalized = np.asarray(spectral_normalize(w, u, v), np.float64)
+    assert abs(np.linalg.norm(normalized, 2) - 1) < 1e-6
+
+
+def test_the_estimate_grows_towards_sigma_from_below():
+    w, u, v = _state((12, 9))
+    exact = np.linalg.svd(w, compute_uv=False)[0]
+    estimates = []
+    for _ in range(60):
+        u, v = power_iteration(w, u, v)
+        estimates.append(float(estimate_sigma(w, u, v)))
+    assert estimates[0] < 0.99 * exact  # or there was nothing to converge
+    assert all(b >= a * (1 - 1e-15) for a, b in pairwise(estimates))
+    assert estimates[-1] <= exact * (1 + 1e-14)
+
+
+def test_one_iteration_is_exact_for_rank_one():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=6), rng.normal(size=4)
+    u, v = power_iteration(np.outer(a, b), _unit(rng, 6), _unit(rng, 4))
+    assert_close(estimate_sigma(np.outer(a, b), u, v), np.linalg.norm(a) * np.linalg.norm(b), OPS_F64)
+
+
+@pytest.mark.parametrize("eps_form", ["max", "add"])
+def test_a_zero_matrix_gives_zero_vectors_and_nan(eps_form):
+    # torch divides 0 by a sigma of 0 as well; a guard of our own would be another answer than torch's.
+    w, (u, v) = np.zeros((3, 4)), (_unit(np.random.default_rng(3), n) for n in (3, 4))
+    u, v = power_iteration(w, u, v, eps_form=eps_form)
+    assert not np.any(u)
+    assert not np.any(v)
+    assert np.isnan(spectral_normalize(w, u, v)).all()
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 4])
+@pytest.mark.parametrize("order", ["v_first", "u_first"])
+@pytest.mark.parametrize("eps_form", ["max", "add"])
+@pytest.mark.parametrize("eps", [1e-12, 0.5])  # 0.5: large enough to see where eps goes
+def test_spectral_functions_are_torch_refs(iterations, order, eps_form, eps):
+    w, u, v = _state((5, 7))
+    options = dict(iterations=iterations, order=order, eps=eps, eps_form=eps_form)
+    ours = power_iteration(w, u, v, **options)
+    w_t, u_t, v_t = (torch.from_numpy(a) for a in (w, u, v))
+    theirs = torch_spectral_norm.power_iteration(w_t, u_t, v_t, **options)
+    for name, a, b in zip("uv", ours, theirs, strict=True):
+        assert_close(a, b, OPS_F64, name)
+    assert_close(
+        spectral_normalize(w, *ours), torch_spectral_norm.spectral_normalize(w_t, *theirs), OPS_F64, "W / sigma"
+    )
+    for x in (w[0], np.zeros(4), np.full(3, 1e-13)):
+        assert_close(
+            normalize(x, eps, eps_form), torch_spectral_norm.normalize(torch.from_numpy(x), eps, eps_form), OPS_F64
+        )
+
+
+def test_gradients_see_u_and_v_as_constants():
+    w, u, v = _state((4, 6))
+    weights = _waves(w.shape, "float64")
+
+    def moving(w):
+        return jnp.sum(weights * spectral_normalize(w, *power_iteration(w, u, v)))
+
+    frozen_u, frozen_v = power_iteration(w, u, v)
+
+    def frozen(w):
+        return jnp.sum(weights * spectral_normalize(w, frozen_u, frozen_v))
+
+    gradient = np.asarray(jax.grad(moving)(w))
+    assert_close(gradient, _finite_differences(frozen, w), 1e-8)  # the differences' own error: h^2 and 1e-16 / h
+    # That would not hold of the function as it stands, whose u and v move with W.
+    assert np.max(np.abs(gradient - _finite_differences(moving, w))) > 1e-3
+    of_u, of_v = jax.grad(lambda u, v: jnp.sum(weights * spectral_normalize(w, u, v)), (0, 1))(u, v)
+    assert not np.any(of_u)
+    assert not np.any(of_v)
+
+
+def _finite_differences(f: Callable, w: np.ndarray, h: float = 1e-5) -> np.ndarray:
+    gradient = np.zeros_like(w)
+    for i in np.ndindex(w.shape):
+        step = np.zeros_like(w)
+        step[i] = h
+        gradient[i] = (float(f(w + step)) - float(f(w - step))) / (2 * h)
+    return gradient
+
+
+# Activations, optimiser, pixels -------------------------------------------------------------------------------------
+
+
+@DTYPES
+def test_leaky_relu_at_zero(dtype, tolerance):
+    x = np.array([-2.0, -1e-30, -0.0, 0.0, 1e-30, 3.0], dtype)
+    t = torch.from_numpy(x).requires_grad_()
+    y = F.leaky_relu(t, 0.1)
+    (gradient,) = torch.autograd.grad(y.sum(), t)
+    assert_close(leaky_relu(x), y, tolerance)
+    assert_close(jax.grad(lambda x: jnp.sum(leaky_relu(x)))(jnp.asarray(x)), gradient, 0.0)
+
+
+@DTYPES
+def test_relu_at_zero(dtype, tolerance):
+    del tolerance
+    x = np.array([-1.0, -0.0, 0.0, 1.0], dtype)
+    t = torch.from_numpy(x).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.relu(t).sum(), t)
+    assert_close(jax.grad(lambda x: jnp.sum(jax.nn.relu(x)))(jnp.asarray(x)), gradient, 0.0)
+
+
+ADAMS = [
+    OptimizerConfig(learning_rate=2e-4, beta1=0.0, beta2=0.9),  # the authors'
+    OptimizerConfig(learning_rate=2e-4, beta1=0.5, beta2=0.999),  # DCGAN's
+    OptimizerConfig(learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-3),  # eps large enough to see where it goes
+]
+
+
+@DTYPES
+@pytest.mark.parametrize("eps_form", ["standard", "epsilon_hat"])
+@pytest.mark.parametrize("adam", ADAMS, ids=lambda a: f"{a.beta1},{a.beta2},{a.eps}")
+def test_adam(adam, eps_form, dtype, tolerance):
+    config = dataclasses.replace(adam, learning_rate=1.0, eps_form=eps_form)
+    rng = np.random.default_rng(4)
+    s, t = (torch.nn.Parameter(torch.zeros(5, 3, dtype=getattr(torch, dtype))) for _ in range(2))
+    by_torch = torch.optim.Adam([s], lr=1.0, betas=(config.beta1, config.beta2), eps=config.eps)
+    by_torch_ref = torch_optim.adam(config, [t])
+    ours = adam_direction(config)
+    state = ours.init(jnp.zeros((5, 3), dtype))
+    for step in range(1, 9):
+        gradient = (rng.normal(size=(5, 3)) * 10.0 ** rng.integers(-4, 2, (5, 3))).astype(dtype)
+        gradient[0, 0] = 0.0  # never moves: 0 / eps
+        direction, state = ours.update(jnp.asarray(gradient), state)
+        if eps_form == "epsilon_hat":
+            # torch has no such form, but it is torch's with an eps that falls as the correction of v does.
+            by_torch.param_groups[0]["eps"] = config.eps / math.sqrt(1 - config.beta2**step)
+        for p, reference in ((s, by_torch), (t, by_torch_ref)):
+            with torch.no_grad():
+                p.zero_()  # so that at a rate of 1 it becomes minus the direction, unrounded
+            p.grad = torch.from_numpy(gradient)
+            reference.step()
+            assert_close(direction, -p, tolerance, f"direction {step}")
+            assert_close(state.mu, reference.state[p]["exp_avg"], tolerance, f"first moment {step}")
+            assert_close(state.nu, reference.state[p]["exp_avg_sq"], tolerance, f"second moment {step}")
+    assert int(state.count) == 8
+
+
+@pytest.mark.parametrize("adam", ADAMS, ids=lambda a: f"{a.beta1},{a.beta2},{a.eps}")
+def test_adam_is_optax(adam):
+    # In float64 alone: optax's 1 - beta2 is off by 1e-5 in float32.
+    ours, theirs = adam_direction(adam), optax.scale_by_adam(adam.beta1, adam.beta2, adam.eps)
+    rng = np.random.default_rng(5)
+    params = {"a": jnp.zeros((3, 2)), "b": jnp.zeros(4)}
+    state, optax_state = ours.init(params), theirs.init(params)
+    for _ in range(5):
+        gradients = {k: jnp.asarray(rng.normal(size=p.shape)) for k, p in params.items()}
+        direction, state = ours.update(gradients, state)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of an int32
+            expected, optax_state = theirs.update(gradients, optax_state)
+        jax.tree.map(lambda a, b: assert_close(a, b, OPS_F64), (direction, state), (expected, optax_state))
+
+
+@DTYPES
+def test_descend(dtype, tolerance):
+    rng = np.random.default_rng(6)
+    params, direction = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
+    t = torch.nn.Parameter(torch.from_numpy(params.copy()))
+    t.grad = torch.from_numpy(direction)
+    torch.optim.SGD([t], lr=0.25).step()
+    # The rate is float64 wherever x64 is on; parameters stay what they are.
+    assert_close(descend(jnp.asarray(params), jnp.asarray(direction), jnp.asarray(0.25)), t, tolerance)
+
+
+@pytest.mark.parametrize("decay_start", [0, 4])
+def test_linear_schedule(decay_start):
+    config = OptimizerConfig(learning_rate=3e-4, schedule="linear", decay_start=decay_start)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=10 - decay_start)
+    for step in range(12):  # two more than the run has: the rate stays 0
+        ours = learning_rate(config, jnp.asarray(step), 10)
+        assert_close(ours, np.asarray(torch_optim.learning_rate(config, step, 10)), OPS_F64, f"step {step}")
+        assert abs(float(ours) - optimizer.param_groups[0]["lr"]) < 1e-10 * config.learning_rate
+        optimizer.step()
+        if step >= decay_start:
+            falling.step()
+
+
+def test_constant_schedule():
+    for step in (0, 5, 100):
+        assert float(learning_rate(OptimizerConfig(learning_rate=3e-4), jnp.asarray(step), 10)) == 3e-4
+
+
+@DTYPES
+def test_moving_average(dtype, tolerance):
+    rng = np.random.default_rng(8)
+    average, params = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
+    ours = moving_average(jnp.asarray(average), jnp.asarray(params), 0.99)
+    by_torch = torch.optim.swa_utils.get_ema_avg_fn(0.99)
+    assert_close(ours, by_torch(torch.from_numpy(average), torch.from_numpy(params), 1), tolerance)
+    by_torch_ref = {"w": torch.from_numpy(average.copy())}
+    torch_optim.moving_average(by_torch_ref, torch.nn.ParameterDict({"w": torch.from_numpy(params)}), 0.99)
+    assert_close(ours, by_torch_ref["w"], tolerance)
+
+
+@DTYPES
+def test_pixels_to_floats(dtype, tolerance):
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    floats = to_float(pixels, jnp.dtype(dtype))
+    assert_close(floats, torch_images.to_float(torch.from_numpy(pixels), getattr(torch, dtype)), tolerance)
+    assert (float(floats.min()), float(floats.max())) == (-1, 1)
+    np.testing.assert_array_equal(to_uint8(floats), pixels)  # every pixel comes back as it was
+
+
+@DTYPES
+def test_floats_to_pixels(dtype, tolerance):
+    del tolerance
+    rng = np.random.default_rng(9)
+    floats = np.concatenate([rng.uniform(-1.5, 1.5, 200), [-1, 0, 1, -1e9, 1e9, 1 / 255]]).astype(dtype)
+    expected = torch_images.to_uint8(torch.from_numpy(floats))
+    np.testing.assert_array_equal(to_uint8(jnp.asarray(floats)), expected.numpy())

@@ -1,0 +1,138 @@
+"""Rung 3, networks: outputs, gradients and what each pass carries on, in two training passes and an evaluation."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import torch_ref.models
+from jax_sngan import convert
+from jax_sngan.config import ModelConfig, SpectralNormConfig
+from jax_sngan.models import build
+from parity_tests.tolerances import NETWORK_F32, NETWORK_F64
+from parity_tests.trees import QUICK_COMPILE, assert_agree, assert_same, load_module, random_variables
+
+BATCH = 3
+U_FIRST = SpectralNormConfig(order="u_first", warmup=15)
+
+
+def model(architecture: str, image_size: int, channels: int, num_classes: int, **options: Any) -> ModelConfig:
+    """A narrow network.
+
+    The ResNet's plans for 48 pixels and more divide the width by up to 16, and a kernel of a single number over its
+    norm is a constant: its gradient is zero, and only rounding would be compared.
+    """
+    width = 32 if architecture == "resnet" and image_size > 32 else 4
+    return ModelConfig(
+        architecture=architecture, image_size=image_size, channels=channels, num_classes=num_classes, latent_size=8,
+        generator_width=width, discriminator_width=width, dtype="float64", **options,
+    )
+
+
+# Every size of every network; of every network both channels with and without classes; every option.
+MODELS = [
+    model("standard_cnn", 28, 1, 0),
+    model("standard_cnn", 32, 3, 4),
+    model("standard_cnn", 48, 1, 4, score_bias=False, spectral_norm=SpectralNormConfig(iterations=2)),
+    model("standard_cnn", 64, 3, 0, spectral_norm=U_FIRST, batch_norm_eps=1e-3, batch_norm_momentum=0.3),
+    model("resnet", 32, 1, 4, upsampling="bilinear", score_bias=False),
+    model("resnet", 32, 3, 0, shortcut_input="activated", batch_norm_eps=2e-5),
+    model("resnet", 48, 3, 4, spectral_norm=U_FIRST),
+    model("resnet", 64, 1, 0, upsampling="bilinear"),
+    model("resnet", 128, 1, 4, shortcut_input="activated"),
+]
+IN_F32 = [MODELS[0], MODELS[4]]
+CASES = [(m, NETWORK_F64) for m in MODELS] + [(dataclasses.replace(m, dtype="float32"), NETWORK_F32) for m in IN_F32]
+
+
+def named(value: Any) -> str | None:
+    if isinstance(value, ModelConfig):
+        classes = "-classes" if value.num_classes else ""
+        return f"{value.architecture}-{value.image_size}x{value.channels}{classes}-{value.dtype}"
+    return "" if isinstance(value, float) else None
+
+
+def draw(config: ModelConfig, network: str, rng: np.random.Generator) -> tuple[Any, Any]:
+    """Inputs of three passes, [3, n, ...], and labels [3, n] or None."""
+    shape = (config.latent_size,) if network == "generator" else (config.image_size, config.image_size, config.channels)
+    x = rng.normal(size=(3, BATCH, *shape)).astype(config.dtype)
+    labels = rng.integers(0, config.num_classes, (3, BATCH), np.int32) if config.num_classes else None
+    return (np.tanh(x) if network == "discriminator" else x), labels
+
+
+def in_jax(config: ModelConfig, network: str, variables: Any, x: Any, labels: Any, weights: Any) -> dict[str, Any]:
+    """Results of a training pass, another, and an evaluation; variables after each; gradients of a sum of all three."""
+    net = getattr(build(config), network)
+
+    def passes(params: Any, x: Any) -> Any:
+        def number(params: Any, x: Any) -> Any:
+            now, ys, after = variables._replace(params=params), [], []
+            for i, train in enumerate((True, True, False)):
+                y, now = net.apply(now, x[i], None if labels is None else labels[i], train=train)
+                ys.append(y)
+                after.append(now)
+            total = sum(jnp.sum(jnp.sin(y) * w) for y, w in zip(ys, weights, strict=True))
+            return total, (ys, after)
+
+        return jax.grad(number, (0, 1), has_aux=True)(params, x)
+
+    compiled = jax.jit(passes, compiler_options=QUICK_COMPILE)
+    (params, inputs), (ys, after) = compiled(variables.params, jnp.asarray(x))
+    return {"gradients": params, "input_gradients": inputs, "results": ys, "after": after}
+
+
+def in_torch(config: ModelConfig, network: str, flat: Any, x: Any, labels: Any, weights: Any) -> dict[str, Any]:
+    """The same by the reference."""
+    module = getattr(torch_ref.models.build(config), network)
+    load_module(module, flat)
+    inputs = torch.from_numpy(x.copy()).requires_grad_()
+    total, ys, after = torch.zeros((), dtype=inputs.dtype), [], []
+    for i, train in enumerate((True, True, False)):
+        module.train(train)
+        y = module(inputs[i], None if labels is None else torch.from_numpy(labels[i]))
+        total = total + (torch.sin(y) * torch.from_numpy(weights[i])).sum()
+        ys.append(y.detach())
+        after.append({name: t.detach().clone() for name, t in module.state_dict().items()})
+    total.backward()
+    gradients = {name: p.grad for name, p in module.named_parameters()}
+    return {"gradients": gradients, "input_gradients": inputs.grad, "results": ys, "after": after}
+
+
+@pytest.mark.parametrize("network", convert.NETWORKS)
+@pytest.mark.parametrize(("config", "tolerance"), CASES, ids=named)
+def test_passes_agree(config, tolerance, network):
+    rng = np.random.default_rng(config.image_size)
+    variables = random_variables(config, network, rng)
+    x, labels = draw(config, network, rng)
+    result = (config.image_size, config.image_size, config.channels) if network == "generator" else ()
+    weights = rng.normal(size=(3, BATCH, *result)).astype(config.dtype)
+    maps = convert.images_to_torch
+    x_torch, weights_torch = (x, maps(weights)) if network == "generator" else (maps(x), weights)
+
+    ours = in_jax(config, network, variables, x, labels, weights)
+    reference = in_torch(
+        config, network, convert.variables_to_torch(config, network, variables), np.ascontiguousarray(x_torch), labels,
+        np.ascontiguousarray(weights_torch),
+    )
+
+    entries = convert.network_entries(config, network).params
+    assert_agree(convert.tree_to_torch(entries, ours["gradients"]), reference["gradients"], tolerance)
+    as_torch = maps if network == "discriminator" else np.asarray
+    assert_agree(
+        {"input": as_torch(np.asarray(ours["input_gradients"]))}, {"input": reference["input_gradients"]}, tolerance
+    )
+    as_torch = maps if network == "generator" else np.asarray
+    for i, (y, expected) in enumerate(zip(ours["results"], reference["results"], strict=True)):
+        assert_agree({f"result {i}": as_torch(np.asarray(y))}, {f"result {i}": expected}, tolerance)
+        assert_agree(convert.variables_to_torch(config, network, ours["after"][i]), reference["after"][i], tolerance)
+
+    first, second, evaluated = ours["after"]
+    assert_same(evaluated, second)  # evaluation moves nothing
+    assert_same(second.params, variables.params)  # no pass changes a stored weight
+    moved = "batch" if network == "generator" else "spectral"
+    before, after = (jax.tree.leaves(getattr(v, moved)) for v in (first, second))
+    assert any(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(before, after, strict=True))

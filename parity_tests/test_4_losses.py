@@ -1,0 +1,170 @@
+"""Rung 4, losses: value and gradient of every loss, at ordinary scores, at its margins and far out."""
+
+import math
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import torch_ref.losses
+from jax_sngan.losses import LOSSES
+from parity_tests.compare import assert_close
+from parity_tests.tolerances import LOSS_F32, LOSS_F64
+
+DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [("float64", LOSS_F64), ("float32", LOSS_F32)])
+NAMES = pytest.mark.parametrize("name", sorted(LOSSES))
+
+RNG = np.random.default_rng(0)
+SCORES = {  # real, generated; made [7] and [5] below, since the two numbers need not be the same
+    "ordinary": (RNG.normal(size=7), RNG.normal(size=5)),
+    "zero": ([0.0], [0.0]),
+    # The hinge is bent here: both wings must choose the same side's derivative.
+    "at the margins": ([1.0, -1.0], [-1.0, 1.0]),
+    # torch's softplus is the identity above 20, an error of 2e-9: neither wing may have it.
+    "where softplus is nearly straight": ([-20.5, -25.0, 21.0], [20.5, 25.0, -21.0]),
+    "far out, right": ([1e3, 999.0], [-1e3, -999.0]),
+    "far out, wrong": ([-1e3, -999.0], [1e3, 999.0]),
+    "far out, both": ([1e3, -1e3, 0.5], [-1e3, 1e3]),
+}
+
+
+def draw(scores: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    real, fake = SCORES[scores]
+    return np.resize(real, 7).astype(dtype), np.resize(fake, 5).astype(dtype)
+
+
+@cache
+def compiled(loss: Any, arguments: int) -> Any:
+    """loss -> its value and the gradients in all its arguments."""
+    return jax.jit(jax.value_and_grad(loss, range(arguments)))
+
+
+def value_and_gradients(loss: Any, *scores: Any) -> list[Any]:
+    """[value, a gradient for each of the scores]."""
+    value, gradients = compiled(loss, len(scores))(*scores)
+    return [value, *gradients]
+
+
+def torch_value_and_gradients(loss: Any, *scores: np.ndarray) -> list[torch.Tensor]:
+    tensors = [torch.from_numpy(s).requires_grad_() for s in scores]
+    value = loss(*tensors)
+    return [value, *torch.autograd.grad(value, tensors)]
+
+
+def test_every_loss_has_its_twin():
+    assert sorted(LOSSES) == sorted(torch_ref.losses.LOSSES)
+
+
+@DTYPES
+@NAMES
+@pytest.mark.parametrize("scores", SCORES)
+def test_loss_and_gradients(name, scores, dtype, tolerance):
+    real, fake = draw(scores, dtype)
+    ours, theirs = LOSSES[name], torch_ref.losses.LOSSES[name]
+    for a, b, arguments in (
+        (ours.discriminator, theirs.discriminator, (real, fake)),
+        (ours.generator, theirs.generator, (fake,)),
+    ):
+        actual, expected = value_and_gradients(a, *arguments), torch_value_and_gradients(b, *arguments)
+        assert actual[0].shape == ()
+        for what, x, y in zip(("value", "gradient 0", "gradient 1"), actual, expected, strict=False):
+            assert_close(x, y, tolerance, f"{a.__name__} {what}")
+
+
+@DTYPES
+@NAMES
+def test_one_score(name, dtype, tolerance):
+    scores = np.array([0.3], dtype)
+    for loss, twin, n in zip(LOSSES[name], torch_ref.losses.LOSSES[name], (2, 1), strict=True):
+        for x, y in zip(
+            value_and_gradients(loss, *[scores] * n), torch_value_and_gradients(twin, *[scores] * n), strict=True
+        ):
+            assert_close(x, y, tolerance)
+
+
+@DTYPES
+@NAMES
+def test_second_derivatives(name, dtype, tolerance):
+    # Of the squared norm of the gradient in the scores, as a penalty has them.
+    real, fake = draw("ordinary", dtype)
+    for loss, twin, scores in zip(LOSSES[name], torch_ref.losses.LOSSES[name], ((real, fake), (fake,)), strict=True):
+        which = tuple(range(len(scores)))
+
+        def squares(*scores, loss=loss, which=which):
+            return sum(jnp.sum(g * g) for g in jax.grad(loss, which)(*scores))
+
+        second = jax.jit(jax.grad(squares, which))(*scores)
+        tensors = [torch.from_numpy(s).requires_grad_() for s in scores]
+        first = torch.autograd.grad(twin(*tensors), tensors, create_graph=True)
+        energy = sum(torch.sum(g * g) for g in first)
+        if energy.requires_grad:
+            for a, b in zip(second, torch.autograd.grad(energy, tensors), strict=True):
+                assert_close(a, b, tolerance)
+        else:  # a piecewise linear loss: torch has no graph of its constant gradient
+            assert not any(np.any(a) for a in second)
+
+
+# loss -> D's and G's value where every score is zero
+AT_ZERO = {
+    "hinge": (2.0, 0.0),
+    "non_saturating": (2 * math.log(2), math.log(2)),
+    "non_saturating_eps": (2 * math.log(2), -math.log(0.5 + 1e-8)),
+    "wasserstein": (0.0, 0.0),
+}
+
+
+@NAMES
+def test_values_known_in_closed_form(name):
+    zeros = jnp.zeros(4)
+    assert float(LOSSES[name].discriminator(zeros, zeros)) == pytest.approx(AT_ZERO[name][0], rel=1e-15)
+    assert float(LOSSES[name].generator(zeros)) == pytest.approx(AT_ZERO[name][1], rel=1e-15)
+
+
+def test_hinge_is_flat_beyond_its_margins_and_straight_before_them():
+    d = LOSSES["hinge"].discriminator
+    assert float(d(jnp.array([1.0, 7.0]), jnp.array([-1.0, -7.0]))) == 0
+    assert float(d(jnp.array([-3.0]), jnp.array([2.0]))) == 4 + 3
+
+
+@NAMES
+def test_far_scores_stay_finite(name):
+    for dtype in ("float32", "float64"):
+        far = jnp.array([1e30, -1e30], dtype)
+        for loss, arguments in ((LOSSES[name].discriminator, (far, far)), (LOSSES[name].generator, (far,))):
+            assert all(np.isfinite(x).all() for x in value_and_gradients(loss, *arguments))
+
+
+@NAMES
+def test_losses_push_scores_the_right_way(name):
+    # Independent of any reference: D wants real up and generated down, G wants generated up.
+    scores = jnp.array([-0.5, 0.0, 0.5])
+    _, real, fake = value_and_gradients(LOSSES[name].discriminator, scores, scores)
+    _, g = value_and_gradients(LOSSES[name].generator, scores)
+    assert np.all(real < 0)
+    assert np.all(fake > 0)
+    assert np.all(g < 0)
+
+
+@NAMES
+@pytest.mark.parametrize("shape", [(), (3, 1), (1, 3)], ids=str)
+def test_scores_must_be_one_dimensional(name, shape):
+    # [n] against [n, 1] broadcasts to [n, n], and a mean hides it.
+    bad, good = jnp.zeros(shape), jnp.zeros(3)
+    for loss, arguments in (
+        (LOSSES[name].discriminator, (bad, good)),
+        (LOSSES[name].discriminator, (good, bad)),
+        (LOSSES[name].generator, (bad,)),
+    ):
+        with pytest.raises(ValueError, match="one-dimensional"):
+            loss(*arguments)
+    for loss, arguments in (
+        (torch_ref.losses.LOSSES[name].discriminator, (bad, good)),
+        (torch_ref.losses.LOSSES[name].discriminator, (good, bad)),
+        (torch_ref.losses.LOSSES[name].generator, (bad,)),
+    ):
+        with pytest.raises(ValueError, match="one-dimensional"):
+            loss(*(torch.zeros(a.shape) for a in arguments))

@@ -1,0 +1,185 @@
+"""Rung 5, one whole training step on real images: all that it writes, from a state in the middle of training."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cache, partial
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import jax
+import pytest
+import torch
+
+import torch_ref.inputs
+import torch_ref.state
+import torch_ref.update
+from jax_sngan import convert, data, update
+from jax_sngan.config import TrainConfig, flatten, replace
+from jax_sngan.inputs import draw_inputs
+from jax_sngan.losses import LOSSES
+from parity_tests.tolerances import UPDATE_F32, UPDATE_F64
+from parity_tests.trees import QUICK_COMPILE, assert_agree, biases_before_batch_norm, random_state
+
+BASE = replace(
+    TrainConfig(),
+    {
+        "batch_size": 4,
+        "n_dis": 1,
+        "steps": 8,
+        "model.image_size": 28,
+        "model.channels": 1,
+        "model.latent_size": 8,
+        "model.generator_width": 4,
+        "model.discriminator_width": 4,
+        "model.dtype": "float64",
+    },
+)
+RESNET = {"model.architecture": "resnet", "model.image_size": 32, "model.channels": 3, "model.num_classes": 10}
+EPSILON_HAT = {"generator_optimizer.eps_form": "epsilon_hat", "discriminator_optimizer.eps_form": "epsilon_hat"}
+
+CASES = {
+    # Every loss on the plainest step.
+    **{loss: {"loss": loss} for loss in LOSSES},
+    # The presets' shape: several D updates, momentum, a falling rate.
+    "two D updates": {
+        "n_dis": 2,
+        "ema_decay": 0.9,
+        "generator_optimizer.beta1": 0.5,
+        "generator_optimizer.beta2": 0.999,
+        "discriminator_optimizer.schedule": "linear",
+        "generator_optimizer.schedule": "linear",
+        "generator_optimizer.decay_start": 2,
+    },
+    "generator first": {
+        "update_order": "generator_first",
+        "passes": "joint",
+        "loss": "non_saturating",
+        "generator_batch_multiplier": 2,
+        "model.num_classes": 10,
+        "model.score_bias": False,
+        "ema_decay": 0.0,
+        **EPSILON_HAT,
+    },
+    "resnet": {**RESNET, "n_dis": 2, "passes": "joint", "model.batch_norm_eps": 2e-5},
+    # What differs in torch-mimicry's and the authors' programs.
+    "resnet, their options": {
+        **RESNET,
+        "model.num_classes": 0,
+        "update_order": "generator_first",
+        "generator_batch_multiplier": 2,
+        "model.upsampling": "bilinear",
+        "model.shortcut_input": "activated",
+        "model.score_bias": False,
+        "discriminator_optimizer.beta1": 0.5,
+        "discriminator_optimizer.learning_rate": 1e-3,
+        **EPSILON_HAT,
+    },
+    "parametrizations.spectral_norm": {
+        "model.spectral_norm.order": "u_first",
+        "model.spectral_norm.warmup": 15,
+        "n_dis": 2,
+        "loss": "non_saturating",
+    },
+}
+NO_TORCH_TWIN = {  # PyTorch's spectral norms have no such option; rung 2 holds these against the formulas
+    ("model.spectral_norm.eps_form", "add"),
+    ("model.spectral_norm.init", "normal"),
+    ("model.spectral_norm.evaluation", "iterate"),
+}
+
+
+@cache
+def images(image_size: int, channels: int) -> data.Dataset:
+    return data.load("fashion", image_size=image_size, channels=channels)
+
+
+def both_steps(config: TrainConfig, step: Any, *, fresh: bool = False) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """State and logs under torch_ref's names after a step of ours and after a step of the reference, and its state."""
+    state = random_state(config, fresh=fresh)
+    reference = torch_ref.state.create_state(config)
+    torch_ref.state.load(reference, convert.to_torch(config, state))
+    inputs = draw_inputs(drawing(config), images(config.model.image_size, config.model.channels), step=int(state.step))
+    torch_inputs = torch_ref.inputs.from_numpy(convert.inputs_to_torch(inputs))
+
+    state, logs = step(state, inputs)
+    reference, reference_logs = torch_ref.update.training_step(config, reference, torch_inputs)
+    ours = convert.to_torch(config, state) | {f"logs.{k}": v for k, v in logs.items()}
+    theirs = torch_ref.state.dump(reference) | {f"logs.{k}": v for k, v in reference_logs.items()}
+    return ours, theirs, reference
+
+
+def drawing(config: TrainConfig) -> TrainConfig:
+    """What drawing reads of a config, so that cases share one compilation of it."""
+    read = ("n_dis", "generator_batch_multiplier", "model.image_size", "model.channels", "model.num_classes")
+    options = flatten(config)
+    # The smallest resnet sizes are sizes of the standard CNN too.
+    return replace(BASE, {name: options[name] for name in (*read, "model.dtype")})
+
+
+def quick_step(config: TrainConfig) -> Any:
+    return jax.jit(partial(update.training_step, config), compiler_options=QUICK_COMPILE)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_step_in_float64(case):
+    config = replace(BASE, CASES[case])
+    ours, theirs, reference = both_steps(config, quick_step(config))
+    scales = biases_before_batch_norm(config.model, ours)
+    assert_agree(ours, theirs, UPDATE_F64, scales)
+
+    # Without momentum Adam's first moment is the gradient: the one that the reference's backward pass left.
+    for network in convert.NETWORKS:
+        if getattr(config, f"{network}_optimizer").beta1 == 0:
+            prefix = f"{network}_opt.exp_avg."
+            gradients = {prefix + n: p.grad for n, p in getattr(reference, network).named_parameters()}
+            own_scales = {name: scale for name, scale in scales.items() if name in gradients}
+            assert_agree({name: ours[name] for name in gradients}, gradients, UPDATE_F64, own_scales)
+
+
+def test_the_first_step_of_a_run():
+    """Adam divides by the square root of nothing but this step's gradient."""
+    config = replace(BASE, {"n_dis": 2})
+    ours, theirs, _ = both_steps(config, quick_step(config), fresh=True)
+    assert_agree(ours, theirs, UPDATE_F64, biases_before_batch_norm(config.model, ours))
+
+
+def test_one_step_in_float32_as_it_ships():
+    config = replace(BASE, CASES["two D updates"] | {"model.dtype": "float32"})
+    ours, theirs, _ = both_steps(config, update.train_step(config))
+    assert_agree(ours, theirs, UPDATE_F32, biases_before_batch_norm(config.model, ours))
+
+
+@pytest.mark.parametrize("case", ["generator first", "resnet"])
+def test_one_step_in_float32(case):
+    config = replace(BASE, CASES[case] | {"model.dtype": "float32"})
+    ours, theirs, _ = both_steps(config, quick_step(config))
+    assert_agree(ours, theirs, UPDATE_F32, biases_before_batch_norm(config.model, ours))
+
+
+def test_a_generator_update_leaves_no_gradient_in_the_discriminator():
+    config = replace(BASE, {"model.dtype": "float32"})
+    state = torch_ref.state.create_state(config)
+    latents = torch.randn(4, config.model.latent_size)
+    inputs = torch_ref.inputs.Inputs(torch.empty(0), torch.empty(0), latents)
+    torch_ref.update.generator_update(config, state, inputs)
+    assert all(p.grad is None and p.requires_grad for p in state.discriminator.parameters())
+    assert all(p.grad is not None for p in state.generator.parameters())
+
+
+def choices(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted option, choice) of every option that has a list of choices."""
+    for name, hint in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from choices(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif get_origin(hint) is Literal:
+            yield from ((prefix + name, value) for value in get_args(hint))
+
+
+@pytest.mark.parametrize(("option", "choice"), list(choices(TrainConfig)))
+def test_every_choice_is_in_some_case(option, choice):
+    if (option, choice) in NO_TORCH_TWIN:
+        with pytest.raises(NotImplementedError, match=option.rpartition(".")[2]):
+            torch_ref.state.create_state(replace(BASE, {option: choice}))
+    elif option == "model.dtype":
+        assert choice in ("float32", "float64")
+    else:
+        assert any(flatten(replace(BASE, changes))[option] == choice for changes in CASES.values())

@@ -1,0 +1,54 @@
+"""Conversion of whole training states between the wings: exact to the bit both ways, and refused where it cannot be."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import torch_ref.state
+from jax_sngan import convert
+from jax_sngan.config import SpectralNormConfig, replace
+from jax_sngan.errors import UserError
+from parity_tests.test_5_update import BASE, RESNET
+from parity_tests.trees import assert_same, random_state
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model.num_classes": 3, "model.image_size": 32, "model.channels": 3},
+        {**RESNET, "model.spectral_norm.order": "u_first", "model.spectral_norm.warmup": 15},
+    ],
+    ids=str,
+)
+def test_conversion_is_exact_both_ways(changes, tmp_path):
+    config = replace(BASE, changes | {"model.dtype": "float32"})
+    state = jax.tree.map(np.asarray, random_state(config))
+    flat = convert.to_torch(config, state)
+    reference = torch_ref.state.create_state(config, seed=1)
+    torch_ref.state.load(reference, flat)
+    torch_ref.state.save(tmp_path / "state.pt", reference)
+    other = torch_ref.state.create_state(config, seed=2)
+    torch_ref.state.restore(tmp_path / "state.pt", other)
+    assert_same(convert.from_torch(config, torch_ref.state.dump(other)), state)
+
+
+@pytest.mark.parametrize("order", ["v_first", "u_first"])
+def test_a_state_that_does_not_fit_is_refused(order):
+    spectral_norm = SpectralNormConfig(order=order, warmup=15 if order == "u_first" else 0)
+    config = dataclasses.replace(BASE, model=dataclasses.replace(BASE.model, spectral_norm=spectral_norm))
+    flat = convert.to_torch(config, random_state(config))
+    moved = {name.replace("generator.project.bias", "generator.project.offset"): a for name, a in flat.items()}
+    moved["discriminator.score.bias"] = np.zeros((2,))
+    with pytest.raises(UserError) as error:
+        convert.from_torch(config, moved)
+    assert "missing generator.project.bias" in str(error.value)
+    assert "extra generator.project.offset" in str(error.value)
+    assert "misshapen discriminator.score.bias is float64 [2], not float64 [1]" in str(error.value)
+    with pytest.raises(ValueError, match=r"missing generator.project.bias; left over generator.project.offset; disc"):
+        torch_ref.state.load(torch_ref.state.create_state(config), moved)
+    wrong_type = flat | {"generator.norms.0.running_mean": flat["generator.norms.0.running_mean"].astype(np.float32)}
+    with pytest.raises(UserError, match=r"generator.norms.0.running_mean is float32"):
+        convert.from_torch(config, wrong_type)

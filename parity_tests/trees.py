@@ -1,0 +1,136 @@
+"""Whole trees of the two wings: random ones to start from, and the worst entry where they should agree."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from torch import nn
+
+from jax_sngan import convert
+from jax_sngan.config import ModelConfig, TrainConfig
+from jax_sngan.models import Variables
+from jax_sngan.state import TrainState
+from parity_tests.compare import to_numpy
+
+# LLVM's optimiser takes ten times as long as all else in these small programs (24 s against 2 s for one network's
+# passes) and changes no formula. What ships is compiled with it: one case of rung 5 is too, and all of rung 6.
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+TINY = 1e-300  # where all that is expected is zero, any difference is too large
+
+
+def random_variables(config: ModelConfig, network: str, rng: np.random.Generator) -> Variables:
+    """A network's variables as after some training: nothing is zero or one, u and v are near the singular vectors."""
+    entries = convert.network_entries(config, network)
+    dtype = np.dtype(config.dtype)
+    flat = {}
+    for e in entries.params:
+        fan_in = max(int(np.prod(e.shape[:-1])), 1)
+        mean, std = {"kernel": (0, fan_in**-0.5), "scale": (1, 0.2), "bias": (0, 0.1)}[e.path[-1]]
+        flat[e.path] = rng.normal(mean, std, e.shape)
+    for e in entries.batch:
+        flat[e.path] = rng.normal(0, 0.3, e.shape) if e.path[-1] == "mean" else rng.uniform(0.5, 1.5, e.shape)
+    for e in entries.spectral:
+        if e.path[-1] == "u":
+            kernel = flat[*e.path[:-2], "kernel"]
+            matrix = kernel if e.path[0] == "embed" else kernel.reshape(-1, kernel.shape[-1]).T
+            u = rng.normal(size=e.shape)
+            for _ in range(3):  # far enough that sigma is no difference of large terms, not so far that u stands still
+                v = matrix.T @ u / np.linalg.norm(matrix.T @ u)
+                u = matrix @ v / np.linalg.norm(matrix @ v)
+            flat[e.path], flat[*e.path[:-1], "v"] = u, v
+    return Variables(*(_nested(tree, flat, dtype) for tree in entries))
+
+
+def random_state(config: TrainConfig, seed: int = 0, *, fresh: bool = False) -> TrainState:
+    """A state in the middle of training; fresh: of step 0, with Adam's moments zero and the average not yet moved."""
+    rng = np.random.default_rng(seed)
+    networks = [random_variables(config.model, network, rng) for network in convert.NETWORKS]
+
+    def like(params: Any, low: float, high: float) -> Any:
+        return jax.tree.map(lambda p: rng.uniform(low, high, p.shape).astype(p.dtype), params)
+
+    adams = [
+        optax.ScaleByAdamState(np.int32(0), like(v.params, 0, 0), like(v.params, 0, 0)) if fresh else
+        optax.ScaleByAdamState(np.int32(7 + i), like(v.params, -0.01, 0.01), like(v.params, 1e-4, 2e-4))
+        for i, v in enumerate(networks)
+    ]
+    g = networks[0].params
+    average = g if fresh else jax.tree.map(lambda p, d: p + d, g, like(g, -0.01, 0.01))
+    state = TrainState(np.int32(0 if fresh else 3), *networks, average, *adams)
+    return jax.tree.map(jnp.asarray, state)
+
+
+def _nested(entries: list[convert.Entry], flat: Mapping[convert.Path, np.ndarray], dtype: np.dtype) -> Any:
+    tree: dict[str, Any] = {}
+    for e in entries:
+        branch = tree
+        for name in e.path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[e.path[-1]] = jnp.asarray(flat[e.path].astype(dtype))
+    return tree
+
+
+def load_module(module: nn.Module, flat: Mapping[str, np.ndarray]) -> None:
+    """Variables as convert.variables_to_torch has them, into their twin."""
+    module.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in flat.items()})
+
+
+def worst(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], scales: Mapping[str, str] | None = None
+) -> tuple[float, str]:
+    """The largest relative error of two flat trees and its name: max|a - b| / max|b|, array by array.
+
+    Args:
+      scales: name -> name of the array whose largest entry stands in for its own.
+    """
+    assert sorted(actual) == sorted(expected)
+    errors = []
+    for name in expected:
+        a, b = to_numpy(actual[name]), to_numpy(expected[name])
+        assert a.dtype == b.dtype, f"{name}: {a.dtype} against {b.dtype}"
+        assert a.shape == b.shape, f"{name}: {a.shape} against {b.shape}"
+        scale = np.max(np.abs(to_numpy(expected[(scales or {}).get(name, name)])))
+        error = float(np.max(np.abs(a.astype(np.float64) - b)) / max(float(scale), TINY))
+        errors.append((error if np.isfinite(error) else float("inf"), name))
+    return max(errors)
+
+
+def assert_agree(
+    actual: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    tolerance: float,
+    scales: Mapping[str, str] | None = None,
+) -> None:
+    """Fails unless the worst entry is within the tolerance."""
+    error, name = worst(actual, expected, scales)
+    assert error <= tolerance, f"{name}: relative error {error:.2e}, allowed {tolerance:.2e}"
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """Fails unless two trees are equal to the bit."""
+    a, b = jax.tree.leaves_with_path(actual), jax.tree.leaves_with_path(expected)
+    assert [path for path, _ in a] == [path for path, _ in b]
+    changed = [
+        jax.tree_util.keystr(path) for (path, x), (_, y) in zip(a, b, strict=True)
+        if np.asarray(x).dtype != np.asarray(y).dtype or np.asarray(x).tobytes() != np.asarray(y).tobytes()
+    ]
+    assert not changed, f"changed: {', '.join(changed)}"
+
+
+def biases_before_batch_norm(config: ModelConfig, names: Iterable[str]) -> dict[str, str]:
+    """Generator biases that BatchNorm cancels in training -> the kernel of the same layer.
+
+    Their true gradient is zero. What either wing computes is the rounding of terms as large as the kernel's gradient,
+    and Adam divides it by nearly itself. So the kernel gives the scale. In the ResNet a constant added to a block's
+    result passes the later shortcuts as a constant, down to the last BatchNorm.
+    """
+    layers = ("deconvs.",) if config.architecture == "standard_cnn" else ("conv1.", "conv2.", "shortcut.")
+    return {
+        name: name.removesuffix("bias") + "weight"
+        for name in names
+        if name.endswith(".bias") and any(layer in name for layer in layers) and "discriminator" not in name
+    }

@@ -1,0 +1,35 @@
+"""Replays a recorded training trajectory of a public SN-GAN program in JAX, in float64, and prints the errors.
+
+Exit code 0: every error is within the tolerance; 1: one is not; 2: the file can't be read or is no such recording.
+"""
+
+from jax_sngan import command_line
+from jax_sngan.errors import UserError
+from jax_sngan.files import write_json
+
+
+def main() -> int:
+    """The exit code: 0 within the tolerance, 1 not."""
+    parser = command_line.Parser(description=__doc__)
+    parser.add_argument("trajectory", metavar="TRAJECTORY.npz", help="the recording")
+    parser.add_argument("--json", metavar="FILE", help="write the errors there; - is standard output")
+    parser.add_argument("--tolerance", type=float, default=1e-8, metavar="X", help="largest error allowed (1e-8)")
+    arguments = parser.parse_args()
+    if not arguments.tolerance >= 0:
+        raise UserError(f"--tolerance must be at least 0, got {arguments.tolerance}")
+
+    from jax_sngan import recording, replay  # after the options are checked: jax takes a second to load
+    from jax_sngan.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    recorded = recording.load(arguments.trajectory)
+    found = replay.replay(recorded)
+    if arguments.json != "-":
+        print(replay.table(recorded, found, arguments.tolerance))
+    if arguments.json:
+        write_json(arguments.json, replay.as_json(recorded, found, arguments.tolerance))
+    return 0 if found.error <= arguments.tolerance else 1
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,68 @@
+"""Makes images from a run's Orbax checkpoint: a grid, an npz of all of them, or an interpolation."""
+
+import numpy as np
+
+from jax_sngan import command_line
+from jax_sngan.errors import UserError
+from jax_sngan.files import write_json, write_whole
+
+
+def main() -> None:
+    """Writes what is asked for; without --grid, --npz or --interpolate a grid in WORKDIR/samples."""
+    parser = command_line.Parser(description=__doc__)
+    parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
+    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images (default 64)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
+    parser.add_argument("--labels", metavar="N[,N…]", help="classes: one for all images, or one each")
+    parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their moving average")
+    parser.add_argument("--grid", metavar="FILE.png", help="write the images as one picture")
+    parser.add_argument("--npz", metavar="FILE", help="write images uint8 [num, h, w, c], labels and step")
+    parser.add_argument("--interpolate", metavar="FILE.gif", help="write a closed walk through the latent space")
+    parser.add_argument("--json", metavar="FILE", help="write what was made; - is standard output")
+    arguments = parser.parse_args()
+    labels = None
+    if arguments.labels is not None:
+        parts = arguments.labels.split(",")
+        if not all(p.strip().isdigit() for p in parts):
+            raise UserError(f"--labels must be numbers parted by commas, got {arguments.labels!r}")
+        labels = np.array([int(p) for p in parts])
+    if arguments.num < 1:
+        raise UserError(f"--num must be at least 1, got {arguments.num}")
+    if not 0 <= arguments.seed < 2**32:
+        raise UserError(f"--seed must be from 0 to 2**32 - 1, got {arguments.seed}")
+
+    from jax_sngan import pictures, sample  # after the options are checked: jax takes a second to load
+
+    generator = sample.load(arguments.workdir, arguments.step, average=not arguments.raw)
+    made = []
+    if not (arguments.grid or arguments.npz or arguments.interpolate):
+        arguments.grid = f"{arguments.workdir}/samples/sample_{generator.step:06d}_seed{arguments.seed}.png"
+    if arguments.grid or arguments.npz:
+        images = generator.sample(arguments.num, seed=arguments.seed, labels=labels)
+    if arguments.grid:
+        pictures.save_grid(arguments.grid, images)
+        made.append(arguments.grid)
+    if arguments.npz:
+        arrays = {"images": images, "step": np.array(generator.step)}
+        if generator.config.model.num_classes:
+            arrays["labels"] = generator.classes(arguments.num, labels)
+        write_whole(arguments.npz, lambda p: save_npz(p, arrays))
+        made.append(arguments.npz)
+    if arguments.interpolate:
+        pictures.save_animation(arguments.interpolate, generator.interpolate(seed=arguments.seed, labels=labels))
+        made.append(arguments.interpolate)
+    for name in made:
+        print(name)
+    if arguments.json:
+        write_json(arguments.json, {"step": generator.step, "num": arguments.num, "files": made})
+
+
+def save_npz(path, arrays) -> None:
+    """np.savez to exactly this path: given a name, it would add .npz."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

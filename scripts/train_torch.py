@@ -1,0 +1,48 @@
+"""The same run as train_jax.py by the PyTorch reference: same options, same first weights, same inputs, same log."""
+
+from typing import Any
+
+from jax_sngan import command_line
+from jax_sngan.config import RunConfig, TrainConfig
+from jax_sngan.loop import Result
+
+
+def main() -> int:
+    """The exit code: 0 done, 1 a number was not finite, 128 + signal when stopped early."""
+    config, run, arguments = command_line.training_arguments(__doc__)
+    return command_line.run_training(config, run, arguments, describe, train)
+
+
+def describe(config: TrainConfig) -> dict[str, Any]:
+    """As train_jax.py's: the two wings have the same parameters and do the same work."""
+    from jax_sngan.train import describe
+
+    return describe(config)
+
+
+def train(config: TrainConfig, run: RunConfig) -> Result:
+    """The bridge: the JAX wing's data, first state and inputs, laid out for torch."""
+    import numpy as np
+
+    from jax_sngan import convert
+    from jax_sngan.inputs import draw_inputs, sample_latents
+    from jax_sngan.loop import GRID
+    from jax_sngan.models import allow_dtype
+    from jax_sngan.train import fresh_state, load_data
+    from torch_ref import inputs as torch_inputs
+    from torch_ref import train as torch_train
+
+    allow_dtype(config.model)
+    data = load_data(config, run)
+    return torch_train.train(
+        config,
+        run,
+        data.summary(),
+        first=lambda: convert.to_torch(config, fresh_state(config)),
+        draw=lambda k: torch_inputs.from_numpy(convert.inputs_to_torch(draw_inputs(config, data, k))),
+        latents=np.asarray(sample_latents(config.seed, GRID, config.model.latent_size, np.dtype(config.model.dtype))),
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,117 @@
+"""A user's mistake is one line that names it and what is allowed, exit code 2, and nothing is written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY_OPTIONS, Outcome
+from PIL import Image
+
+from jax_sngan.config import RunConfig, TrainConfig, flatten
+
+Script = Callable[..., Outcome]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cifar"], ["unknown preset 'cifar'", "fashion"]),
+        (["fashion", "cifar10_cnn"], ["unknown argument cifar10_cnn"]),
+        (["--stpes", "10"], ["unknown option --stpes", "did you mean --steps?"]),
+        (["--xyzzy"], ["unknown option --xyzzy", "--help"]),
+        (["--steps"], ["--steps", "expected one argument"]),
+        (["--steps", "many"], ["--steps", "invalid N value", "many"]),
+        (["--steps", "0"], ["steps must be at least 1, got 0"]),
+        (["--batch-size", "-3"], ["batch_size must be at least 1, got -3"]),
+        (["--generator-optimizer.learning-rate", "nan"], ["learning_rate must be at least 0.0, got nan"]),
+        (["--loss", "hing"], ["--loss", "invalid choice", "hinge"]),
+        (["--model.image-size", "30"], ["image_size must be one of 28, 32, 48, 64", "got 30"]),
+        (["--flip", "yes"], ["--flip", "invalid true|false value", "yes"]),
+        (["--flip", "true"], ["flip must be false for fashion"]),
+        (["--data", "nowhere"], ["nowhere"]),
+        (["--data", "fashion_mnist", "--data-dir", "/nowhere"], ["/nowhere"]),
+        (["--mesh", "model=2"], ["mesh must be data=N", "'model=2'"]),
+        (["--mesh", "data=1000"], ["needs 1000 devices"]),
+        (["--mesh", "data=3"], ["batch_size must be a multiple of the mesh's 3 devices, got 4"]),
+        (["--resume", "must"], ["has no checkpoint", "must"]),
+        (["--workdir", "/proc/run"], ["cannot write /proc/run"]),
+        (["--model.num-classes", "7"], ["model.num_classes must be 10 for fashion, got 7"]),
+    ],
+)
+def test_training_refuses_in_one_line(script: Script, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    outcome = script("train_jax.py", *TINY_OPTIONS, *arguments)
+    assert outcome.is_one_line("train_jax.py", *words), outcome
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_files_are_refused_in_one_line(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not an archive")
+    (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8b\x08 not an archive")
+    (tmp_path / "file").write_text("x")
+    for source, word in (("empty", "no image"), ("broken.npz", "broken.npz"), ("broken.tar.gz", "broken.tar.gz")):
+        outcome = script("train_jax.py", *TINY_OPTIONS, "--data", tmp_path / source)
+        assert outcome.is_one_line(word), outcome
+    outcome = script("train_jax.py", *TINY_OPTIONS, "--workdir", tmp_path / "file")
+    assert outcome.is_one_line("is a file"), outcome
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_images_trains_when_it_is_dry(script: Script, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        Image.fromarray(np.full((40, 30, 3), 200, np.uint8)).save(tmp_path / "pictures" / name / "1.png")
+    outcome = script("train_jax.py", *TINY_OPTIONS, "--data", tmp_path / "pictures", "--dry-run")
+    assert outcome.code == 0, outcome
+
+
+def test_dry_run_tells_and_trains_nothing(script: Script, tmp_path: Path) -> None:
+    outcome = script("train_jax.py", "cifar10_resnet", "--batch_size=32", "--dry-run", "--json", "out.json")
+    assert outcome.code == 0, outcome
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert json.loads(outcome.out) == told
+    # The published counts (torch-mimicry's), less the authors' missing final bias.
+    assert (told["g_params"], told["d_params"]) == (4_276_739, 1_053_824)
+    assert told["config"]["batch_size"] == 32
+    assert told["gflop_per_step"] > 100
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_help_names_every_option(script: Script) -> None:
+    outcome = script("train_jax.py", "--help")
+    assert outcome.code == 0
+    for kind in (TrainConfig, RunConfig):
+        for option in flatten(kind()):
+            assert f"--{option.replace('_', '-')} " in outcome.out, option
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))
+def test_every_script_has_help_and_refuses_what_it_does_not_know(script: Script, name: str) -> None:
+    assert script(name, "--help").code == 0
+    outcome = script(name, "--no-such-option")
+    assert outcome.code == 2, outcome
+    assert outcome.err.count("\n") == 1, outcome
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], ["no workdir nowhere", "train first"]),
+        (["."], ["no checkpoint in ."]),
+        (["RUN", "--step", "5"], ["no checkpoint of step 5", "there are: 3, 6"]),
+        (["RUN", "--step", "first"], ["step must be latest, best or a number, got 'first'"]),
+        (["RUN", "--step", "best"], ["has an evaluated metric"]),
+        (["RUN", "--num", "0"], ["--num must be at least 1, got 0"]),
+        (["RUN", "--seed", "-1"], ["--seed must be from 0", "-1"]),
+        (["RUN", "--labels", "1"], ["unconditional"]),
+        (["RUN", "--labels", "shoe"], ["--labels must be numbers", "'shoe'"]),
+        (["RUN", "--grid", "/proc/x/y.png"], ["cannot write /proc/x/y.png"]),
+    ],
+)
+def test_sampling_refuses_in_one_line(
+    script: Script, tiny_run: Path, arguments: list[str], words: list[str]
+) -> None:
+    outcome = script("sample.py", *(str(tiny_run) if a == "RUN" else a for a in arguments))
+    assert outcome.is_one_line("sample.py", *words), outcome

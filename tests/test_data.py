@@ -1,0 +1,235 @@
+"""Images come as they are in their source; the embedded ones are what they were; what is wrong is said in one line."""
+
+import importlib.util
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_files import (
+    load,
+    noise,
+    only_our_cache,  # noqa: F401  # a fixture of every test here
+    refusal,
+)
+
+from jax_sngan import archives, data, originals
+from jax_sngan.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_debian = pytest.mark.skipif(
+    not originals.DEBIAN["fashion_mnist"].is_dir(), reason="needs the Debian package dataset-fashion-mnist"
+)
+
+
+def test_embedded_images_are_1000_a_class_with_labels():
+    got = data.load("fashion", image_size=28, channels=1)
+    assert got.images.shape == (10_000, 28, 28, 1)
+    assert got.images.dtype == np.uint8
+    assert got.labels.dtype == np.int32
+    assert np.bincount(got.labels).tolist() == [1_000] * 10
+    assert got.name == "fashion"
+    assert got.classes[0] == "T-shirt/top"
+    assert got.classes[9] == "Ankle boot"
+    assert not got.flip
+
+
+def test_embedded_images_are_the_ones_that_were_chosen():
+    # Whoever changes the file changes every result that was measured on it.
+    assert data.load("fashion", image_size=28, channels=1).checksum() == (
+        "777870279ccd3c6ff0ad11360fdb64190ad6073bdad5f03bdafa421d2280374e"
+    )
+
+
+@needs_debian
+def test_embedded_images_are_training_images_and_no_test_image():
+    embedded = data.load("fashion", image_size=28, channels=1)
+    train = data.load("fashion_mnist", image_size=28, channels=1)
+    test = data.load("fashion_mnist", image_size=28, channels=1, split="test")
+    (places,) = archives.read_npz(ROOT / "jax_sngan/datasets/fashion10k.npz", ("indices",))
+    np.testing.assert_array_equal(embedded.images, train.images[places])
+    np.testing.assert_array_equal(embedded.labels, train.labels[places])
+    unseen = {image.tobytes() for image in test.images}
+    assert not any(image.tobytes() in unseen for image in embedded.images)
+
+
+def test_embedded_images_have_no_test_split():
+    assert "fashion_mnist" in refusal("fashion", split="test")
+
+
+def test_licence_and_origin_lie_beside_the_embedded_images():
+    folder = ROOT / "jax_sngan/datasets"
+    assert "Zalando SE" in (folder / "LICENSE").read_text()
+    assert "Permission is hereby granted" in (folder / "LICENSE").read_text()
+    assert "make_fashion10k.py" in (folder / "README.md").read_text()
+
+
+@needs_debian
+def test_the_script_makes_the_embedded_file_again(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("make_fashion10k", ROOT / "scripts/make_fashion10k.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def run(*options):
+        monkeypatch.setattr("sys.argv", ["make_fashion10k.py", *options])
+        return script.main()
+
+    assert run("--verify") == 0
+    kept = dict(np.load(script.TARGET))
+    kept["labels"][5] += 1
+    np.savez(tmp_path / "other.npz", **kept)
+    assert run("--verify", "--target", str(tmp_path / "other.npz")) == 1
+    assert "labels differ" in capsys.readouterr().out
+    assert run("--verify", "--source", str(tmp_path)) == 2
+
+
+def test_checksum_sees_every_pixel_label_and_shape():
+    def checksum(images, labels):
+        return data.Dataset("x", images, labels, (), True).checksum()
+
+    images, labels = noise(4, 2, 3, 1), np.zeros(4, np.int32)
+    before = checksum(images, labels)
+    assert before == checksum(images.copy(order="F"), labels)
+    other = images.copy()
+    other[3, 1, 2, 0] ^= 1
+    assert checksum(other, labels) != before
+    assert checksum(images, np.array([0, 0, 0, 1], np.int32)) != before
+    assert checksum(images.reshape(4, 3, 2, 1), labels) != before
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (np.zeros((2, 4, 4, 1), np.float32), np.zeros(2, np.int32)),
+        (np.zeros((2, 4, 4), np.uint8), np.zeros(2, np.int32)),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.zeros(3, np.int32)),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64)),
+        (np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int32)),
+    ],
+)
+def test_dataset_refuses_other_arrays(images, labels):
+    with pytest.raises(ValueError, match="must be"):
+        data.Dataset("x", images, labels, (), True)
+
+
+@pytest.mark.parametrize("options", [{"channels": 2}, {"image_size": 0}, {"split": "validation"}])
+def test_load_refuses_options_that_mean_nothing(options):
+    assert refusal("fashion", **options)
+
+
+@pytest.mark.parametrize(
+    ("image_key", "label_key"), [("images", "labels"), ("x", "y"), ("arr_0", "arr_1"), ("x_train", "y_train")]
+)
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_is_read(tmp_path, image_key, label_key, save):
+    images, labels = noise(6, 8, 8, 3), np.array([2, 0, 1, 2, 2, 0])
+    save(tmp_path / "mine.npz", **{image_key: images, label_key: labels})
+    got = load(str(tmp_path / "mine.npz"))
+    np.testing.assert_array_equal(got.images, images)
+    np.testing.assert_array_equal(got.labels, labels)
+    assert got.classes == ("0", "1", "2")
+    assert got.name == "npz:mine"
+    assert got.flip
+
+
+def test_npz_may_be_grey_without_labels_and_in_any_order_of_memory(tmp_path):
+    images = noise(6, 8, 8)
+    np.savez(tmp_path / "mine.npz", images=np.asfortranarray(images))
+    got = load(str(tmp_path / "mine.npz"), channels=1)
+    np.testing.assert_array_equal(got.images[..., 0], images)
+    assert got.classes == ()
+    assert not got.labels.any()
+
+
+def test_npz_has_a_test_split_only_under_its_names(tmp_path):
+    train, test = noise(6, 8, 8, 3), noise(2, 8, 8, 3, seed=1)
+    np.savez(tmp_path / "a.npz", x_train=train, x_test=test)
+    np.testing.assert_array_equal(load(str(tmp_path / "a.npz"), split="test").images, test)
+    np.savez(tmp_path / "b.npz", images=train)
+    assert "no test images" in refusal(str(tmp_path / "b.npz"), split="test")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"pictures": noise(2, 8, 8)}, "looked for an array named images"),
+        ({"images": np.zeros((2, 8, 8), np.float32)}, "uint8 in 0 to 255, got float32"),
+        ({"images": noise(2, 8)}, "got [2, 8]"),
+        ({"images": noise(2, 3, 8, 8)}, "got [2, 3, 8, 8]"),
+        ({"images": noise(0, 8, 8, 3)}, "got [0, 8, 8, 3]"),
+        ({"images": noise(2, 8, 0, 3)}, "got [2, 8, 0, 3]"),
+        ({"images": np.array([object()])}, "not plain numbers"),
+        ({"images": np.array(["a"])}, "not plain numbers"),
+        ({"images": noise(2, 8, 8), "labels": np.array([1])}, "labels must be 2 integers"),
+        ({"images": noise(2, 8, 8), "labels": np.array([0.0, 1.0])}, "labels must be 2 integers"),
+        ({"images": noise(2, 8, 8), "labels": np.array([0, -1])}, "labels must lie in 0"),
+        ({"images": noise(2, 8, 8), "labels": np.array([0, 10**9])}, "labels must lie in 0"),
+    ],
+)
+def test_npz_of_another_content_is_refused(tmp_path, arrays, said):
+    np.savez(tmp_path / "mine.npz", **arrays)
+    line = refusal(str(tmp_path / "mine.npz"))
+    assert "mine.npz" in line
+    assert said in line
+
+
+def test_npz_that_lies_about_its_size_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    path = tmp_path / "mine.npz"
+
+    def write(shape, content):
+        array = io.BytesIO()
+        np.lib.format.write_array_header_1_0(array, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("images.npy", array.getvalue() + content)
+
+    write((10**7, 1000, 1000, 3), b"\0" * 100)
+    assert "has 100 bytes" in refusal(str(path))
+    monkeypatch.setattr(archives, "FLOOR", 2**16)
+    write((100, 100, 100, 3), b"\0" * 3_000_000)
+    assert "too many" in refusal(str(path))
+    monkeypatch.setattr(archives, "FLOOR", 2**28)
+    monkeypatch.setattr(archives, "memory", lambda: 2**22)
+    assert "too many" in refusal(str(path))
+
+
+def test_damaged_npz_is_refused(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=noise(6, 8, 8, 3))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (whole[:-30], whole[: len(whole) // 2], bytes(flipped), b"", b"PK", pickle.dumps({})):
+        path.write_bytes(content)
+        assert "damaged" in refusal(str(path))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"no array")
+    assert "is no array" in refusal(str(path))
+
+
+def test_unknown_sources_say_what_is_allowed(tmp_path):
+    line = refusal("imagenet")
+    for allowed in ("fashion_mnist", "mnist", "cifar10", "cifar100", ".npz", "FOLDER", ".tar.gz", ".zip"):
+        assert allowed in line
+    assert "no file or folder" in refusal(str(tmp_path / "absent"))
+    (tmp_path / "a.pdf").write_bytes(b"")
+    assert "unknown kind" in refusal(str(tmp_path / "a.pdf"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=300))
+def test_any_text_as_source_is_refused_in_one_line(text):
+    source = f"no such {text}"
+    with pytest.raises(UserError) as error:
+        load(source)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["", "\0", "a\nb", "~nobody/x", "x" * 5000, "/" * 300 + "absent"])
+def test_odd_sources_are_refused_in_one_line(source):
+    with pytest.raises(UserError) as error:
+        load(source)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,182 @@
+"""The house keeps its shape: imports go down only, the wings do not import each other, twins have the same names."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A file imports only from files of a lower tier. A new file gets its place here.
+LAYOUT = [
+    # 0: mathematics and helpers that need nothing of ours
+    ["errors", "cache_folder", "flops", "images", "losses", "plain_pickle", "nn/__init__", "nn/conv", "nn/resample"],
+    ["metrics/coverage", "metrics/frechet"],
+    # 2: the options; files and archives
+    ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__"],
+    # 3: one subject each
+    ["inputs", "optim", "preset_configs", "protocols", "nn/spectral_norm", "nn/batch_norm"],
+    ["folders", "originals", "pictures", "run_log", "workdir"],
+    # 5: what puts a few of those together
+    ["data", "loop", "sharding", "nn/layers", "metrics/small_cnn"],
+    # 6: the networks, from a block to the pair
+    ["nn/blocks", "command_line", "metrics/classifier"],
+    ["models/standard_cnn", "models/resnet"],
+    ["models/__init__"],
+    # 9: what a step reads and writes; the step; what is done with the state
+    ["state"],
+    ["update", "checkpoint", "convert"],
+    ["foreign", "sample"],
+    # 12: the loop, and the package's own names
+    ["train", "recording"],
+    ["replay"],
+    ["__init__"],
+]
+TIERS = {module: tier for tier, row in enumerate(LAYOUT) for module in row}
+
+# The mathematics. Each has its twin of the same name in torch_ref/, with the same public classes and functions.
+TWINS = [
+    "images",
+    "losses",
+    "optim",
+    "update",
+    "nn/conv",
+    "nn/resample",
+    "nn/spectral_norm",
+    "nn/batch_norm",
+    "nn/layers",
+    "nn/blocks",
+    "models/standard_cnn",
+    "models/resnet",
+]
+# (file, names) that one wing has and the other does not, each with the reason.
+ONLY_IN_JAX = {
+    # Gradients in the forms that XLA runs well; torch's convolutions bring their own.
+    "nn/conv": {
+        "columns_kernel_gradient",
+        "plain_input_gradient",
+        "plain_kernel_gradient",
+        "slices_kernel_gradient",
+        "subpixel_input_gradient",
+    },
+    # The reference's layer is torch.nn.utils.spectral_norm itself.
+    "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},
+    # Adam's direction is a pure function here and an Optimizer there.
+    "optim": {"adam_direction"},
+}
+ONLY_IN_TORCH = {
+    "nn/spectral_norm": {"add_spectral_norm"},  # puts torch's own on a layer
+    "optim": {"AdamEpsilonHat", "adam"},  # the optimisers that adam_direction is compared with
+}
+
+JAX_STACK = ("jax", "jaxlib", "flax", "optax", "orbax")
+
+
+def modules(package: str) -> list[str]:
+    """Paths of a package's files below it, without `.py`."""
+    return sorted(str(p.relative_to(ROOT / package).with_suffix("")) for p in (ROOT / package).rglob("*.py"))
+
+
+def dotted(package: str, module: str) -> str:
+    """`nn/conv` -> `jax_sngan.nn.conv`; `nn/__init__` -> `jax_sngan.nn`."""
+    return ".".join([package, *module.split("/")]).removesuffix(".__init__")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file's import statements name, wherever they stand in it.
+
+    `from a import b` yields `a.b` where that is a file of this repository, else `a`.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.relative_to(ROOT)}:{node.lineno}: write the whole name of the module"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                base = ROOT / submodule.replace(".", "/")
+                is_file = base.with_suffix(".py").exists() or (base / "__init__.py").exists()
+                found.add(submodule if is_file else str(node.module))
+    return found
+
+
+def roots(names: set[str]) -> set[str]:
+    """First parts of dotted names."""
+    return {name.partition(".")[0] for name in names}
+
+
+def public_names(path: Path) -> set[str]:
+    """The classes and functions that a file itself defines for others."""
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    return {n.name for n in ast.parse(path.read_text()).body if isinstance(n, kinds) and not n.name.startswith("_")}
+
+
+def loaded_by(imports: list[str], without: str = "") -> set[str]:
+    """First names of all that a fresh Python holds after these imports, one package as if not installed."""
+    code = (
+        "import importlib, sys\n"
+        "if sys.argv[1]: sys.modules[sys.argv[1]] = None\n"  # an import of it raises ImportError
+        "for m in sys.argv[2:]: importlib.import_module(m)\n"
+        "print(*sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code, without, *imports], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return roots(set(result.stdout.split()))
+
+
+def test_every_file_has_its_tier():
+    assert sorted(m for row in LAYOUT for m in row) == modules("jax_sngan")
+
+
+@pytest.mark.parametrize("module", modules("jax_sngan"))
+def test_imports_go_down(module):
+    names = {dotted("jax_sngan", m): m for m in TIERS}
+    own = imported(ROOT / "jax_sngan" / f"{module}.py")
+    assert module in TIERS, f"give jax_sngan/{module}.py its line in LAYOUT"
+    upward = sorted(n for n in own if n in names and TIERS[names[n]] >= TIERS[module])
+    assert not upward, f"jax_sngan/{module}.py, tier {TIERS[module]}, imports {upward}, which is not lower"
+
+
+@pytest.mark.parametrize("module", modules("jax_sngan"))
+def test_the_product_never_names_torch(module):
+    assert not roots(imported(ROOT / "jax_sngan" / f"{module}.py")) & {"torch", "torchvision", "torch_ref"}
+
+
+@pytest.mark.parametrize("module", modules("torch_ref"))
+def test_the_reference_never_names_jax(module):
+    assert not roots(imported(ROOT / "torch_ref" / f"{module}.py")) & set(JAX_STACK)
+
+
+def test_the_product_needs_no_torch():
+    # The default install has none. Where there is one, tensorboardX loads it of itself, so it is hidden here.
+    assert "jax_sngan" in loaded_by([dotted("jax_sngan", m) for m in modules("jax_sngan")], without="torch")
+
+
+def test_the_reference_loads_no_jax():
+    assert not loaded_by([dotted("torch_ref", m) for m in modules("torch_ref")]) & set(JAX_STACK)
+
+
+def test_the_config_loads_neither():
+    assert not loaded_by(["jax_sngan", "jax_sngan.config"]) & {"torch", *JAX_STACK}
+
+
+@pytest.mark.parametrize("name", modules("tests"))
+def test_only_parity_tests_import_torch(name):
+    assert not roots(imported(ROOT / "tests" / f"{name}.py")) & {"torch", "torch_ref"}
+
+
+@pytest.mark.parametrize("module", TWINS)
+def test_twins_have_the_same_names(module):
+    paths = [ROOT / wing / f"{module}.py" for wing in ("jax_sngan", "torch_ref")]
+    assert [p for p in paths if not p.exists()] == []
+    ours, theirs = (public_names(p) for p in paths)
+    # Equality: an exception whose reason is gone fails as well.
+    assert ours - theirs == ONLY_IN_JAX.get(module, set())
+    assert theirs - ours == ONLY_IN_TORCH.get(module, set())
+
+
+def test_every_file_of_the_reference_has_its_namesake():
+    assert [m for m in modules("torch_ref") if m not in modules("jax_sngan")] == []

@@ -1,0 +1,94 @@
+"""Images from a checkpoint: same seed, same pixels, however many and however asked for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY
+from PIL import Image
+
+import jax_sngan
+from jax_sngan.config import replace
+from jax_sngan.errors import UserError
+from jax_sngan.sample import CHUNK, Generator, great_circle
+
+
+def test_the_same_seed_gives_the_same_pixels(tiny_run: Path) -> None:
+    first, again = (jax_sngan.load(tiny_run).sample(5, seed=1) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.uint8
+    assert first.shape == (5, 28, 28, 1)
+    assert not np.array_equal(first, jax_sngan.load(tiny_run).sample(5, seed=2))
+
+
+def test_an_image_does_not_depend_on_how_many_there_are(tiny_run: Path) -> None:
+    generator = jax_sngan.load(tiny_run)
+    many = generator.sample(CHUNK + 3)
+    np.testing.assert_array_equal(many[:2], generator.sample(2))
+    assert len(many) == CHUNK + 3
+
+
+def test_steps_and_weights_can_be_chosen(tiny_run: Path) -> None:
+    latest, third, raw = (
+        jax_sngan.load(tiny_run, **how) for how in ({}, {"step": 3}, {"step": "latest", "average": False})
+    )
+    assert (latest.step, third.step, raw.step) == (6, 3, 6)
+    assert latest.config == TINY
+    images = [g.sample(8) for g in (latest, third, raw)]
+    assert not np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+
+
+def test_a_checkpoint_gives_what_the_run_drew(tiny_run: Path) -> None:
+    """The grid of the training loop and the one from the checkpoint are the same picture."""
+    sheet = np.asarray(Image.open(tiny_run / "samples" / "000006.png"))[::2, ::2]
+    images = jax_sngan.load(tiny_run).sample(64, seed=TINY.seed)[..., 0]
+    np.testing.assert_array_equal(sheet, images.reshape(8, 8, 28, 28).transpose(0, 2, 1, 3).reshape(224, 224))
+
+
+def test_the_script_writes_what_it_says(script: Callable, tiny_run: Path, tmp_path: Path) -> None:
+    outcome = script(
+        "sample.py", tiny_run, "--num", 10, "--seed", 3, "--grid", "g.png", "--npz", "a.npz",
+        "--interpolate", "walk.gif", "--json", "out.json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome
+    assert outcome.out.split() == ["g.png", "a.npz", "walk.gif"]
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["images"], jax_sngan.load(tiny_run).sample(10, seed=3))
+        assert arrays["step"] == 6
+    assert Image.open(tmp_path / "g.png").size == (4 * 28 * 2, 3 * 28 * 2)
+    walk = Image.open(tmp_path / "walk.gif")
+    assert walk.n_frames > 10
+    assert json.loads((tmp_path / "out.json").read_text()) == {
+        "step": 6, "num": 10, "files": ["g.png", "a.npz", "walk.gif"],
+    }  # fmt: skip
+
+
+def test_without_a_file_a_grid_goes_to_the_workdir(script: Callable, tiny_run: Path) -> None:
+    outcome = script("sample.py", tiny_run, "--step", 3, "--seed", 9)
+    assert outcome.code == 0, outcome
+    path = tiny_run / "samples" / "sample_000003_seed9.png"
+    assert outcome.out.strip() == str(path)
+    path.unlink()
+
+
+def test_classes_can_be_chosen_where_there_are_classes() -> None:
+    config = replace(TINY, {"model.num_classes": 3})
+    generator = Generator(config, 0, jax_sngan.create_state(config).generator)
+    np.testing.assert_array_equal(generator.classes(5, None), [0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(generator.classes(2, [2]), [2, 2])
+    for wrong in ([3, 0], [-1, 0], [0, 1, 2]):
+        with pytest.raises(UserError, match="labels must be 2 numbers from 0 to 2"):
+            generator.sample(2, labels=wrong)
+
+
+def test_a_great_circle_keeps_its_ends_and_its_norm() -> None:
+    a, b = np.asarray(jax.random.normal(jax.random.key(0), (2, 5, 64), np.float64))
+    np.testing.assert_allclose(great_circle(a, b, 0.0), a, rtol=1e-12)
+    np.testing.assert_allclose(great_circle(a, b, 1.0), b, rtol=1e-12)
+    unit_a, unit_b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    middle = great_circle(unit_a, unit_b, 0.5)
+    np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1, rtol=1e-12)

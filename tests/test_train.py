@@ -1,0 +1,165 @@
+"""Whole runs: what a workdir holds, real signals, resuming to the same bits, refusing another run, stopping at a NaN."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY, TINY_OPTIONS, start
+
+import jax_sngan
+from jax_sngan.checkpoint import Checkpoints, shapes
+from jax_sngan.config import RunConfig, TrainConfig, from_dict, replace
+from jax_sngan.errors import UserError
+from jax_sngan.loop import TrainingDiverged
+from jax_sngan.train import train
+
+
+def state_of(workdir: Path, step: int):
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.restore(step, shapes(lambda: jax_sngan.create_state(checkpoints.config(step))))
+
+
+def assert_same_run(a: Path, b: Path, step: int) -> None:
+    assert (a / "metrics.jsonl").read_text() == (b / "metrics.jsonl").read_text()
+    for picture in sorted((a / "samples").iterdir()):
+        assert picture.read_bytes() == (b / "samples" / picture.name).read_bytes(), picture.name
+    jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
+
+
+def test_a_workdir_holds_what_is_promised(tiny_run: Path) -> None:
+    assert from_dict(TrainConfig, json.loads((tiny_run / "config.json").read_text())) == TINY
+    lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert all(set(line) == {"step", "d_loss", "g_loss", "d_real", "d_fake"} for line in lines)
+    assert sorted(p.name for p in (tiny_run / "samples").iterdir()) == ["000003.png", "000006.png"]
+    assert sorted(p.name for p in (tiny_run / "checkpoints").iterdir()) == ["3", "6"]
+    assert "scripts/sample.py" in (tiny_run / "README.txt").read_text()
+    assert list((tiny_run / "tensorboard").glob("events.*"))
+
+
+def test_the_logged_losses_are_those_of_the_steps(tiny_run: Path) -> None:
+    """The mean of a log's steps, from the Python interface, step by step."""
+    data = jax_sngan.load_data(TINY.data, image_size=28, channels=1)
+    state, losses = jax_sngan.create_state(TINY), []
+    for step in range(2):
+        state, logs = jax_sngan.train_step(TINY)(state, jax_sngan.draw_inputs(TINY, data, step))
+        losses.append(float(np.mean(logs["d_loss"])))
+    first = json.loads((tiny_run / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["d_loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_run: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*") if p.is_file() and p.suffix != ".txt"}
+    result = train(TINY, RunConfig(workdir=str(tiny_run)))
+    assert result.step == 6
+    assert {p: p.stat().st_mtime_ns for p in before if p.name != "config.json"} == {
+        p: t for p, t in before.items() if p.name != "config.json"
+    }
+
+
+def test_another_config_in_the_same_workdir_is_refused_by_name(tiny_run: Path) -> None:
+    other = replace(TINY, {"n_dis": 3, "generator_optimizer.learning_rate": 1e-3})
+    with pytest.raises(UserError, match=r"n_dis: 2 -> 3; generator_optimizer\.learning_rate: 0\.0002 -> 0\.001"):
+        train(other, RunConfig(workdir=str(tiny_run)))
+    with pytest.raises(UserError, match="--resume is never"):
+        train(TINY, RunConfig(workdir=str(tiny_run), resume="never"))
+    assert from_dict(TrainConfig, json.loads((tiny_run / "config.json").read_text())) == TINY
+
+
+def test_a_linear_schedule_fixes_the_number_of_steps(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    linear = replace(TINY, {"generator_optimizer.schedule": "linear"})
+    (tmp_path / "run" / "config.json").write_text(json.dumps(jax_sngan.config.to_dict(linear)))
+    with pytest.raises(UserError, match="steps: 6 -> 8"):
+        train(replace(linear, {"steps": 8}), RunConfig(workdir=str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_resumes_to_the_same_bits(
+    programs: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    """A real process, a real signal; the options that write more or less often may differ."""
+    options = [*TINY_OPTIONS, "--steps=40", "--log-every=10", "--sample-every=20"]
+    whole = start("train_jax.py", [*options, "--workdir=whole"], tmp_path, programs)
+    cut = start("train_jax.py", [*options, "--workdir=cut", "--log-every=1"], tmp_path, programs)
+    assert cut.stdout is not None
+    for line in cut.stdout:
+        if line.startswith("step 3/"):
+            cut.send_signal(number)
+            break
+    out, err = cut.communicate(timeout=60)
+    assert cut.returncode == 128 + number, err
+    assert (told := re.search(r"stopped at step (\d+) of 40 and saved; to go on: python .*train_jax.py", out)), out
+    stopped = int(told[1])
+    assert 3 <= stopped < 40
+    assert str(stopped) in [p.name for p in (tmp_path / "cut" / "checkpoints").iterdir()]
+    (tmp_path / "cut" / "metrics.jsonl").unlink()  # it was written each step; the resumed run writes each tenth
+    rest = start("train_jax.py", [*options, "--workdir=cut", "--resume=must"], tmp_path, programs)
+    out, err = rest.communicate(timeout=120)
+    assert rest.returncode == 0, err
+    assert f"resumes from the checkpoint of step {stopped}" in out
+    out, err = whole.communicate(timeout=120)
+    assert whole.returncode == 0, err
+    last = json.loads((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last == json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "cut", 40), state_of(tmp_path / "whole", 40))
+    assert (tmp_path / "cut/samples/000040.png").read_bytes() == (tmp_path / "whole/samples/000040.png").read_bytes()
+
+
+def test_a_run_cut_between_two_logs_has_the_log_of_the_whole(tiny_run: Path, tmp_path: Path) -> None:
+    """Back to the checkpoint of step 3, as a crash leaves it: step 4's line is the mean of steps 3 and 4."""
+    cut = tmp_path / "cut"
+    shutil.copytree(tiny_run, cut)
+    shutil.rmtree(cut / "checkpoints" / "6")
+    (cut / "samples" / "000006.png").unlink()
+    train(TINY, RunConfig(workdir=str(cut), log_every=2, sample_every=3, checkpoint_every=3))
+    assert_same_run(tiny_run, cut, 6)
+
+
+def test_a_number_that_is_not_finite_stops_the_run_and_names_it(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    hot = replace(TINY, {"discriminator_optimizer.learning_rate": 1e38, "steps": 40})
+    with pytest.raises(TrainingDiverged, match=r"(d_loss|g_loss|d_real|d_fake) is not finite at step [2-9]; no checkpoint"):
+        train(hot, RunConfig(workdir=str(tmp_path / "hot"), log_every=5, checkpoint_every=0))
+
+
+def test_the_script_ends_with_1_at_a_nan(programs: dict[str, str], tmp_path: Path) -> None:
+    options = [*TINY_OPTIONS, "--discriminator-optimizer.learning-rate=1e38", "--checkpoint-every=1"]
+    process = start("train_jax.py", options, tmp_path, programs)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    line = err.strip().splitlines()[-1]
+    assert re.search(r"is not finite at step \d+; the checkpoint of step \d+ is kept in runs/fashion", line), err
+    assert "Traceback" not in err
+    assert state_of(tmp_path / "runs/fashion", 1).step == 1
+
+
+def test_two_devices_train_what_one_does(tiny_run: Path, tmp_path: Path) -> None:
+    """Two of the virtual CPU devices; batch normalisation sees the whole batch, so only rounding differs."""
+    train(TINY, RunConfig(workdir=str(tmp_path / "two"), mesh="data=2", log_every=2, checkpoint_every=0, sample_every=0))
+    one, two = (json.loads((w / "metrics.jsonl").read_text().splitlines()[0]) for w in (tiny_run, tmp_path / "two"))
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+def test_the_product_runs_without_torch(programs: dict[str, str], tiny_run: Path) -> None:
+    code = f"""
+import sys
+import jax_sngan
+images = jax_sngan.load({str(tiny_run)!r}).sample(3, seed=0)
+assert images.shape == (3, 28, 28, 1), images.shape
+import jax_sngan.train
+assert "torch" not in sys.modules
+"""
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], env=programs, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

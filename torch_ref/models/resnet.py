@@ -1,0 +1,91 @@
+"""The SN-GAN ResNet (Miyato et al. 2018, Tables 4 to 6) at 32, 48, 64 and 128 pixels.
+
+Widths and depths are those of the authors' code and of torch-mimicry: 32 pixels generator_width 256 and
+discriminator_width 128; 48: 512 and 1024; 64 and 128: 1024 and 1024.
+"""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jax_sngan.config import ModelConfig
+from torch_ref.nn.batch_norm import BatchNorm
+from torch_ref.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
+from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform
+
+
+class Plan(NamedTuple):
+    """One resolution: channels are the width divided by 2 to the power of an entry."""
+
+    base: int  # pixels a side of the generator's first map
+    generator: tuple[int, ...]  # the first map, then each block's result
+    discriminator: tuple[int, ...]  # each block's result
+    downsampling: int  # how many of D's blocks, from the first, halve the map
+
+
+PLANS = {
+    32: Plan(4, (0, 0, 0, 0), (0, 0, 0, 0), 2),
+    48: Plan(6, (0, 1, 2, 3), (4, 3, 2, 1, 0), 4),
+    64: Plan(4, (0, 1, 2, 3, 4), (4, 3, 2, 1, 0), 5),
+    128: Plan(4, (0, 0, 1, 2, 3, 4), (4, 3, 2, 1, 0, 0), 5),
+}
+
+
+class Generator(nn.Module):
+    """Latents [n, latent_size] -> images [n, channels, size, size] in (-1, 1)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        plan, dtype, init = PLANS[config.image_size], getattr(torch, config.dtype), glorot_uniform()
+        widths = [config.generator_width >> shift for shift in plan.generator]
+        self.map = (widths[0], plan.base, plan.base)
+        self.project = Linear(config.latent_size, plan.base**2 * widths[0], init=init, dtype=dtype)
+        self.blocks = nn.ModuleList(
+            [GeneratorBlock(a, b, config) for a, b in pairwise(widths)]
+        )
+        self.norm = BatchNorm(
+            widths[-1], eps=config.batch_norm_eps, momentum=config.batch_norm_momentum, dtype=dtype
+        )
+        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, init=init, dtype=dtype)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """latents [n, latent_size]; labels int [n], or None where unconditional."""
+        h = self.project(latents).reshape(-1, *self.map)
+        for block in self.blocks:
+            h = block(h, labels)
+        h = F.relu(self.norm(h))
+        return torch.tanh(self.to_image(h))
+
+
+class Discriminator(nn.Module):
+    """Images [n, channels, size, size] -> scores [n]; with classes, plus the projection (Miyato & Koyama 2018)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        plan = PLANS[config.image_size]
+        widths = [config.discriminator_width >> shift for shift in plan.discriminator]
+        layer: dict[str, Any] = dict(
+            spectral_norm=config.spectral_norm, init=glorot_uniform(), dtype=getattr(torch, config.dtype)
+        )
+        self.blocks = nn.ModuleList([
+            FirstDiscriminatorBlock(config.channels, widths[0], config),
+            *(
+                DiscriminatorBlock(widths[i - 1], widths[i], i < plan.downsampling, config)
+                for i in range(1, len(widths))
+            ),
+        ])
+        self.score = Linear(widths[-1], 1, bias=config.score_bias, **layer)
+        self.embed = Embedding(config.num_classes, widths[-1], **layer) if config.num_classes else None
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x [n, channels, size, size]; labels int [n], or None where unconditional."""
+        for block in self.blocks:
+            x = block(x)
+        features = F.relu(x).sum((2, 3))  # [n, c]: a sum over the map, not a mean
+        scores = self.score(features)[:, 0]
+        if self.embed is not None:
+            scores = scores + (self.embed(labels) * features).sum(1)
+        return scores

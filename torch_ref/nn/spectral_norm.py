@@ -1,0 +1,75 @@
+"""Spectral normalisation: PyTorch's own, chosen by the config; and Algorithm 1 written out, to be read beside it.
+
+Miyato et al. 2018, Algorithm 1. Layers use torch.nn.utils alone; the functions here are what it is compared with.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from jax_sngan.config import SpectralNormConfig
+
+WARMUP = 15  # power iterations that torch.nn.utils.parametrizations.spectral_norm makes when it is registered
+
+
+def normalize(x: Tensor, eps: float = 1e-12, eps_form: Literal["max", "add"] = "max") -> Tensor:
+    """x [d] over its norm; eps guards a zero vector: max(|x|, eps) as torch, |x| + eps as Chainer."""
+    norm = (x * x).sum().sqrt()
+    return x / (norm.clamp(min=eps) if eps_form == "max" else norm + eps)
+
+
+@torch.no_grad()
+def power_iteration(
+    matrix: Tensor,
+    u: Tensor,
+    v: Tensor,
+    *,
+    iterations: int = 1,
+    order: Literal["v_first", "u_first"] = "v_first",
+    eps: float = 1e-12,
+    eps_form: Literal["max", "add"] = "max",
+) -> tuple[Tensor, Tensor]:
+    """matrix [out, rest], u [out], v [rest] -> (u, v) turned towards the first singular vectors, without gradients."""
+    for _ in range(iterations):
+        if order == "u_first":
+            u = normalize(matrix @ v, eps, eps_form)
+        v = normalize(matrix.T @ u, eps, eps_form)
+        if order == "v_first":
+            u = normalize(matrix @ v, eps, eps_form)
+    return u, v
+
+
+def estimate_sigma(matrix: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """[] u^T W v, the estimate of the largest singular value; gradients flow through W alone."""
+    return torch.dot(u.detach(), matrix @ v.detach())
+
+
+def spectral_normalize(matrix: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """matrix [out, rest] over its estimated largest singular value u^T W v (Miyato et al. 2018, eq. 8)."""
+    return matrix / estimate_sigma(matrix, u, v)
+
+
+def add_spectral_norm(layer: nn.Module, config: SpectralNormConfig | None, *, dim: int = 0) -> None:
+    """Puts PyTorch's spectral norm on layer.weight; `dim` is the weight's axis of outputs.
+
+    order v_first is torch.nn.utils.spectral_norm, u_first is torch.nn.utils.parametrizations.spectral_norm.
+
+    Raises:
+      NotImplementedError: PyTorch has no such spectral norm.
+    """
+    if config is None:
+        return
+    warmup = WARMUP if config.order == "u_first" else 0
+    for name, value, only in (
+        ("eps_form", config.eps_form, "max"),
+        ("init", config.init, "unit"),
+        ("evaluation", config.evaluation, "stored"),
+        ("warmup", config.warmup, warmup),
+    ):
+        if value != only:
+            raise NotImplementedError(
+                f"PyTorch's spectral norm with order {config.order} has {name} {only}, not {value}"
+            )
+    by_torch = nn.utils.spectral_norm if config.order == "v_first" else nn.utils.parametrizations.spectral_norm
+    by_torch(layer, n_power_iterations=config.iterations, eps=config.eps, dim=dim)

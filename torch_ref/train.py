@@ -1,0 +1,141 @@
+"""The same run by the reference: state, steps and checkpoints in torch, put into the loop of both wings.
+
+Data, inputs and the first state are given, so that a run starts from the JAX wing's numbers and sees its inputs.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jax_sngan.config import ModelConfig, RunConfig, TrainConfig
+from jax_sngan.errors import UserError
+from jax_sngan.loop import Loop, Result, describe_start
+from jax_sngan.run_log import RunLog
+from jax_sngan.workdir import check_start, prepare, run_folder
+from torch_ref.images import to_uint8
+from torch_ref.inputs import Inputs
+from torch_ref.state import TrainState, create_state, load, restore, save
+from torch_ref.update import Logs, training_step
+
+
+def train(
+    config: TrainConfig,
+    run: RunConfig,
+    data: str,
+    first: Callable[[], dict[str, np.ndarray]],
+    draw: Callable[[int], Inputs],
+    latents: np.ndarray,
+) -> Result:
+    """Trains config's networks, from the newest checkpoint of the workdir if it has one.
+
+    Args:
+      data: a line on the images, for the person.
+      first: the state to start from, as torch_ref.state.dump names it.
+      draw: a step's number -> its inputs.
+      latents: [num, latent_size] of the sample grids.
+    Raises:
+      UserError: a workdir that holds another run.
+      TrainingDiverged: a number is no longer finite.
+    """
+    if run.mesh is not None:
+        raise UserError(f"mesh is for train_jax.py; the reference runs on one device, got {run.mesh}")
+    workdir = run_folder(config, run)
+    check_start(workdir, config, run.resume)
+    prepare(workdir, config)
+    engine = TorchEngine(config, workdir, run.keep_checkpoints, first, draw, latents)
+    if engine.start >= config.steps:
+        return Result(engine.start, {}, None, 0)
+    state = engine.state
+    parameters = tuple(sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
+    device = f"cpu, {torch.get_num_threads()} threads (torch {torch.__version__})"
+    describe_start(config, workdir, data, parameters, device, engine.start)
+    with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
+        return Loop(config, run, workdir, log, engine).run_all()
+
+
+class TorchEngine:
+    """State, step and `.pt` checkpoints, WORKDIR/checkpoints/STEP/state.pt (loop.Engine)."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        workdir: Path,
+        keep: int,
+        first: Callable[[], dict[str, np.ndarray]],
+        draw: Callable[[int], Inputs],
+        latents: np.ndarray,
+    ):
+        self.config, self.keep, self.draw = config, keep, draw
+        self.latents = torch.from_numpy(latents.copy())
+        self.folder = workdir / "checkpoints"
+        self.state = create_state(config)
+        self.unlogged: list[dict[str, float]] = []
+        if steps := self.saved():
+            restore(self.folder / str(steps[-1]) / "state.pt", self.state)
+        else:
+            load(self.state, first())
+        self.start = self.state.step
+        self._logs: list[Logs] = []
+
+    def step(self, k: int) -> None:
+        """See loop.Engine."""
+        self.state, logs = training_step(self.config, self.state, self.draw(k))
+        self._logs.append(logs)
+
+    def collect(self) -> list[dict[str, np.ndarray]]:
+        """See loop.Engine."""
+        logs, self._logs = self._logs, []
+        return [{name: value.numpy() for name, value in entry.items()} for entry in logs]
+
+    def images(self, num: int) -> np.ndarray:
+        """See loop.Engine."""
+        return sample(self.config.model, self.state, self.latents[:num])
+
+    def not_finite(self) -> str | None:
+        """See loop.Engine."""
+        for network in ("generator", "discriminator"):
+            for name, tensor in getattr(self.state, network).state_dict().items():
+                if not bool(torch.isfinite(tensor).all()):
+                    return f"{network}.{name}"
+        return None
+
+    def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
+        """See loop.Engine; a folder without its last name is no checkpoint."""
+        final = self.folder / str(self.state.step)
+        if final.exists():
+            return
+        unfinished = self.folder / f"{self.state.step}.unfinished"
+        unfinished.mkdir(parents=True, exist_ok=True)
+        save(unfinished / "state.pt", self.state)
+        os.replace(unfinished, final)
+        for step in self.saved()[: -self.keep]:
+            (self.folder / str(step) / "state.pt").unlink()
+            (self.folder / str(step)).rmdir()
+
+    def saved(self) -> list[int]:
+        """See loop.Engine."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+
+
+def sample(config: ModelConfig, state: TrainState, latents: torch.Tensor) -> np.ndarray:
+    """The averaged generator's images in evaluation mode, from latents [n, latent_size]; uint8 [n, h, w, c]."""
+    labels = torch.arange(len(latents)) % config.num_classes if config.num_classes else None
+    generator = state.generator
+    raw = {name: p.detach().clone() for name, p in generator.named_parameters()}
+    try:
+        with torch.no_grad():
+            for name, p in generator.named_parameters():
+                p.copy_(state.generator_ema[name])
+            generator.eval()
+            images = to_uint8(generator(latents, labels))
+    finally:
+        with torch.no_grad():
+            for name, p in generator.named_parameters():
+                p.copy_(raw[name])
+        generator.train()
+    return images.permute(0, 2, 3, 1).contiguous().numpy()
