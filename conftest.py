@@ -10,11 +10,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # step times of a small network were the same with 1 and with 8.
 # Code generation without optimisation: tests compile hundreds of tiny programs once each, and that is 2.5 times as
 # fast (4.2 s of CPU against 10.8 s for a training step). What is computed is the same.
-os.environ["XLA_FLAGS"] = " ".join([
-    os.environ.get("XLA_FLAGS", ""),
-    "--xla_force_host_platform_device_count=8",
-    "--xla_backend_optimization_level=0",
-]).strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+    ]
+).strip()
 # torch reads it at import; said here so that a test does not depend on what a shell happened to set.
 os.environ["OMP_NUM_THREADS"] = CORES
 

@@ -28,7 +28,7 @@ _HOME = {
 }
 _RENAMED = {"load_data": "load", "presets": "names"}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605  # built from the table above
+__all__ = sorted(_HOME)  # built from the table above
 __version__ = "0.1.0"
 
 

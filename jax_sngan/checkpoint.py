@@ -34,7 +34,7 @@ def from_tree(tree: dict[str, Any]) -> TrainState:
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, in WORKDIR/checkpoints/STEP. Use as a context: leaving it waits for the last save."""
+    """The checkpoints of one workdir, in WORKDIR/checkpoints/STEP; a context, whose end waits for the last save."""
 
     def __init__(self, workdir: str | Path, keep: int | None = None):
         """keep: how many of the latest stay; None where nothing will be saved."""

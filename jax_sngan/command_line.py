@@ -32,10 +32,10 @@ class Parser(argparse.ArgumentParser):
         """Prints `prog: message` and exits with 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """As argparse's; an unknown option is answered with the one it resembles."""
+    def parse(self, args: Sequence[str] | None = None) -> argparse.Namespace:
+        """The arguments; an unknown option is answered with the one it resembles."""
         given = [_dashed(a) for a in (sys.argv[1:] if args is None else args)]
-        parsed, unknown = super().parse_known_args(given, namespace)
+        parsed, unknown = self.parse_known_args(given)
         if unknown:
             name = unknown[0].split("=")[0]
             known = [o for action in self._actions for o in action.option_strings]
@@ -52,7 +52,7 @@ def _dashed(argument: str) -> str:
     return name.replace("_", "-") + equals + value
 
 
-def add_options(parser: Parser, kind: type, title: str, prefix: str = "") -> None:
+def add_options(parser: Parser, kind: Any, title: str, prefix: str = "") -> None:
     """One option for each field of a config dataclass, nested ones as --outer.inner; none has a default of its own."""
     group = parser.add_argument_group(title)
     hints = get_type_hints(kind)
@@ -77,14 +77,14 @@ def add_options(parser: Parser, kind: type, title: str, prefix: str = "") -> Non
         add_options(parser, hint, f"{prefix}{name}", f"{prefix}{name}.")
 
 
-def given(arguments: argparse.Namespace, kind: type, prefix: str = "") -> dict[str, Any]:
+def given(arguments: argparse.Namespace, kind: Any, prefix: str = "") -> dict[str, Any]:
     """The options of a config dataclass that the command line names: dotted name -> value."""
     hints = get_type_hints(kind)
     found: dict[str, Any] = {}
     for f in dataclasses.fields(kind):
         name = f"{prefix}{f.name}"
         if dataclasses.is_dataclass(hints[f.name]):
-            found |= given(arguments, hints[f.name], f"{name}.")  # type: ignore[arg-type]
+            found |= given(arguments, hints[f.name], f"{name}.")
         elif hasattr(arguments, name):
             found[name] = getattr(arguments, name)
     return found
@@ -100,12 +100,14 @@ def training_arguments(description: str) -> tuple[TrainConfig, RunConfig, argpar
     """
     parser = Parser(description=description)
     parser.add_argument("preset", nargs="?", default="fashion", metavar="PRESET", help=f"one of {', '.join(names())}")
-    parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program")
+    parser.add_argument(
+        "--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print config, parameters and FLOPs; train nothing")
     parser.add_argument("--json", metavar="FILE", help="write the result there; - is standard output")
     add_options(parser, RunConfig, "where and how often results are written")
     add_options(parser, TrainConfig, "training (defaults: the preset's)")
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     config = preset(arguments.preset)
     if arguments.protocol:
         config = with_protocol(config, arguments.protocol)

@@ -67,15 +67,21 @@ class ModelConfig(Options):
     channels: int = option(3, "1 (grey) or 3 (RGB)", minimum=1, below=4)
     latent_size: int = option(128, "numbers in one latent", minimum=1)
     num_classes: int = option(0, "0: unconditional; else conditional BatchNorm and projection", minimum=0)
-    generator_width: int = option(64, "standard_cnn: channels at full resolution; resnet: in the first block", minimum=1)
-    discriminator_width: int = option(64, "standard_cnn: channels at full resolution; resnet: in the last block", minimum=1)
+    generator_width: int = option(
+        64, "standard_cnn: channels at full resolution; resnet: in the first block", minimum=1
+    )
+    discriminator_width: int = option(
+        64, "standard_cnn: channels at full resolution; resnet: in the last block", minimum=1
+    )
     upsampling: Literal["nearest", "bilinear"] = option("nearest", "resnet: how a generator block doubles its map")
     score_bias: bool = option(True, "D's last linear layer has a bias")
     shortcut_input: Literal["raw", "activated"] = option(
         "raw", "resnet D: the shortcut sees the block's input, or its ReLU (mimicry's in-place ReLU)"
     )
     batch_norm_eps: float = option(1e-5, "added to the batch variance", minimum=0.0)
-    batch_norm_momentum: float = option(0.1, "share of the batch in a running statistic (torch's convention)", minimum=0.0)
+    batch_norm_momentum: float = option(
+        0.1, "share of the batch in a running statistic (torch's convention)", minimum=0.0
+    )
     spectral_norm: SpectralNormConfig = field(default_factory=SpectralNormConfig)
     dtype: Literal["float32", "float64"] = option("float32", "of parameters and computation")
 
@@ -99,7 +105,8 @@ class OptimizerConfig(Options):
     beta2: float = option(0.9, "decay of the second moment", minimum=0.0, below=1.0)
     eps: float = option(1e-8, "added to the root of the second moment", minimum=0.0)
     eps_form: Literal["standard", "epsilon_hat"] = option(
-        "standard", "eps beside the bias-corrected root (torch), or beside the raw one (Chainer; Kingma & Ba, section 2)"
+        "standard",
+        "eps beside the bias-corrected root (torch), or beside the raw one (Chainer; Kingma & Ba, section 2)",
     )
     schedule: Literal["constant", "linear"] = option(
         "constant", "linear: falls from learning_rate to 0 over the run's steps"
@@ -144,13 +151,16 @@ class RunConfig(Options):
     """Where a run is kept and how often it writes. Nothing here changes what is computed."""
 
     workdir: str | None = option(None, "folder of the run; default: runs/PRESET")
-    data_dir: str | None = option(None, "folder that holds the data set's original files; default: looked for, then downloaded")
+    data_dir: str | None = option(
+        None, "folder that holds the data set's original files; default: looked for, then downloaded"
+    )
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     sample_every: int = option(500, "steps between two sample grids; 0: none", minimum=0)
     checkpoint_every: int = option(500, "steps between two checkpoints; 0: only the last", minimum=0)
     keep_checkpoints: int = option(2, "how many of the latest checkpoints stay", minimum=1)
     resume: Literal["auto", "never", "must"] = option(
-        "auto", "auto: go on where there is a checkpoint; never: refuse a workdir that has one; must: refuse one without"
+        "auto",
+        "auto: go on where there is a checkpoint; never: refuse a workdir that has one; must: refuse one without",
     )
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
 
@@ -173,9 +183,12 @@ def from_dict(kind: type, values: Any, where: str = "") -> Any:
     for wrong, what in ((sorted(set(values) - set(names)), "unknown"), (sorted(set(names) - set(values)), "missing")):
         if wrong:
             raise UserError(f"config: {what} {', '.join(where + str(w) for w in wrong)}")
-    return kind(**{
-        n: from_dict(hints[n], values[n], f"{where}{n}.") if dataclasses.is_dataclass(hints[n]) else values[n] for n in names
-    })
+    return kind(
+        **{
+            n: from_dict(hints[n], values[n], f"{where}{n}.") if dataclasses.is_dataclass(hints[n]) else values[n]
+            for n in names
+        }
+    )
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

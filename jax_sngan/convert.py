@@ -280,6 +280,7 @@ def check_fit(found: Flat, expected: Mapping[str, tuple[np.dtype, tuple[int, ...
     Raises:
       UserError: names the missing, the extra and the misshapen.
     """
+
     def described(name: str) -> str:
         a, (dtype, shape) = found[name], expected[name]
         return f"{name} is {a.dtype} {list(a.shape)}, not {dtype} {list(shape)}"
@@ -292,9 +293,10 @@ def check_fit(found: Flat, expected: Mapping[str, tuple[np.dtype, tuple[int, ...
         ],
     }
     if any(wrong.values()):
-        raise UserError("the file does not fit the config: " + "; ".join(
-            f"{what} {_some(names)}" for what, names in wrong.items() if names
-        ))
+        raise UserError(
+            "the file does not fit the config: "
+            + "; ".join(f"{what} {_some(names)}" for what, names in wrong.items() if names)
+        )
 
 
 def _some(names: list[str]) -> str:

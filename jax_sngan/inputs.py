@@ -54,7 +54,7 @@ def draw_inputs(config: TrainConfig, data: Images, step: int) -> Inputs:
 def input_shapes(config: TrainConfig) -> Inputs:
     """The shapes and types that draw_inputs returns."""
     m, rounds, latents = config.model, (config.n_dis, config.batch_size), (config.generator_batch,)
-    of = jax.ShapeDtypeStruct
+    of: Any = jax.ShapeDtypeStruct
 
     def labels(shape: tuple[int, ...]) -> Any:
         return of(shape, jnp.int32) if m.num_classes else None
@@ -73,9 +73,9 @@ def image_order(seed: int, step: int, count: int, n: int) -> np.ndarray:
     """[count] rows of the n images that step `step` takes, when each step takes count."""
     positions = np.arange(step * count, (step + 1) * count)
     epochs = positions // n
-    return np.concatenate([
-        _permutation(seed, int(epoch), n)[positions[epochs == epoch] % n] for epoch in np.unique(epochs)
-    ])
+    return np.concatenate(
+        [_permutation(seed, int(epoch), n)[positions[epochs == epoch] % n] for epoch in np.unique(epochs)]
+    )
 
 
 @lru_cache(maxsize=4)

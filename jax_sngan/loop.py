@@ -1,4 +1,4 @@
-"""The training loop of both wings: steps, and what falls due after one: log, picture, checkpoint. Knows no jax, no torch."""
+"""The training loop of both wings: steps, and after them logs, pictures, checkpoints. Knows no jax and no torch."""
 
 import math
 import signal
@@ -165,7 +165,8 @@ def describe_start(
     print(f"data        {data}")
     print(f"networks    {m.architecture}: generator {parameters[0]:,} parameters, discriminator {parameters[1]:,}")
     print(f"device      {device}")
-    print(f"steps       {start} -> {config.steps}: {config.n_dis} D updates and one G update each, batch {config.batch_size}")
+    updates = f"{config.n_dis} D updates and one G update each, batch {config.batch_size}"
+    print(f"steps       {start} -> {config.steps}: {updates}")
     print(f"results in  {workdir}", flush=True)
     if start:
         print(f"resumes from the checkpoint of step {start}", flush=True)

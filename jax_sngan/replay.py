@@ -1,7 +1,8 @@
 """Replays a recording of a public SN-GAN program with the project's own training step, in float64."""
 
 import math
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jax_sngan import foreign
+from jax_sngan.config import ModelConfig
 from jax_sngan.convert import Flat
 from jax_sngan.models import build
 from jax_sngan.optim import adam_direction
@@ -53,7 +55,7 @@ def replay(recording: Recording) -> Replay:
             variables = jax.tree.map(np.asarray, getattr(state, network))
             arrays = foreign.write(recording.program, config.model, network, variables)
             found |= {f"final/{short}/{name}": a for name, a in arrays.items()}
-        draw = jax.jit(partial(build(config.model).generator.apply, train=False))
+        draw = _draw(config.model)
         found["sample/images"] = np.asarray(draw(state.generator, recording.sample_latents, recording.sample_labels)[0])
     expected = recording.expected["losses"]
     by_step = [max(_error(found[name][k], expected[name][k]) for name in expected) for k in range(len(g_losses))]
@@ -76,6 +78,11 @@ def _first_state(recording: Recording) -> TrainState:
         generator_opt=adam_direction(config.generator_optimizer).init(generator.params),
         discriminator_opt=adam_direction(config.discriminator_optimizer).init(discriminator.params),
     )
+
+
+@lru_cache(maxsize=4)
+def _draw(config: ModelConfig) -> Callable[..., Any]:
+    return jax.jit(partial(build(config).generator.apply, train=False))
 
 
 def _error(found: np.ndarray, expected: np.ndarray) -> float:

@@ -111,7 +111,9 @@ def _generate(config: ModelConfig):  # type: ignore[no-untyped-def]
     return jax.jit(images)
 
 
-def generate(config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None) -> Array:
+def generate(
+    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+) -> Array:
     """One jitted pass in evaluation mode: latents [n, latent_size] -> uint8 [n, h, w, c]."""
     return _generate(config)(variables, latents, labels)
 

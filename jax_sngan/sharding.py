@@ -1,4 +1,4 @@
-"""Data parallelism by JAX's own sharding: each batch is split over the mesh's `data` axis, the state is on every device."""
+"""Data parallelism by JAX's own sharding: batches are split over the mesh's `data` axis, every device has the state."""
 
 from typing import Any
 
@@ -39,15 +39,11 @@ def split_inputs(mesh: Mesh | None, inputs: Inputs) -> Inputs:
     """inputs with each batch axis split; latents too, else every device would run the whole generator."""
     if mesh is None:
         return inputs
-    specs = Inputs(
-        real_images=PartitionSpec(None, "data"),  # type: ignore[arg-type]
-        d_latents=PartitionSpec(None, "data"),  # type: ignore[arg-type]
-        g_latents=PartitionSpec("data"),  # type: ignore[arg-type]
-        real_labels=PartitionSpec(None, "data"),  # type: ignore[arg-type]
-        d_labels=PartitionSpec(None, "data"),  # type: ignore[arg-type]
-        g_labels=PartitionSpec("data"),  # type: ignore[arg-type]
+    axes = {"g_latents": PartitionSpec("data"), "g_labels": PartitionSpec("data")}  # the others: [n_dis, batch, ...]
+    return Inputs(
+        **{
+            name: jax.device_put(x, NamedSharding(mesh, axes.get(name, PartitionSpec(None, "data"))))
+            for name, x in inputs._asdict().items()
+            if x is not None
+        }
     )
-    return Inputs(*(
-        None if x is None else jax.device_put(x, NamedSharding(mesh, spec))  # type: ignore[misc]
-        for x, spec in zip(inputs, specs, strict=True)
-    ))

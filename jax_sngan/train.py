@@ -103,7 +103,7 @@ class JaxEngine:
         self._logs: list[Logs] = []  # on the device, oldest first
 
     def step(self, k: int) -> None:
-        """Dispatches step k and waits for the one before: the host stays one step ahead, and the bar tells the truth."""
+        """Dispatches step k and waits for the one before: the host stays one ahead, and the bar tells the truth."""
         inputs = split_inputs(self.mesh, draw_inputs(self.config, self.data, k))
         self.state, logs = train_step(self.config)(self.state, inputs)
         if self._logs:

@@ -45,11 +45,10 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
     (value, (after, real_scores, fake_scores)), gradients = jax.value_and_grad(loss, has_aux=True)(
         state.discriminator.params
     )
-    params, opt = _descend(config.discriminator_optimizer, config, state, state.discriminator.params, gradients,
-                           state.discriminator_opt)
-    state = state._replace(
-        generator=generator, discriminator=after._replace(params=params), discriminator_opt=opt
+    params, opt = _descend(
+        config.discriminator_optimizer, config, state, state.discriminator.params, gradients, state.discriminator_opt
     )
+    state = state._replace(generator=generator, discriminator=after._replace(params=params), discriminator_opt=opt)
     return state, {"d_loss": value, "d_real": jnp.mean(real_scores), "d_fake": jnp.mean(fake_scores)}
 
 
@@ -90,8 +89,9 @@ def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> 
         return loss_of(scores), (generator, discriminator)
 
     (value, (generator, discriminator)), gradients = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
-    params, opt = _descend(config.generator_optimizer, config, state, state.generator.params, gradients,
-                           state.generator_opt)
+    params, opt = _descend(
+        config.generator_optimizer, config, state, state.generator.params, gradients, state.generator_opt
+    )
     state = state._replace(
         generator=generator._replace(params=params),
         discriminator=discriminator,

@@ -50,7 +50,9 @@ def check_start(workdir: Path, config: TrainConfig, resume: str) -> None:
         constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
         changed = differences(dataclasses.replace(old, steps=config.steps) if constant else old, config)
         if changed:
-            raise UserError(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir or those values")
+            raise UserError(
+                f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir or those values"
+            )
     if resume == "never" and has_checkpoint(workdir):
         raise UserError(f"{workdir} has checkpoints and --resume is never; give another --workdir")
     if resume == "must" and not has_checkpoint(workdir):

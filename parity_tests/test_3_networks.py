@@ -13,24 +13,12 @@ import torch_ref.models
 from jax_sngan import convert
 from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.models import build
+from parity_tests.configs import model
 from parity_tests.tolerances import NETWORK_F32, NETWORK_F64
 from parity_tests.trees import QUICK_COMPILE, assert_agree, assert_same, load_module, random_variables
 
 BATCH = 3
 U_FIRST = SpectralNormConfig(order="u_first", warmup=15)
-
-
-def model(architecture: str, image_size: int, channels: int, num_classes: int, **options: Any) -> ModelConfig:
-    """A narrow network.
-
-    The ResNet's plans for 48 pixels and more divide the width by up to 16, and a kernel of a single number over its
-    norm is a constant: its gradient is zero, and only rounding would be compared.
-    """
-    width = 32 if architecture == "resnet" and image_size > 32 else 4
-    return ModelConfig(
-        architecture=architecture, image_size=image_size, channels=channels, num_classes=num_classes, latent_size=8,
-        generator_width=width, discriminator_width=width, dtype="float64", **options,
-    )
 
 
 # Every size of every network; of every network both channels with and without classes; every option.

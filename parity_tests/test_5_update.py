@@ -16,25 +16,9 @@ from jax_sngan import convert, data, update
 from jax_sngan.config import TrainConfig, flatten, replace
 from jax_sngan.inputs import draw_inputs
 from jax_sngan.losses import LOSSES
+from parity_tests.configs import BASE, EPSILON_HAT, RESNET, U_FIRST
 from parity_tests.tolerances import UPDATE_F32, UPDATE_F64
 from parity_tests.trees import QUICK_COMPILE, assert_agree, biases_before_batch_norm, random_state
-
-BASE = replace(
-    TrainConfig(),
-    {
-        "batch_size": 4,
-        "n_dis": 1,
-        "steps": 8,
-        "model.image_size": 28,
-        "model.channels": 1,
-        "model.latent_size": 8,
-        "model.generator_width": 4,
-        "model.discriminator_width": 4,
-        "model.dtype": "float64",
-    },
-)
-RESNET = {"model.architecture": "resnet", "model.image_size": 32, "model.channels": 3, "model.num_classes": 10}
-EPSILON_HAT = {"generator_optimizer.eps_form": "epsilon_hat", "discriminator_optimizer.eps_form": "epsilon_hat"}
 
 CASES = {
     # Every loss on the plainest step.
@@ -73,12 +57,7 @@ CASES = {
         "discriminator_optimizer.learning_rate": 1e-3,
         **EPSILON_HAT,
     },
-    "parametrizations.spectral_norm": {
-        "model.spectral_norm.order": "u_first",
-        "model.spectral_norm.warmup": 15,
-        "n_dis": 2,
-        "loss": "non_saturating",
-    },
+    "parametrizations.spectral_norm": {**U_FIRST, "n_dis": 2, "loss": "non_saturating"},
 }
 NO_TORCH_TWIN = {  # PyTorch's spectral norms have no such option; rung 2 holds these against the formulas
     ("model.spectral_norm.eps_form", "add"),

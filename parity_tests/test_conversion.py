@@ -1,16 +1,14 @@
 """Conversion of whole training states between the wings: exact to the bit both ways, and refused where it cannot be."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
 import torch_ref.state
 from jax_sngan import convert
-from jax_sngan.config import SpectralNormConfig, replace
+from jax_sngan.config import replace
 from jax_sngan.errors import UserError
-from parity_tests.test_5_update import BASE, RESNET
+from parity_tests.configs import BASE, RESNET, U_FIRST
 from parity_tests.trees import assert_same, random_state
 
 
@@ -19,9 +17,9 @@ from parity_tests.trees import assert_same, random_state
     [
         {},
         {"model.num_classes": 3, "model.image_size": 32, "model.channels": 3},
-        {**RESNET, "model.spectral_norm.order": "u_first", "model.spectral_norm.warmup": 15},
+        {**RESNET, **U_FIRST},
     ],
-    ids=str,
+    ids=["standard_cnn", "classes", "resnet"],
 )
 def test_conversion_is_exact_both_ways(changes, tmp_path):
     config = replace(BASE, changes | {"model.dtype": "float32"})
@@ -37,8 +35,7 @@ def test_conversion_is_exact_both_ways(changes, tmp_path):
 
 @pytest.mark.parametrize("order", ["v_first", "u_first"])
 def test_a_state_that_does_not_fit_is_refused(order):
-    spectral_norm = SpectralNormConfig(order=order, warmup=15 if order == "u_first" else 0)
-    config = dataclasses.replace(BASE, model=dataclasses.replace(BASE.model, spectral_norm=spectral_norm))
+    config = replace(BASE, U_FIRST if order == "u_first" else {})
     flat = convert.to_torch(config, random_state(config))
     moved = {name.replace("generator.project.bias", "generator.project.offset"): a for name, a in flat.items()}
     moved["discriminator.score.bias"] = np.zeros((2,))

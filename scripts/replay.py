@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument("trajectory", metavar="TRAJECTORY.npz", help="the recording")
     parser.add_argument("--json", metavar="FILE", help="write the errors there; - is standard output")
     parser.add_argument("--tolerance", type=float, default=1e-8, metavar="X", help="largest error allowed (1e-8)")
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     if not arguments.tolerance >= 0:
         raise UserError(f"--tolerance must be at least 0, got {arguments.tolerance}")
 

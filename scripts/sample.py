@@ -1,5 +1,7 @@
 """Makes images from a run's Orbax checkpoint: a grid, an npz of all of them, or an interpolation."""
 
+from pathlib import Path
+
 import numpy as np
 
 from jax_sngan import command_line
@@ -20,7 +22,7 @@ def main() -> None:
     parser.add_argument("--npz", metavar="FILE", help="write images uint8 [num, h, w, c], labels and step")
     parser.add_argument("--interpolate", metavar="FILE.gif", help="write a closed walk through the latent space")
     parser.add_argument("--json", metavar="FILE", help="write what was made; - is standard output")
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     labels = None
     if arguments.labels is not None:
         parts = arguments.labels.split(",")
@@ -45,8 +47,9 @@ def main() -> None:
         made.append(arguments.grid)
     if arguments.npz:
         arrays = {"images": images, "step": np.array(generator.step)}
-        if generator.config.model.num_classes:
-            arrays["labels"] = generator.classes(arguments.num, labels)
+        classes = generator.classes(arguments.num, labels)
+        if classes is not None:
+            arrays["labels"] = classes
         write_whole(arguments.npz, lambda p: save_npz(p, arrays))
         made.append(arguments.npz)
     if arguments.interpolate:
@@ -58,10 +61,10 @@ def main() -> None:
         write_json(arguments.json, {"step": generator.step, "num": arguments.num, "files": made})
 
 
-def save_npz(path, arrays) -> None:
+def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """np.savez to exactly this path: given a name, it would add .npz."""
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its options
 
 
 if __name__ == "__main__":

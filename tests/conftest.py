@@ -12,10 +12,10 @@ import pytest
 from jax_sngan.config import ModelConfig, RunConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-# The smallest run: the same options as a command line has them.
+# The smallest run, as a command line has it.
 TINY_OPTIONS = [
-    "--model.generator-width=2", "--model.discriminator-width=2", "--model.latent-size=4", "--batch-size=4", "--n-dis=2",
-    "--steps=6", "--log-every=2", "--sample-every=3", "--checkpoint-every=3",
+    "--model.generator-width=2", "--model.discriminator-width=2", "--model.latent-size=4", "--batch-size=4",
+    "--n-dis=2", "--steps=6", "--log-every=2", "--sample-every=3", "--checkpoint-every=3",
 ]  # fmt: skip
 TINY = TrainConfig(
     name="tiny",
@@ -82,7 +82,9 @@ def script(
     return call
 
 
-def start(name: str, arguments: Sequence[str | Path], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+def start(
+    name: str, arguments: Sequence[str | Path], folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[str]:
     """scripts/NAME as a process of its own."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)],

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY_OPTIONS, Outcome
 from PIL import Image
 
+from conftest import ROOT, TINY_OPTIONS, Outcome
 from jax_sngan.config import RunConfig, TrainConfig, flatten
 
 Script = Callable[..., Outcome]
@@ -110,8 +110,6 @@ def test_every_script_has_help_and_refuses_what_it_does_not_know(script: Script,
         (["RUN", "--grid", "/proc/x/y.png"], ["cannot write /proc/x/y.png"]),
     ],
 )
-def test_sampling_refuses_in_one_line(
-    script: Script, tiny_run: Path, arguments: list[str], words: list[str]
-) -> None:
+def test_sampling_refuses_in_one_line(script: Script, tiny_run: Path, arguments: list[str], words: list[str]) -> None:
     outcome = script("sample.py", *(str(tiny_run) if a == "RUN" else a for a in arguments))
     assert outcome.is_one_line("sample.py", *words), outcome

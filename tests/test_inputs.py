@@ -6,8 +6,8 @@ import types
 import jax
 import numpy as np
 import pytest
-from conftest import TINY
 
+from conftest import TINY
 from jax_sngan.config import replace
 from jax_sngan.inputs import draw_inputs, image_order, input_shapes, sample_latents
 

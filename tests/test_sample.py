@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import TINY
 from PIL import Image
 
 import jax_sngan
+from conftest import TINY
 from jax_sngan.config import replace
 from jax_sngan.errors import UserError
 from jax_sngan.sample import CHUNK, Generator, great_circle

@@ -1,4 +1,4 @@
-"""Whole runs: what a workdir holds, real signals, resuming to the same bits, refusing another run, stopping at a NaN."""
+"""Whole runs: what a workdir holds, real signals, resuming to the same bits, other runs refused, the stop at a NaN."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import TINY, TINY_OPTIONS, start
 
 import jax_sngan
+from conftest import TINY, TINY_OPTIONS, start
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.config import RunConfig, TrainConfig, from_dict, replace
 from jax_sngan.errors import UserError
@@ -97,7 +97,8 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_bits(
             break
     out, err = cut.communicate(timeout=60)
     assert cut.returncode == 128 + number, err
-    assert (told := re.search(r"stopped at step (\d+) of 40 and saved; to go on: python .*train_jax.py", out)), out
+    told = re.search(r"stopped at step (\d+) of 40 and saved; to go on: python .*train_jax.py", out)
+    assert told is not None, out
     stopped = int(told[1])
     assert 3 <= stopped < 40
     assert str(stopped) in [p.name for p in (tmp_path / "cut" / "checkpoints").iterdir()]
@@ -146,7 +147,9 @@ def test_the_script_ends_with_1_at_a_nan(programs: dict[str, str], tmp_path: Pat
 
 def test_two_devices_train_what_one_does(tiny_run: Path, tmp_path: Path) -> None:
     """Two of the virtual CPU devices; batch normalisation sees the whole batch, so only rounding differs."""
-    train(TINY, RunConfig(workdir=str(tmp_path / "two"), mesh="data=2", log_every=2, checkpoint_every=0, sample_every=0))
+    train(
+        TINY, RunConfig(workdir=str(tmp_path / "two"), mesh="data=2", log_every=2, checkpoint_every=0, sample_every=0)
+    )
     one, two = (json.loads((w / "metrics.jsonl").read_text().splitlines()[0]) for w in (tiny_run, tmp_path / "two"))
     for name, value in one.items():
         assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name

@@ -13,9 +13,7 @@ from jax_sngan.config import OptimizerConfig
 def adam(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """torch.optim.Adam, or its epsilon-hat form; moments are zeros from the start, not from the first step."""
     kind = torch.optim.Adam if config.eps_form == "standard" else AdamEpsilonHat
-    optimizer = kind(
-        list(parameters), lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.eps
-    )
+    optimizer = kind(list(parameters), lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.eps)
     for group in optimizer.param_groups:
         for p in group["params"]:
             optimizer.state[p] = {

@@ -49,9 +49,9 @@ def train(
     if engine.start >= config.steps:
         return Result(engine.start, {}, None, 0)
     state = engine.state
-    parameters = tuple(sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
+    g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
     device = f"cpu, {torch.get_num_threads()} threads (torch {torch.__version__})"
-    describe_start(config, workdir, data, parameters, device, engine.start)
+    describe_start(config, workdir, data, (g, d), device, engine.start)
     with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
         return Loop(config, run, workdir, log, engine).run_all()
 

@@ -40,7 +40,9 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
     loss.backward()
     descend(state.discriminator_opt, learning_rate(config.discriminator_optimizer, state.step, config.steps))
     return state, {
-        "d_loss": loss.detach(), "d_real": real_scores.detach().mean(), "d_fake": fake_scores.detach().mean()
+        "d_loss": loss.detach(),
+        "d_real": real_scores.detach().mean(),
+        "d_fake": fake_scores.detach().mean(),
     }
 
 

@@ -50,14 +50,15 @@ class Network:
           (images [n, h, w, c] or scores [n], the variables after the pass: params are the same,
           spectral and batch have moved if train).
         """
-        module = nnx.merge(self._graph, *(_renamed(tree, _to_index) for tree in variables))
+        first, *rest = (_renamed(tree, _to_index) for tree in variables)
+        module = nnx.merge(self._graph, first, *rest)
         y = module(x, labels, train=train)
         return y, _split(module)[1]
 
 
 def _split(module: nnx.Module) -> tuple[Any, Variables]:
-    graph, params, spectral, batch = nnx.split(module, nnx.Param, SpectralStat, nnx.BatchStat)
-    return graph, Variables(*(_renamed(nnx.to_pure_dict(s), str) for s in (params, spectral, batch)))
+    graph, *states = nnx.split(module, nnx.Param, SpectralStat, nnx.BatchStat)
+    return graph, Variables(*(_renamed(nnx.to_pure_dict(s), str) for s in states))
 
 
 def _renamed(tree: Any, rename: Callable[[Any], Any]) -> Any:
@@ -88,7 +89,7 @@ def build(config: ModelConfig) -> Networks:
     Raises:
       ValueError: the config says float64 and jax does not have it enabled (see allow_dtype).
     """
-    if config.dtype == "float64" and not jax.config.jax_enable_x64:
+    if config.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # jax makes it at run time
         raise ValueError('model.dtype float64 needs jax.config.update("jax_enable_x64", True)')
     module = ARCHITECTURES[config.architecture]
     return Networks(Network(module.Generator, config), Network(module.Discriminator, config))

@@ -4,7 +4,8 @@ Widths and depths are those of the authors' code and of torch-mimicry: 32 pixels
 discriminator_width 128; 48: 512 and 1024; 64 and 128: 1024 and 1024.
 """
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,15 +42,9 @@ class Generator(nnx.Module):
         plan, dtype, init = PLANS[config.image_size], jnp.dtype(config.dtype), glorot_uniform()
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (plan.base, plan.base, widths[0])
-        self.project = Linear(
-            config.latent_size, plan.base**2 * widths[0], init=init, dtype=dtype, rngs=rngs
-        )
-        self.blocks = nnx.List(
-            [GeneratorBlock(a, b, config, rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        )
-        self.norm = BatchNorm(
-            widths[-1], eps=config.batch_norm_eps, momentum=config.batch_norm_momentum, dtype=dtype
-        )
+        self.project = Linear(config.latent_size, plan.base**2 * widths[0], init=init, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.List([GeneratorBlock(a, b, config, rngs) for a, b in pairwise(widths)])
+        self.norm = BatchNorm(widths[-1], eps=config.batch_norm_eps, momentum=config.batch_norm_momentum, dtype=dtype)
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool) -> Array:
@@ -62,21 +57,23 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Images [n, size, size, channels] -> scores [n]; with classes, plus the projection (Miyato & Koyama 2018, eq. 3)."""
+    """Images [n, size, size, channels] -> scores [n]; with classes the projection (Miyato & Koyama 2018, eq. 3)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         plan = PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
-        layer = dict(
+        layer: dict[str, Any] = dict(
             spectral_norm=config.spectral_norm, init=glorot_uniform(), dtype=jnp.dtype(config.dtype), rngs=rngs
         )
-        self.blocks = nnx.List([
-            FirstDiscriminatorBlock(config.channels, widths[0], config, rngs),
-            *(
-                DiscriminatorBlock(widths[i - 1], widths[i], i < plan.downsampling, config, rngs)
-                for i in range(1, len(widths))
-            ),
-        ])
+        self.blocks = nnx.List(
+            [
+                FirstDiscriminatorBlock(config.channels, widths[0], config, rngs),
+                *(
+                    DiscriminatorBlock(widths[i - 1], widths[i], i < plan.downsampling, config, rngs)
+                    for i in range(1, len(widths))
+                ),
+            ]
+        )
         self.score = Linear(widths[-1], 1, bias=config.score_bias, **layer)
         self.embed = Embedding(config.num_classes, widths[-1], **layer) if config.num_classes else None
 
@@ -86,6 +83,6 @@ class Discriminator(nnx.Module):
             x = block(x, train=train)
         features = jnp.sum(jax.nn.relu(x), (1, 2))  # [n, c]: a sum over the map, not a mean
         scores = self.score(features, train=train)[:, 0]
-        if self.embed is not None:
+        if self.embed is not None and labels is not None:
             scores = scores + jnp.sum(self.embed(labels, train=train) * features, axis=1)
         return scores

@@ -4,6 +4,9 @@ The paper's table is for 32 and 48: three halvings down to size/8. 28 pixels hav
 stage is left out. Channels double from `width` at full resolution.
 """
 
+from itertools import pairwise
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -34,8 +37,8 @@ class Generator(nnx.Module):
         widths = [config.generator_width << i for i in range(depth, -1, -1)]
         base = config.image_size >> depth
         dtype = jnp.dtype(config.dtype)
-        layer = dict(init=_INIT, dtype=dtype, rngs=rngs)
-        norm = dict(
+        layer: dict[str, Any] = dict(init=_INIT, dtype=dtype, rngs=rngs)
+        norm: dict[str, Any] = dict(
             eps=config.batch_norm_eps,
             momentum=config.batch_norm_momentum,
             num_classes=config.num_classes,
@@ -43,9 +46,7 @@ class Generator(nnx.Module):
         )
         self.map = (base, base, widths[0])
         self.project = Linear(config.latent_size, base**2 * widths[0], **layer)
-        self.deconvs = nnx.List([
-            ConvTranspose(a, b, 4, stride=2, padding=1, **layer) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        ])
+        self.deconvs = nnx.List([ConvTranspose(a, b, 4, stride=2, padding=1, **layer) for a, b in pairwise(widths)])
         self.norms = nnx.List([BatchNorm(width, **norm) for width in widths[1:]])
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
 
@@ -58,12 +59,14 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Images [n, size, size, channels] -> scores [n]; with classes, plus the projection (Miyato & Koyama 2018, eq. 3)."""
+    """Images [n, size, size, channels] -> scores [n]; with classes the projection (Miyato & Koyama 2018, eq. 3)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         depth = halvings(config.image_size)
         widths = [config.discriminator_width << i for i in range(depth + 1)]
-        layer = dict(spectral_norm=config.spectral_norm, init=_INIT, dtype=jnp.dtype(config.dtype), rngs=rngs)
+        layer: dict[str, Any] = dict(
+            spectral_norm=config.spectral_norm, init=_INIT, dtype=jnp.dtype(config.dtype), rngs=rngs
+        )
         convs = []
         channels = config.channels
         for width in widths[:-1]:
@@ -84,6 +87,6 @@ class Discriminator(nnx.Module):
             x = leaky_relu(conv(x, train=train))
         features = x.reshape(x.shape[0], -1)  # [n, h * w * c]
         scores = self.score(features, train=train)[:, 0]
-        if self.embed is not None:
+        if self.embed is not None and labels is not None:
             scores = scores + jnp.sum(self.embed(labels, train=train) * features, axis=1)
         return scores

@@ -1,4 +1,4 @@
-"""Batch normalisation, plain and class-conditional, with torch's running statistics (flax's differ: FACTS in docs/parity.md).
+"""Batch normalisation, plain and class-conditional, with torch's running statistics (flax's differ).
 
 Ioffe & Szegedy 2015. The batch variance is taken in two passes, since one loses all digits where the mean is large,
 and the running variance is the unbiased one.
@@ -12,7 +12,8 @@ from jax import Array, lax
 class BatchNorm(nnx.Module):
     """[n, ..., features] -> the same, normalised over all axes but the last, then scaled and shifted.
 
-    With num_classes > 0 scale and shift are those of each image's class (Dumoulin et al. 2017), [num_classes, features].
+    With num_classes > 0 scale and shift are those of each image's class, [num_classes, features] (Dumoulin et al.
+    2017).
     """
 
     def __init__(self, features: int, *, eps: float, momentum: float, num_classes: int = 0, dtype: jnp.dtype):

@@ -1,6 +1,7 @@
 """Residual blocks of the SN-GAN ResNet (Miyato et al. 2018, Figure 8), as the authors and torch-mimicry build them."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ class GeneratorBlock(nnx.Module):
 
     def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
-        norm = dict(
+        norm: dict[str, Any] = dict(
             eps=config.batch_norm_eps,
             momentum=config.batch_norm_momentum,
             num_classes=config.num_classes,
@@ -50,7 +51,7 @@ class DiscriminatorBlock(nnx.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: ModelConfig, rngs: nnx.Rngs):
-        layer = dict(spectral_norm=config.spectral_norm, dtype=jnp.dtype(config.dtype), rngs=rngs)
+        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, dtype=jnp.dtype(config.dtype), rngs=rngs)
         self.downsample = downsample
         self.shortcut_input = config.shortcut_input
         self.conv1 = Conv(in_channels, in_channels, 3, padding=1, init=_MAIN, **layer)
@@ -73,7 +74,7 @@ class FirstDiscriminatorBlock(nnx.Module):
     """3x3, ReLU, 3x3, mean of 2x2; plus mean of 2x2, 1x1: images [n, h, w, channels] -> [n, h/2, w/2, out]."""
 
     def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, rngs: nnx.Rngs):
-        layer = dict(spectral_norm=config.spectral_norm, dtype=jnp.dtype(config.dtype), rngs=rngs)
+        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, dtype=jnp.dtype(config.dtype), rngs=rngs)
         self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)

@@ -119,9 +119,7 @@ def plain_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride:
     k = kernel.shape[0]
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     pads = [(k - 1 - padding, s - ((r - 1) * stride - padding + 1)) for s, r in zip(size, y.shape[1:3], strict=True)]
-    return lax.conv_general_dilated(
-        y, turned, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT
-    )
+    return lax.conv_general_dilated(y, turned, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT)
 
 
 def subpixel_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
@@ -139,9 +137,7 @@ def subpixel_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stri
         for b in range(stride):
             column_taps, column_pad = _phase(b, kernel.shape[0], stride, padding)
             taps = turned[row_taps][:, column_taps]
-            columns.append(
-                lax.conv_general_dilated(y, taps, (1, 1), [row_pad, column_pad], dimension_numbers=_LAYOUT)
-            )
+            columns.append(lax.conv_general_dilated(y, taps, (1, 1), [row_pad, column_pad], dimension_numbers=_LAYOUT))
         rows.append(jnp.stack(columns, axis=3))  # [n, h, w, stride, c]
     return jnp.stack(rows, axis=2).reshape(n, *size, kernel.shape[2])  # [n, h, stride, w, stride, c] before
 

@@ -59,12 +59,23 @@ class Linear(_Layer):
     """[n, in_features] -> [n, out_features]; kernel [in, out]."""
 
     def __init__(
-        self, in_features: int, out_features: int, *, bias: bool = True, spectral_norm: SpectralNormConfig | None = None,
-        init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        spectral_norm: SpectralNormConfig | None = None,
+        init: Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
     ):
         super().__init__(
-            (in_features, out_features), out_features if bias else 0,
-            spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs,
+            (in_features, out_features),
+            out_features if bias else 0,
+            spectral_norm=spectral_norm,
+            init=init,
+            dtype=dtype,
+            rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -76,13 +87,26 @@ class Conv(_Layer):
     """[n, h, w, in_channels] -> [n, h', w', out_channels]; kernel [k, k, in, out]."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, k: int, *, stride: int = 1, padding: int = 0,
-        spectral_norm: SpectralNormConfig | None = None, init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+        self,
+        in_channels: int,
+        out_channels: int,
+        k: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        spectral_norm: SpectralNormConfig | None = None,
+        init: Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
     ):
         self.stride, self.padding = stride, padding
         super().__init__(
-            (k, k, in_channels, out_channels), out_channels,
-            spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs,
+            (k, k, in_channels, out_channels),
+            out_channels,
+            spectral_norm=spectral_norm,
+            init=init,
+            dtype=dtype,
+            rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -94,13 +118,26 @@ class ConvTranspose(_Layer):
     """[n, h, w, in_channels] -> [n, h', w', out_channels]; kernel [k, k, out, in]."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, k: int, *, stride: int = 1, padding: int = 0,
-        spectral_norm: SpectralNormConfig | None = None, init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+        self,
+        in_channels: int,
+        out_channels: int,
+        k: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        spectral_norm: SpectralNormConfig | None = None,
+        init: Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
     ):
         self.stride, self.padding = stride, padding
         super().__init__(
-            (k, k, out_channels, in_channels), out_channels,
-            spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs,
+            (k, k, out_channels, in_channels),
+            out_channels,
+            spectral_norm=spectral_norm,
+            init=init,
+            dtype=dtype,
+            rngs=rngs,
         )
 
     def _matrix(self, kernel: Array) -> Array:
@@ -115,8 +152,14 @@ class Embedding(_Layer):
     """Class indices [n] -> [n, features]; kernel [num_classes, features], which is the matrix as it is."""
 
     def __init__(
-        self, num_classes: int, features: int, *, spectral_norm: SpectralNormConfig | None = None,
-        init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs,
+        self,
+        num_classes: int,
+        features: int,
+        *,
+        spectral_norm: SpectralNormConfig | None = None,
+        init: Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
     ):
         super().__init__((num_classes, features), 0, spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs)
 

@@ -89,9 +89,7 @@ class SpectralNorm(nnx.Module):
 
     def _iterate(self, matrix: Array, u: Array, v: Array, iterations: int) -> tuple[Array, Array]:
         c = self.config
-        return power_iteration(
-            matrix, u, v, iterations=iterations, order=c.order, eps=c.eps, eps_form=c.eps_form
-        )
+        return power_iteration(matrix, u, v, iterations=iterations, order=c.order, eps=c.eps, eps_form=c.eps_form)
 
     def __call__(self, matrix: Array, *, train: bool) -> Array:
         """[] sigma of matrix [out, rest]; a training pass moves u and v first, an evaluation never does."""

@@ -43,12 +43,8 @@ class Generator(nn.Module):
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (widths[0], plan.base, plan.base)
         self.project = Linear(config.latent_size, plan.base**2 * widths[0], init=init, dtype=dtype)
-        self.blocks = nn.ModuleList(
-            [GeneratorBlock(a, b, config) for a, b in pairwise(widths)]
-        )
-        self.norm = BatchNorm(
-            widths[-1], eps=config.batch_norm_eps, momentum=config.batch_norm_momentum, dtype=dtype
-        )
+        self.blocks = nn.ModuleList([GeneratorBlock(a, b, config) for a, b in pairwise(widths)])
+        self.norm = BatchNorm(widths[-1], eps=config.batch_norm_eps, momentum=config.batch_norm_momentum, dtype=dtype)
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, init=init, dtype=dtype)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -70,13 +66,15 @@ class Discriminator(nn.Module):
         layer: dict[str, Any] = dict(
             spectral_norm=config.spectral_norm, init=glorot_uniform(), dtype=getattr(torch, config.dtype)
         )
-        self.blocks = nn.ModuleList([
-            FirstDiscriminatorBlock(config.channels, widths[0], config),
-            *(
-                DiscriminatorBlock(widths[i - 1], widths[i], i < plan.downsampling, config)
-                for i in range(1, len(widths))
-            ),
-        ])
+        self.blocks = nn.ModuleList(
+            [
+                FirstDiscriminatorBlock(config.channels, widths[0], config),
+                *(
+                    DiscriminatorBlock(widths[i - 1], widths[i], i < plan.downsampling, config)
+                    for i in range(1, len(widths))
+                ),
+            ]
+        )
         self.score = Linear(widths[-1], 1, bias=config.score_bias, **layer)
         self.embed = Embedding(config.num_classes, widths[-1], **layer) if config.num_classes else None
 

@@ -46,9 +46,9 @@ class Generator(nn.Module):
         )
         self.map = (widths[0], base, base)
         self.project = Linear(config.latent_size, base**2 * widths[0], **layer)
-        self.deconvs = nn.ModuleList([
-            ConvTranspose(a, b, 4, stride=2, padding=1, **layer) for a, b in pairwise(widths)
-        ])
+        self.deconvs = nn.ModuleList(
+            [ConvTranspose(a, b, 4, stride=2, padding=1, **layer) for a, b in pairwise(widths)]
+        )
         self.norms = nn.ModuleList([BatchNorm(width, **norm) for width in widths[1:]])
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
 
@@ -67,9 +67,7 @@ class Discriminator(nn.Module):
         super().__init__()
         depth = halvings(config.image_size)
         widths = [config.discriminator_width << i for i in range(depth + 1)]
-        layer: dict[str, Any] = dict(
-            spectral_norm=config.spectral_norm, init=_INIT, dtype=getattr(torch, config.dtype)
-        )
+        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, init=_INIT, dtype=getattr(torch, config.dtype))
         convs = []
         channels = config.channels
         for width in widths[:-1]:
