@@ -142,7 +142,8 @@ def _download(url: str, target: Path, md5: str, progress: bool) -> None:
         expected = int(response.headers.get("Content-Length") or 0)
         digest = hashlib.md5(usedforsecurity=False)
         count = 0
-        with tqdm(total=expected or None, desc=target.name, unit="B", unit_scale=True, disable=not progress) as bar:
+        quiet = None if progress else True  # None: only where a person looks on
+        with tqdm(total=expected or None, desc=target.name, unit="B", unit_scale=True, disable=quiet) as bar:
             while chunk := response.read(CHUNK):
                 f.write(chunk)
                 digest.update(chunk)

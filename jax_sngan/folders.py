@@ -152,7 +152,11 @@ def _stamps(path: Path) -> dict[str, tuple[int, int]]:
 def _archive_names(path: Path, progress: bool) -> list[str]:
     """Every file in it; a pass of its own, for which of them are wanted shows only when all are known."""
     listed = tqdm(
-        archives.members(path, lambda _: False, 0), desc=f"files in {path.name}", unit="file", disable=not progress
+        archives.members(path, lambda _: False, 0),
+        desc=f"files in {path.name}",
+        unit="file",
+        disable=None if progress else True,
+        leave=False,
     )
     return [name for name, _ in listed]
 
@@ -178,7 +182,13 @@ def _decode(path: Path, listing: Listing, image_size: int, channels: int, progre
         name, data = item
         images[place[name]] = resize.decode(data, str(path / name), image_size, channels)
 
-    bar = tqdm(total=len(place), desc=f"images of {path.name}", unit="image", mininterval=0.5, disable=not progress)
+    bar = tqdm(
+        total=len(place),
+        desc=f"images of {path.name}",
+        unit="image",
+        mininterval=0.5,
+        disable=None if progress else True,
+    )
     with (
         bar,
         warnings.catch_warnings(),

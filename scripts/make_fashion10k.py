@@ -4,7 +4,6 @@ Writes jax_sngan/datasets/fashion10k.npz from the official files (by default whe
 dataset-fashion-mnist puts them); --verify compares instead, and writes nothing.
 """
 
-import argparse
 import io
 import sys
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jax_sngan import command_line
 from jax_sngan.archives import read_npz
 from jax_sngan.downloads import whole_file
 from jax_sngan.errors import UserError
@@ -45,11 +45,11 @@ def _same(array: np.ndarray, kept: np.ndarray | None) -> bool:
 
 def main() -> int:
     """Runs the command; its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.Parser(description=__doc__)
     parser.add_argument("--source", type=Path, default=DEBIAN["fashion_mnist"], help="folder of the official IDX files")
     parser.add_argument("--target", type=Path, default=TARGET, help="the npz to write or to compare")
     parser.add_argument("--verify", action="store_true", help="compare with the official files; exit 1 if it differs")
-    options = parser.parse_args()
+    options = parser.parse()
     try:
         images, labels = load("fashion_mnist", split="train", data_dir=options.source, cache=options.source)
         chosen = choose(labels)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_sngan.config import ModelConfig, RunConfig, TrainConfig
+from jax_sngan.config import ModelConfig, OptimizerConfig, RunConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 # The smallest run, as a command line has it.
@@ -23,6 +23,8 @@ TINY = TrainConfig(
     steps=6,
     batch_size=4,
     n_dis=2,
+    ema_decay=0.5,  # and a rate so high that six steps make images that differ
+    generator_optimizer=OptimizerConfig(learning_rate=0.05),
     model=ModelConfig(image_size=28, channels=1, latent_size=4, generator_width=2, discriminator_width=2),
 )
 

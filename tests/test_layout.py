@@ -30,7 +30,7 @@ LAYOUT = [
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     # 12: the loop, and the package's own names
-    ["train", "recording"],
+    ["train", "evaluate", "recording"],
     ["replay"],
     ["__init__"],
 ]

@@ -59,9 +59,10 @@ def test_the_script_writes_what_it_says(script: Callable, tiny_run: Path, tmp_pa
     with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["images"], jax_sngan.load(tiny_run).sample(10, seed=3))
         assert arrays["step"] == 6
-    assert Image.open(tmp_path / "g.png").size == (4 * 28 * 2, 3 * 28 * 2)
-    walk = Image.open(tmp_path / "walk.gif")
-    assert walk.n_frames > 10
+    with Image.open(tmp_path / "g.png") as grid:
+        assert grid.size == (4 * 28 * 2, 3 * 28 * 2)
+    with Image.open(tmp_path / "walk.gif") as walk:
+        assert walk.n_frames > 10
     assert json.loads((tmp_path / "out.json").read_text()) == {
         "step": 6, "num": 10, "files": ["g.png", "a.npz", "walk.gif"],
     }  # fmt: skip

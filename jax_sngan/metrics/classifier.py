@@ -90,7 +90,9 @@ def load(
 ) -> Classifier:
     """The classifier of a data set: from the cache, or trained now, in under two minutes on 2 cores, and kept.
 
-    Its held-out accuracy is about 0.89 from `fashion` and 0.91 from `fashion_mnist` (`Classifier.accuracy` has it).
+    Measured, seed 0: accuracy on Fashion-MNIST's official test images 0.888 from `fashion`, 0.893 from
+    `fashion_mnist` (held out: 0.890, 0.899); 95 and 107 seconds of processor time. 5,000 real training images against
+    the test images have an fcd of 0.21 and 0.19.
 
     Args:
       source: any labelled source of jax_sngan.data.load. Default: `fashion_mnist` where its files are on this
@@ -176,7 +178,7 @@ def train(data: Dataset, *, seed: int = 0, images_seen: int = IMAGES_SEEN, progr
 
     params = small_cnn.create(rng, images.shape[1:], classes)
     moments = small_cnn.ADAM.init(params)
-    for step in trange(steps, desc="classifier", disable=not progress, leave=False):
+    for step in trange(steps, desc="classifier", disable=None if progress else True, leave=False):
         if step % steps_per_epoch == 0:
             order = rng.permutation(kept)
         rows = order[step % steps_per_epoch * batch :][:batch]
