@@ -7,16 +7,20 @@ from jax_sngan.errors import UserError
 
 
 def fashion() -> TrainConfig:
-    """Garments of 28 pixels from the images that ship with the package: the default."""
+    """Garments of 28 pixels, from the images that ship with the package: the default.
+
+    python scripts/train_jax.py
+    FASHION_TIME
+    """
     optimizer = OptimizerConfig(learning_rate=4e-4, beta1=0.0, beta2=0.9, schedule="linear")
     return TrainConfig(
         name="fashion",
         data="fashion",
-        steps=3000,
+        steps=3500,
         batch_size=64,
         n_dis=1,
         loss="hinge",
-        ema_decay=0.995,
+        ema_decay=0.998,
         generator_optimizer=optimizer,
         discriminator_optimizer=optimizer,
         model=ModelConfig(
@@ -26,7 +30,13 @@ def fashion() -> TrainConfig:
 
 
 def cifar10_cnn() -> TrainConfig:
-    """The standard CNN on CIFAR-10 (Miyato et al. 2018, Table 3; Adam as their setting C)."""
+    """The standard CNN on CIFAR-10 (Miyato et al. 2018, Table 3, with the hinge loss; Adam as their setting C).
+
+    python scripts/train_jax.py cifar10_cnn
+    CNN_TIME
+    Published by Miyato et al. 2018, Table 2: inception score 7.58, FID 25.5 with the hinge loss (7.42 and 29.3
+    without), of 5,000 images against 10,000. Not reproduced here yet.
+    """
     optimizer = OptimizerConfig(learning_rate=2e-4, beta1=0.5, beta2=0.999)
     return TrainConfig(
         name="cifar10_cnn",
@@ -43,7 +53,13 @@ def cifar10_cnn() -> TrainConfig:
 
 
 def cifar10_resnet() -> TrainConfig:
-    """The authors' ResNet on CIFAR-10 (Miyato et al. 2018, Table 4)."""
+    """The authors' ResNet on CIFAR-10 (Miyato et al. 2018, Table 4): widths 256 and 128, five D updates a step.
+
+    python scripts/train_jax.py cifar10_resnet
+    RESNET_TIME
+    Published by Miyato et al. 2018, Table 2: inception score 8.22, FID 21.7, of 5,000 images against 10,000; by
+    pytorch-gan-collections 8.31 and 14.32, of 50,000 against 50,000. Not reproduced here yet.
+    """
     optimizer = OptimizerConfig(learning_rate=2e-4, beta1=0.0, beta2=0.9, schedule="linear")
     return TrainConfig(
         name="cifar10_resnet",

@@ -32,6 +32,13 @@ def model(architecture: str, image_size: int, channels: int, num_classes: int, *
     """
     width = 32 if architecture == "resnet" and image_size > 32 else 4
     return ModelConfig(
-        architecture=architecture, image_size=image_size, channels=channels, num_classes=num_classes, latent_size=8,
-        generator_width=width, discriminator_width=width, dtype="float64", **options,
+        architecture=architecture,
+        image_size=image_size,
+        channels=channels,
+        num_classes=num_classes,
+        latent_size=8,
+        generator_width=width,
+        discriminator_width=width,
+        dtype="float64",
+        **options,
     )

@@ -2,24 +2,25 @@
 
     python -m parity_tests.measure_tolerances
 
-Every case that the ladder runs in float32 is run by the reference alone: as the tests run it, then with one thread, with
-maps in channels_last, without oneDNN, and in float64. The error is the ladder's own, max|a - b| / max|b| of each array;
-the worst array of the worst case is printed.
+Every case that the ladder runs in float32 is run by the reference alone: as the tests run it, then with one thread,
+with maps in channels_last, without oneDNN, and in float64. The error is the ladder's own, max|a - b| / max|b| of each
+array; the worst array of the worst case is printed.
 """
 
 import contextlib
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import conftest  # noqa: F401  # the settings that the tests run under
 import jax
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+import conftest  # noqa: F401  # the settings that the tests run under
 import torch_ref.inputs
 import torch_ref.losses
 import torch_ref.nn.spectral_norm
@@ -37,9 +38,8 @@ from parity_tests.compare import to_numpy
 from parity_tests.trees import biases_before_batch_norm, random_state, random_variables, worst
 
 Results = dict[str, Any]
-Case = tuple[
-    str, Callable[[str], Results], dict[str, str]
-]  # name; dtype -> arrays by name; scales as trees.worst has them
+# Its name; dtype -> arrays by name; scales as trees.worst takes them.
+Case = tuple[str, Callable[[str], Results], dict[str, str]]
 
 
 class ChannelsLast(TorchFunctionMode):
@@ -198,6 +198,8 @@ def all_losses() -> Iterator[Case]:
     """Rung 4."""
     for name, pair in torch_ref.losses.LOSSES.items():
         for scores in rung_4.SCORES:
+            if name == "non_saturating_eps" and scores == "far out, wrong":
+                continue  # minus the logarithm of 1 + 1e-8, which float32 cannot tell from 1
             drawn = rung_4.draw(scores, "float32")
 
             def values(dtype: str, pair=pair, drawn=drawn) -> Results:
@@ -251,6 +253,7 @@ def measure(cases: Iterator[Case]) -> dict[str, tuple[float, str]]:
 
 def main() -> None:
     """Prints the table."""
+    warnings.filterwarnings("ignore", message="TF32 acceleration")  # oneDNN's switch asks about Intel's GPUs
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for rung, cases in RUNGS.items():
         for variation, (error, where) in measure(cases()).items():

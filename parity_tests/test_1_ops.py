@@ -238,9 +238,15 @@ def test_input_gradient_to_the_second_derivative(case, form):
 
 
 @pytest.mark.parametrize(
-    "form", [kernel_gradient, plain_kernel_gradient, slices_kernel_gradient, columns_kernel_gradient]
+    ("case", "form"),
+    [(case, kernel_gradient) for case in FEW]
+    + [
+        (case, form)
+        for case in FEW[:4]
+        for form in (plain_kernel_gradient, slices_kernel_gradient, columns_kernel_gradient)
+    ],
+    ids=lambda p: _name(p) if isinstance(p, tuple) else p.__name__,
 )
-@pytest.mark.parametrize("case", FEW, ids=_name)
 def test_kernel_gradient_to_the_second_derivative(case, form):
     *_, k, stride, padding = case
     x, _, y = _draw(case, "float64")

@@ -103,7 +103,11 @@ def test_passes_agree(config, tolerance, network):
 
     ours = in_jax(config, network, variables, x, labels, weights)
     reference = in_torch(
-        config, network, convert.variables_to_torch(config, network, variables), np.ascontiguousarray(x_torch), labels,
+        config,
+        network,
+        convert.variables_to_torch(config, network, variables),
+        np.ascontiguousarray(x_torch),
+        labels,
         np.ascontiguousarray(weights_torch),
     )
 

@@ -1,6 +1,45 @@
-OPS_F64=LAYER_F64=NETWORK_F64=LOSS_F64=UPDATE_F64=1e-10
-OPS_F32=LAYER_F32=NETWORK_F32=LOSS_F32=UPDATE_F32=1e-5
-# Replays (largest absolute error after a few steps in float64). A bias in front of BatchNorm has a true gradient of zero;
-# Adam divides its rounding noise by nearly itself, so such biases, and with them running means and drawn images, differ by
-# up to 1e-10 a step between any two programs. Everything else agrees to 1e-11.
+"""How far the two wings may be apart: one constant a rung and dtype, each with its reason.
+
+All are relative errors, max|ours - torch's| / max|torch's| of each array.
+
+Float64 is where formulas are compared. Rounding leaves 1e-16 to 1e-12 in cases as small as these; another formula
+leaves more than 1e-10, or is given a case in which it does (an eps of 1e-12 against a norm of 1e-12).
+
+Float32 is where precision is compared. `python -m parity_tests.measure_tolerances` ran the same cases by torch alone
+(2.13.0, CPU, 2 threads) and compared torch with itself: one thread, channels_last, no oneDNN, float64. Two programs
+that are each that far from the exact numbers are up to twice as far from each other, and another processor sums in
+another order: twice again. So a tolerance is four times the largest error measured, rounded up.
+
+            one thread  channels_last  no oneDNN  float64
+    OPS         2.5e-7         3.0e-7     4.2e-7   3.9e-7
+    LAYER       8.8e-7         2.3e-6     2.8e-6   2.4e-6
+    NETWORK     7.4e-6         1.5e-5     8.0e-6   8.2e-6
+    LOSS             0              0          0   1.0e-7
+    UPDATE      4.7e-6         8.4e-6     5.2e-6   5.3e-6
+"""
+
+# One operation, its gradients and theirs: sums of at most a few hundred products. 1e-10 leaves room for a sum whose
+# terms cancel to a thousandth, no room for another formula.
+OPS_F64 = 1e-10
+OPS_F32 = 2e-6  # 4 x 4.2e-7, a few roundings (6e-8) of sums that were added in another order
+
+# Up to seven passes of a layer or block, each from what the last one left behind.
+LAYER_F64 = 1e-10
+LAYER_F32 = 1.2e-5  # 4 x 2.8e-6, a bias whose gradient is a sum over a whole map that cancels to a hundredth
+
+# Two training passes and an evaluation of a network of up to twenty layers, and gradients through all three.
+NETWORK_F64 = 1e-10
+NETWORK_F32 = 6e-5  # 4 x 1.5e-5, a bias before BatchNorm, whose training gradients cancel
+
+# A mean of a handful of scores, and its gradient.
+LOSS_F64 = 1e-10
+LOSS_F32 = 5e-7  # 4 x 1.0e-7, one rounding: torch's variations do not touch these
+
+# One training step: updates of both networks, and what Adam makes of their gradients.
+UPDATE_F64 = 1e-10
+UPDATE_F32 = 4e-5  # 4 x 8.4e-6, a square in Adam's second moment, which doubles its gradient's error
+
+# Replays (largest absolute error after a few steps in float64). A bias in front of BatchNorm has a true gradient of
+# zero; Adam divides its rounding noise by nearly itself, so such biases, and with them running means and drawn images,
+# differ by up to 1e-10 a step between any two programs. Everything else agrees to 1e-11.
 REPLAY = 1e-8

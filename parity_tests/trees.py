@@ -54,8 +54,9 @@ def random_state(config: TrainConfig, seed: int = 0, *, fresh: bool = False) -> 
         return jax.tree.map(lambda p: rng.uniform(low, high, p.shape).astype(p.dtype), params)
 
     adams = [
-        optax.ScaleByAdamState(np.int32(0), like(v.params, 0, 0), like(v.params, 0, 0)) if fresh else
-        optax.ScaleByAdamState(np.int32(7 + i), like(v.params, -0.01, 0.01), like(v.params, 1e-4, 2e-4))
+        optax.ScaleByAdamState(np.int32(0), like(v.params, 0, 0), like(v.params, 0, 0))
+        if fresh
+        else optax.ScaleByAdamState(np.int32(7 + i), like(v.params, -0.01, 0.01), like(v.params, 1e-4, 2e-4))
         for i, v in enumerate(networks)
     ]
     g = networks[0].params
@@ -115,7 +116,8 @@ def assert_same(actual: Any, expected: Any) -> None:
     a, b = jax.tree.leaves_with_path(actual), jax.tree.leaves_with_path(expected)
     assert [path for path, _ in a] == [path for path, _ in b]
     changed = [
-        jax.tree_util.keystr(path) for (path, x), (_, y) in zip(a, b, strict=True)
+        jax.tree_util.keystr(path)
+        for (path, x), (_, y) in zip(a, b, strict=True)
         if np.asarray(x).dtype != np.asarray(y).dtype or np.asarray(x).tobytes() != np.asarray(y).tobytes()
     ]
     assert not changed, f"changed: {', '.join(changed)}"
