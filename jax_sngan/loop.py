@@ -27,6 +27,7 @@ class Engine(Protocol):
 
     start: int  # steps done before this process
     unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
+    sampling: str  # the command that makes images from a checkpoint; "" where there is none
 
     def step(self, k: int) -> None:
         """Training step k (from 0); may return before it is computed, but not before step k - 1 is."""
@@ -58,6 +59,7 @@ class Result(NamedTuple):
     metrics: dict[str, float]  # of the last log
     picture: Path | None
     stopped: int  # the signal that stopped it early, or 0
+    sampling: str  # the command that makes images; "" where there is none
 
 
 class Loop:
@@ -81,7 +83,7 @@ class Loop:
                 self._step()
             self._save()
             self.engine.saved()
-        return Result(self.done, self.metrics, self.picture, stop.signal)
+        return Result(self.done, self.metrics, self.picture, stop.signal, self.engine.sampling)
 
     def _step(self) -> None:
         self.engine.step(self.done)
@@ -183,3 +185,5 @@ def describe_end(result: Result, config: TrainConfig, workdir: Path, started: fl
     print(f"{result.step} steps in {duration(time.monotonic() - started)}")
     if result.picture:
         print(f"picture     {result.picture}")
+    if result.sampling:
+        print(f"more images {result.sampling}")

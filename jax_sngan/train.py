@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jax_sngan import data as data_sets
 from jax_sngan import flops
+from jax_sngan.allocator import keep_freed_memory
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.compilation_cache import use_compilation_cache
 from jax_sngan.config import RunConfig, TrainConfig, to_dict
@@ -71,14 +72,16 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     check_start(workdir, config, run.resume)
     allow_dtype(config.model)
     use_compilation_cache()
+    keep_freed_memory()
     mesh = make_mesh(run.mesh, config)
     data = load_data(config, run)
-    prepare(workdir, config)
+    sampling = f"python scripts/sample.py {workdir} --grid grid.png"
+    prepare(workdir, config, sampling)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep_checkpoints))
-        engine = JaxEngine(config, data, checkpoints, mesh)
+        engine = JaxEngine(config, data, checkpoints, mesh, sampling)
         if engine.start >= config.steps:
-            return Result(engine.start, {}, None, 0)
+            return Result(engine.start, {}, None, 0, engine.sampling)
         devices = jax.devices() if mesh is None else mesh.devices.flatten()
         used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
         parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
@@ -91,8 +94,9 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
 class JaxEngine:
     """State, jitted step and checkpoints (loop.Engine)."""
 
-    def __init__(self, config: TrainConfig, data: Dataset, checkpoints: Checkpoints, mesh: Mesh | None):
+    def __init__(self, config: TrainConfig, data: Dataset, checkpoints: Checkpoints, mesh: Mesh | None, sampling: str):
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
+        self.sampling = sampling
         steps = checkpoints.steps()
         state, self.unlogged = fresh_state(config), []
         if steps:

@@ -59,14 +59,15 @@ def check_start(workdir: Path, config: TrainConfig, resume: str) -> None:
         raise UserError(f"{workdir} has no checkpoint and --resume is must")
 
 
-def prepare(workdir: Path, config: TrainConfig) -> None:
-    """Writes config.json and README.txt.
+def prepare(workdir: Path, config: TrainConfig, sampling: str) -> None:
+    """Writes config.json and README.txt; sampling: the command that makes images, "" where there is none.
 
     Raises:
       UserError: the folder can't be made or written to.
     """
     write_json(workdir / "config.json", to_dict(config))
-    text = README.format(name=config.name, workdir=workdir, train=command_line())
+    images = SAMPLING.format(command=sampling, workdir=workdir) if sampling else ""
+    text = README.format(name=config.name, workdir=workdir, train=command_line(), images=images)
     write_whole(workdir / "README.txt", lambda p: p.write_text(text))
 
 
@@ -79,12 +80,14 @@ README = """\
 A run of jax-sngan, preset {name}.
 
 To go on where it stopped:    {train}
-To make images:               python scripts/sample.py {workdir} --grid grid.png
-From Python:                  import jax_sngan; jax_sngan.load("{workdir}").sample(64)
-
+{images}
 config.json      every option that decides the numbers
 metrics.jsonl    one line a log: step, losses, mean scores of real and generated images
 samples/         grids of the averaged generator, always from the same latents
-checkpoints/     Orbax, one folder a step: state, config, metrics
+checkpoints/     one folder a step
 tensorboard/     the same numbers: tensorboard --logdir {workdir}/tensorboard
+"""
+SAMPLING = """\
+To make images:               {command}
+From Python:                  import jax_sngan; jax_sngan.load("{workdir}").sample(64)
 """

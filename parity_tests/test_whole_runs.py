@@ -1,4 +1,4 @@
-"""train_jax.py and train_torch.py as a person calls them: same first weights, same inputs, the same log and pictures."""
+"""train_jax.py and train_torch.py as a person calls them: same first weights, same inputs, same log and pictures."""
 
 import json
 import os
@@ -22,8 +22,13 @@ def start(script: str, *arguments: str, folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / script), *OPTIONS, *arguments],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def lines(workdir: Path) -> list[dict[str, float]]:

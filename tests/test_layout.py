@@ -12,7 +12,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # A file imports only from files of a lower tier. A new file gets its place here.
 LAYOUT = [
     # 0: mathematics and helpers that need nothing of ours
-    ["errors", "cache_folder", "flops", "images", "losses", "plain_pickle", "nn/__init__", "nn/conv", "nn/resample"],
+    [
+        "errors",
+        "allocator",
+        "cache_folder",
+        "flops",
+        "images",
+        "losses",
+        "plain_pickle",
+        "nn/__init__",
+        "nn/conv",
+        "nn/resample",
+    ],
     ["metrics/coverage", "metrics/frechet"],
     # 2: the options; files and archives
     ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__"],

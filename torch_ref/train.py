@@ -44,10 +44,10 @@ def train(
         raise UserError(f"mesh is for train_jax.py; the reference runs on one device, got {run.mesh}")
     workdir = run_folder(config, run)
     check_start(workdir, config, run.resume)
-    prepare(workdir, config)
+    prepare(workdir, config, TorchEngine.sampling)
     engine = TorchEngine(config, workdir, run.keep_checkpoints, first, draw, latents)
     if engine.start >= config.steps:
-        return Result(engine.start, {}, None, 0)
+        return Result(engine.start, {}, None, 0, engine.sampling)
     state = engine.state
     g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
     device = f"cpu, {torch.get_num_threads()} threads (torch {torch.__version__})"
@@ -58,6 +58,8 @@ def train(
 
 class TorchEngine:
     """State, step and `.pt` checkpoints, WORKDIR/checkpoints/STEP/state.pt (loop.Engine)."""
+
+    sampling = ""  # its grids are all that it draws
 
     def __init__(
         self,
