@@ -155,10 +155,10 @@ def layers() -> Iterator[Case]:
             pair = rung_2.batch_norm_pair(shape[-1], classes, dtype)
             draw = partial(rung_2.batch_norm_inputs, shape, classes, dtype)
             yield measured(f"BatchNorm {shape} {classes} classes", pair, draw)
-    for case, norm, dtype in rung_2.BLOCK_CASES:
+    for block, norm, dtype in rung_2.BLOCK_CASES:
         if dtype == "float32":
-            pair = rung_2.block_pair(case, norm, dtype)
-            yield measured(str(case), pair, partial(rung_2.block_inputs, case, dtype))
+            pair = rung_2.block_pair(block, norm, dtype)
+            yield measured(str(block), pair, partial(rung_2.block_inputs, block, dtype))
 
 
 def networks() -> Iterator[Case]:

@@ -72,7 +72,7 @@ CASES = [
     (1, 4, 4, 6, 5, 4, 1, 0),
     (2, 4, 5, 5, 6, 4, 1, 1),
 ]
-FEW = [CASES[i] for i in (0, 1, 3, 5, 10, 15, 20)]  # for what is slow to compile: one of each form
+FEW = [CASES[i] for i in (0, 2, 3, 5, 10, 15, 20)]  # for what is slow to compile: one of each form
 
 
 def _fits(case: tuple[int, ...]) -> bool:
@@ -221,12 +221,14 @@ def test_conv_to_the_second_derivative_in_float32(case):
     )
 
 
-@pytest.mark.parametrize("form", [input_gradient, plain_input_gradient, subpixel_input_gradient])
-@pytest.mark.parametrize("case", FEW, ids=_name)
+# The choosing functions have derivatives of their own; the forms are differentiated as they are written.
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [(case, input_gradient) for case in FEW]
+    + [(case, form) for case in FEW if _fits(case) for form in (plain_input_gradient, subpixel_input_gradient)],
+    ids=lambda p: _name(p) if isinstance(p, tuple) else p.__name__,
+)
 def test_input_gradient_to_the_second_derivative(case, form):
-    # The choosing function has a derivative of its own; the forms are differentiated as they are written.
-    if form is subpixel_input_gradient and not _fits(case):
-        return
     *_, stride, padding = case
     x, kernel, y = _draw(case, "float64")
     size = x.shape[1:3]
@@ -242,7 +244,7 @@ def test_input_gradient_to_the_second_derivative(case, form):
     [(case, kernel_gradient) for case in FEW]
     + [
         (case, form)
-        for case in FEW[:4]
+        for case in (FEW[0], FEW[3])
         for form in (plain_kernel_gradient, slices_kernel_gradient, columns_kernel_gradient)
     ],
     ids=lambda p: _name(p) if isinstance(p, tuple) else p.__name__,
@@ -330,7 +332,7 @@ def test_cases_reach_every_form(cases, monkeypatch):
         taken.clear()
         jax.eval_shape(partial(input_gradient, size=x.shape[1:3], stride=stride, padding=padding), y, kernel)
         jax.eval_shape(partial(kernel_gradient, k=k, stride=stride, padding=padding), x, y)
-        if "columns_kernel_gradient" in taken:
+        if "columns_kernel_gradient" in taken and (c_in > 4 or c_out > 4):  # with few of both it could be either
             taken.append("columns of x" if c_in <= 4 else "columns of y")
         reached |= set(taken)
     assert reached == {*FORMS, "columns of x", "columns of y"} - {"plain_kernel_gradient"}
@@ -522,6 +524,7 @@ def test_gradients_see_u_and_v_as_constants():
     assert_close(gradient, _finite_differences(frozen, w), 1e-8)  # the differences' own error: h^2 and 1e-16 / h
     # That would not hold of the function as it stands, whose u and v move with W.
     assert np.max(np.abs(gradient - _finite_differences(moving, w))) > 1e-3
+    assert not np.any(jax.grad(lambda w: jnp.sum(power_iteration(w, u, v)[0]))(w))
     of_u, of_v = jax.grad(lambda u, v: jnp.sum(weights * spectral_normalize(w, u, v)), (0, 1))(u, v)
     assert not np.any(of_u)
     assert not np.any(of_v)

@@ -11,7 +11,7 @@ that are each that far from the exact numbers are up to twice as far from each o
 another order: twice again. So a tolerance is four times the largest error measured, rounded up.
 
             one thread  channels_last  no oneDNN  float64
-    OPS         2.5e-7         3.0e-7     4.2e-7   3.9e-7
+    OPS         2.7e-7         3.0e-7     4.2e-7   3.9e-7
     LAYER       6.2e-7         3.2e-6     3.7e-6   4.2e-6
     NETWORK     7.4e-6         1.5e-5     8.0e-6   8.2e-6
     LOSS             0              0          0   1.0e-7

@@ -1,6 +1,8 @@
 """Images from a checkpoint: same seed, same pixels, however many and however asked for."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,3 +95,16 @@ def test_a_great_circle_keeps_its_ends_and_its_norm() -> None:
     unit_a, unit_b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     middle = great_circle(unit_a, unit_b, 0.5)
     np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1, rtol=1e-12)
+
+
+def test_sampling_loads_neither_torch_nor_the_trainer(programs: dict[str, str], tiny_run: Path) -> None:
+    """torch is installed where this runs; nothing on the way from a checkpoint to pixels may ask for it."""
+    code = f"""
+import sys
+import jax_sngan
+assert jax_sngan.load({str(tiny_run)!r}).sample(3, seed=0).shape == (3, 28, 28, 1)
+loaded = [name for name in ("torch", "jax_sngan.update", "jax_sngan.train", "tensorboardX") if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=programs, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
