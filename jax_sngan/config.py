@@ -45,7 +45,8 @@ def _check(name: str, value: Any, hint: Any, metadata: Any) -> None:
 @dataclass(frozen=True)
 class SpectralNormConfig(Options):
     """How sigma is estimated (Miyato et al. 2018, Algorithm 1). The default computes what
-    torch.nn.utils.spectral_norm does; order=u_first with warmup=15 is torch's parametrizations.spectral_norm."""
+    torch.nn.utils.spectral_norm does; order=u_first with warmup=15 is torch's parametrizations.spectral_norm (whose
+    layers made in training mode start with one iteration more)."""
 
     iterations: int = option(1, "power iterations a training pass", minimum=1)
     order: Literal["v_first", "u_first"] = option("v_first", "which vector one iteration renews first")

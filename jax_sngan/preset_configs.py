@@ -10,8 +10,8 @@ def fashion() -> TrainConfig:
     """Garments of 28 pixels, from the images that ship with the package: the default.
 
     python scripts/train_jax.py
-    6 to 9 minutes on 2 cores (3,500 steps). Of 5,000 samples each of the ten classes has 6 % or more, by a classifier
-    of another program; docs/results.md has the distances and how to get them again.
+    7 minutes on 2 cores (3,500 steps). Of 5,000 samples each of the ten classes has 6 % or more, by a classifier of
+    another program; docs/results.md has the distances and how to get them again.
     """
     optimizer = OptimizerConfig(learning_rate=4e-4, beta1=0.0, beta2=0.9, schedule="linear")
     return TrainConfig(

@@ -98,7 +98,7 @@ class JaxEngine:
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
         self.sampling = sampling
         steps = checkpoints.steps()
-        state, self.unlogged = fresh_state(config), []
+        state, self.unlogged = create_state(config), []
         if steps:
             state = checkpoints.restore(steps[-1], shapes(partial(create_state, config)))
             self.unlogged = checkpoints.unlogged(steps[-1])
@@ -140,12 +140,6 @@ class JaxEngine:
         """See loop.Engine."""
         self.checkpoints.wait()
         return self.checkpoints.steps()
-
-
-@partial(jax.jit, static_argnums=0)
-def fresh_state(config: TrainConfig) -> TrainState:
-    """create_state as one program."""
-    return create_state(config)
 
 
 @jax.jit

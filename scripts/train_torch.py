@@ -28,7 +28,8 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from jax_sngan.inputs import draw_inputs, sample_latents
     from jax_sngan.loop import GRID
     from jax_sngan.models import allow_dtype
-    from jax_sngan.train import fresh_state, load_data
+    from jax_sngan.state import create_state
+    from jax_sngan.train import load_data
     from torch_ref import inputs as torch_inputs
     from torch_ref import train as torch_train
 
@@ -38,7 +39,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         config,
         run,
         data.summary(),
-        first=lambda: convert.to_torch(config, fresh_state(config)),
+        first=lambda: convert.to_torch(config, create_state(config)),
         draw=lambda k: torch_inputs.from_numpy(convert.inputs_to_torch(draw_inputs(config, data, k))),
         latents=np.asarray(sample_latents(config.seed, GRID, config.model.latent_size, np.dtype(config.model.dtype))),
     )

@@ -5,6 +5,7 @@ import io
 import os
 import stat
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -93,6 +94,7 @@ def test_order_depends_on_names_alone():
 
 def test_a_second_start_reads_the_cache(tmp_path, classes_of_pngs, own_cache, monkeypatch, capsys):
     put(tmp_path / "fruit", classes_of_pngs[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # a person looks on
     first = load(str(tmp_path / "fruit"), progress=True)
     assert "images of fruit: 100%" in capsys.readouterr().err
     assert len(left_over(own_cache)) == 1
