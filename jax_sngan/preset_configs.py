@@ -57,7 +57,7 @@ def cifar10_resnet() -> TrainConfig:
     """The authors' ResNet on CIFAR-10 (Miyato et al. 2018, Table 4): widths 256 and 128, five D updates a step.
 
     python scripts/train_jax.py cifar10_resnet
-    Not for 2 cores: a step there takes over a minute, the run 40 days. A GPU is what it is for.
+    Not for 2 cores: a step there takes over a minute, the run over a month. A GPU is what it is for.
     Published by Miyato et al. 2018, Table 2: inception score 8.22, FID 21.7, of 5,000 images against 10,000; by
     pytorch-gan-collections 8.31 and 14.32, of 50,000 against 50,000. Not reproduced here yet.
     """

@@ -98,10 +98,11 @@ class JaxEngine:
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
         self.sampling = sampling
         steps = checkpoints.steps()
-        state, self.unlogged = create_state(config), []
         if steps:
             state = checkpoints.restore(steps[-1], shapes(partial(create_state, config)))
             self.unlogged = checkpoints.unlogged(steps[-1])
+        else:
+            state, self.unlogged = create_state(config), []
         self.state: TrainState = replicate(mesh, state)
         self.start = int(state.step)
         self._logs: list[Logs] = []  # on the device, oldest first
