@@ -141,7 +141,12 @@ class _FlatMaps(NamedTuple):
 
 
 def _flat_maps(config: ModelConfig, network: str, layer: Path) -> _FlatMaps:
-    """`project` makes a map; the standard CNN's `score` and `embed` read one."""
+    """`project` makes a map; the standard CNN's `score` and `embed` read one; the mlp's ends are whole images."""
+    if config.architecture == "mlp":
+        image = (config.image_size, config.image_size)
+        if (network, layer) == ("generator", ("to_image",)):
+            return _FlatMaps(out=image)
+        return _FlatMaps(rest=image if (network, layer) == ("discriminator", ("hidden", "0")) else None)
     if config.architecture == "standard_cnn":
         base = config.image_size >> standard_cnn.halvings(config.image_size)
     else:

@@ -9,6 +9,14 @@ def to_float(images: Array, dtype: jnp.dtype) -> Array:
     return images.astype(dtype) / 127.5 - 1
 
 
+def dequantize(images: Array, noise: Array) -> Array:
+    """uint8 [..., h, w, c] with noise in [0, 1), one grey level, added -> in [-1, 1), uniform within each level.
+
+    The authors' data sets (sngan_projection/datasets) have x / 128 - 1 + noise / 128.
+    """
+    return (images.astype(noise.dtype) + noise) / 128 - 1
+
+
 def to_uint8(images: Array) -> Array:
     """float [..., h, w, c] in [-1, 1] -> uint8 in [0, 255], to the nearest; what lies outside is clipped."""
     return jnp.round((jnp.clip(images, -1, 1) + 1) * 127.5).astype(jnp.uint8)

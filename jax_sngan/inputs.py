@@ -16,12 +16,15 @@ _ORDER, _LATENTS, _SAMPLES = 0, 1, 2  # streams of one seed
 class Inputs(NamedTuple):
     """One training step's inputs; labels are None where the networks are unconditional."""
 
-    real_images: Array  # uint8 [n_dis, batch, h, w, c]; floats are taken as [-1, 1] already
+    real_images: Array  # uint8 [n_dis, batch, h, w, c]; floats are taken as the networks' already
     d_latents: Array  # [n_dis, batch, latent_size], N(0, 1)
     g_latents: Array  # [generator_batch, latent_size], N(0, 1)
     real_labels: Array | None = None  # int32 [n_dis, batch]
     d_labels: Array | None = None  # int32 [n_dis, batch]
     g_labels: Array | None = None  # int32 [generator_batch]
+    # Of what else an update draws (noise.py); None where it draws nothing.
+    d_keys: Array | None = None  # uint32 [n_dis, 2]
+    g_key: Array | None = None  # uint32 [2]
 
 
 class Images(Protocol):
@@ -66,6 +69,8 @@ def input_shapes(config: TrainConfig) -> Inputs:
         real_labels=labels(rounds),
         d_labels=labels(rounds),
         g_labels=labels(latents),
+        d_keys=of((config.n_dis, 2), jnp.uint32) if config.needs_keys else None,
+        g_key=of((2,), jnp.uint32) if config.needs_keys else None,
     )
 
 
@@ -86,15 +91,18 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 @partial(jax.jit, static_argnums=0)
 def _draw(config: TrainConfig, images: Array, labels: Array | None, step: Array) -> Inputs:
     m, rounds, batch = config.model, config.n_dis, config.batch_size
-    keys = iter(jax.random.split(jax.random.fold_in(_key(config.seed, _LATENTS), step), 5))
+    keys = iter(jax.random.split(jax.random.fold_in(_key(config.seed, _LATENTS), step), 6))
     dtype = jnp.dtype(m.dtype)
     d_latents = latents_from(next(keys), (rounds, batch), m.latent_size, dtype)
     g_latents = latents_from(next(keys), (config.generator_batch,), m.latent_size, dtype)
-    flip_key, d_key, g_key = keys
+    flip_key, d_key, g_key, update_key = keys
     if config.flip:
         mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
     inputs = Inputs(images.reshape(rounds, batch, *images.shape[1:]), d_latents, g_latents)
+    if config.needs_keys:
+        own = jax.random.key_data(jax.random.split(update_key, rounds + 1))
+        inputs = inputs._replace(d_keys=own[:rounds], g_key=own[rounds])
     if labels is None:
         return inputs
     return inputs._replace(

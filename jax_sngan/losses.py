@@ -29,6 +29,15 @@ def hinge_g(fake: Array) -> Array:
     return -jnp.mean(fake)
 
 
+def minimax_g(fake: Array) -> Array:
+    """log(1 - D(G(z))), what the minimax game gives G (Goodfellow et al. 2014, eq. 1): [m] logits -> [].
+
+    Its gradient vanishes where D is sure of a fake: it saturates.
+    """
+    _check(fake)
+    return -jnp.mean(jax.nn.softplus(fake))
+
+
 def non_saturating_d(real: Array, fake: Array) -> Array:
     """D's cross entropy (Goodfellow et al. 2014, eq. 1, negated): [n], [m] logits -> []; 2 log 2 at zero."""
     _check(real, fake)
@@ -59,6 +68,18 @@ def wasserstein_g(fake: Array) -> Array:
     return -jnp.mean(fake)
 
 
+def least_squares_d(real: Array, fake: Array) -> Array:
+    """D's squared distance to the codes 1 and 0 (Mao et al. 2017, eq. 9): [n], [m] scores -> []; 1/2 at zero."""
+    _check(real, fake)
+    return 0.5 * jnp.mean(jnp.square(real - 1)) + 0.5 * jnp.mean(jnp.square(fake))
+
+
+def least_squares_g(fake: Array) -> Array:
+    """G's squared distance to the code 1 (Mao et al. 2017, eq. 9): [m] scores -> []; 1/2 at zero."""
+    _check(fake)
+    return 0.5 * jnp.mean(jnp.square(fake - 1))
+
+
 def _check(*scores: Array) -> None:
     for s in scores:
         if s.ndim != 1:
@@ -74,7 +95,9 @@ class GanLoss(NamedTuple):
 
 LOSSES = {
     "hinge": GanLoss(hinge_d, hinge_g),
+    "minimax": GanLoss(non_saturating_d, minimax_g),
     "non_saturating": GanLoss(non_saturating_d, non_saturating_g),
     "non_saturating_eps": GanLoss(non_saturating_d, non_saturating_eps_g),
     "wasserstein": GanLoss(wasserstein_d, wasserstein_g),
+    "least_squares": GanLoss(least_squares_d, least_squares_g),
 }

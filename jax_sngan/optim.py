@@ -53,6 +53,7 @@ def learning_rate(config: OptimizerConfig, step: Array, steps: int) -> Array:
 
     linear: constant up to decay_start, then in equal parts to 0 at `steps`, the value after the last step
     (chainer.training.extensions.LinearShift, as the authors and torch-mimicry use it).
+    cosine: the same ends, along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts).
     """
     dtype = jnp.result_type(float)  # float64 where it is enabled
     rate = jnp.asarray(config.learning_rate, dtype)
@@ -60,6 +61,8 @@ def learning_rate(config: OptimizerConfig, step: Array, steps: int) -> Array:
         return rate
     span = max(steps - config.decay_start, 1)
     past = jnp.clip(step - config.decay_start, 0, span).astype(dtype)
+    if config.schedule == "cosine":
+        return rate * (0.5 * (1 + jnp.cos(jnp.pi * past / span)))
     return rate * (1 - past / span)
 
 
@@ -68,9 +71,30 @@ def descend(params: Any, direction: Any, rate: Array) -> Any:
     return jax.tree.map(lambda p, d: p - rate.astype(p.dtype) * d, params, direction)
 
 
-def moving_average(average: Any, params: Any, decay: float) -> Any:
+def clip(params: Any, bound: float) -> Any:
+    """Every number of params brought into [-bound, bound] (Arjovsky et al. 2017, Algorithm 1)."""
+    return jax.tree.map(lambda p: jnp.clip(p, -bound, bound), params)
+
+
+def average_decay(decay: float, warmup: bool, step: Array) -> float | Array:
+    """The decay of the average at training step `step` (from 0); warmup: min(decay, (1 + step) / (10 + step)).
+
+    tf.train.ExponentialMovingAverage's num_updates.
+    """
+    if not warmup:
+        return decay
+    done = step.astype(jnp.result_type(float))
+    return jnp.minimum(decay, (1 + done) / (10 + done))
+
+
+def moving_average(average: Any, params: Any, decay: float | Array) -> Any:
     """decay * average + (1 - decay) * params, leaf by leaf; of parameters alone.
 
     u and v must never be averaged: two unit vectors' mean is shorter, sigma shrinks, and evaluation explodes.
     """
-    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+
+    def mean(a: Array, p: Array) -> Array:
+        d = decay if isinstance(decay, float) else decay.astype(p.dtype)
+        return d * a + (1 - d) * p
+
+    return jax.tree.map(mean, average, params)

@@ -39,7 +39,8 @@ def split_inputs(mesh: Mesh | None, inputs: Inputs) -> Inputs:
     """inputs with each batch axis split; latents too, else every device would run the whole generator."""
     if mesh is None:
         return inputs
-    axes = {"g_latents": PartitionSpec("data"), "g_labels": PartitionSpec("data")}  # the others: [n_dis, batch, ...]
+    whole, batch = PartitionSpec(), PartitionSpec("data")
+    axes = {"g_latents": batch, "g_labels": batch, "d_keys": whole, "g_key": whole}  # the others: [n_dis, batch, ...]
     return Inputs(
         **{
             name: jax.device_put(x, NamedSharding(mesh, axes.get(name, PartitionSpec(None, "data"))))

@@ -1,104 +1,238 @@
 """One D update, one G update, one training step: pure functions of state and inputs. Nothing here is random.
 
 Both networks run in training mode in every update: each pass of D moves u and v by its power iterations, each pass
-of G moves its running statistics, also where no gradient is taken.
+of G moves its running statistics, also where no gradient is taken. A batch in several parts (config.accumulate) moves
+u and v as a whole one does, and its gradient is the parts' mean: where no batch normalisation ties the images
+together, the same gradient.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jax_sngan import noise, penalties
+from jax_sngan.augment import augment
 from jax_sngan.config import OptimizerConfig, TrainConfig
-from jax_sngan.images import to_float
+from jax_sngan.images import dequantize, to_float
 from jax_sngan.inputs import Inputs
 from jax_sngan.losses import LOSSES
 from jax_sngan.models import Network, Tree, Variables, build
-from jax_sngan.optim import adam_direction, descend, learning_rate, moving_average
+from jax_sngan.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
 from jax_sngan.state import TrainState
 
 Logs = dict[str, Array]
-_ROUND = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D update takes
+_D_BATCH = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D update takes, beside its key
+_G_BATCH = ("g_latents", "g_labels")
 
 
 def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
     """One D update.
 
     Args:
-      inputs: of this update alone: real_images [batch, h, w, c] in [-1, 1], d_latents [batch, latent_size], labels.
+      inputs: of this update alone: real_images [batch, h, w, c], d_latents [batch, latent_size], labels, d_keys [2].
     Returns:
-      (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each [].
+      (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each []; with a penalty also
+      "d_penalty", its part of the loss.
     """
     networks = build(config.model)
-    fake, generator = networks.generator.apply(state.generator, inputs.d_latents, inputs.d_labels, train=True)
-    loss_of = LOSSES[config.loss].discriminator
+    generator = networks.generator.iterate(state.generator)
+    moved = _after_passes(networks.discriminator, state.discriminator, passes(config))
 
-    def loss(params: Tree) -> tuple[Array, tuple[Variables, Array, Array]]:
-        variables = state.discriminator._replace(params=params)
-        real_scores, fake_scores, variables = score_both(
-            config, networks.discriminator, variables, inputs.real_images, fake, inputs.real_labels, inputs.d_labels
+    def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
+        generator, discriminator = carry
+        key = inputs.d_keys
+        fake, generator = networks.generator.apply(
+            generator, inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True
         )
-        return loss_of(real_scores, fake_scores), (variables, real_scores, fake_scores)
+        real = real_images(config, inputs.real_images, key)
+        if config.augment.any:
+            real = augment(config.augment, real, _stream(key, noise.AUGMENT_REAL))
+            fake = augment(config.augment, fake, _stream(key, noise.AUGMENT_FAKE))
 
-    (value, (after, real_scores, fake_scores)), gradients = jax.value_and_grad(loss, has_aux=True)(
-        state.discriminator.params
+        def loss(params: Tree) -> tuple[Array, tuple[Variables, Logs]]:
+            real_scores, fake_scores, after = score_both(
+                config, networks.discriminator, discriminator._replace(params=params), moved, real, fake, inputs
+            )
+            value = LOSSES[config.loss].discriminator(real_scores, fake_scores)
+            logs = {"d_real": jnp.mean(real_scores), "d_fake": jnp.mean(fake_scores)}
+            if config.penalty.kind != "none":
+                logs["d_penalty"] = penalty(
+                    config, networks.discriminator, after._replace(spectral=moved[-1]), real, fake, inputs
+                )
+                value = value + logs["d_penalty"]
+            return value, (after, logs | {"d_loss": value})
+
+        gradients, (after, logs) = jax.grad(loss, has_aux=True)(discriminator.params)
+        return (generator, after), (gradients, logs)
+
+    (generator, after), (gradients, logs) = _in_parts(
+        config, part, (generator, state.discriminator), inputs, _D_BATCH, "d_keys"
     )
     params, opt = _descend(
         config.discriminator_optimizer, config, state, state.discriminator.params, gradients, state.discriminator_opt
     )
-    state = state._replace(generator=generator, discriminator=after._replace(params=params), discriminator_opt=opt)
-    return state, {"d_loss": value, "d_real": jnp.mean(real_scores), "d_fake": jnp.mean(fake_scores)}
+    if config.weight_clip:
+        params = clip(params, config.weight_clip)
+    discriminator = Variables(params, moved[-1], after.batch)
+    return state._replace(generator=generator, discriminator=discriminator, discriminator_opt=opt), logs
+
+
+def real_images(config: TrainConfig, images: Array, key: Array | None) -> Array:
+    """Real images as D sees them: bytes are brought to [-1, 1], with noise if the config says so; floats stay."""
+    if images.dtype != jnp.uint8:
+        return images
+    dtype = jnp.dtype(config.model.dtype)
+    if not config.dequantize:
+        return to_float(images, dtype)
+    return dequantize(images, noise.uniform(_stream(key, noise.DEQUANTIZE), images.shape, dtype))
+
+
+def passes(config: TrainConfig) -> int:
+    """Passes of D in one D update, each with its power iterations."""
+    return (2 if config.passes == "separate" else 1) + (config.penalty.kind != "none")
+
+
+def _after_passes(network: Network, variables: Variables, count: int) -> list[Tree]:
+    """u and v as each of `count` passes has them."""
+    moved = []
+    for _ in range(count):
+        variables = network.iterate(variables)
+        moved.append(variables.spectral)
+    return moved
 
 
 def score_both(
     config: TrainConfig,
     network: Network,
     variables: Variables,
+    moved: list[Tree],
     real: Array,
     fake: Array,
-    real_labels: Array | None,
-    fake_labels: Array | None,
+    inputs: Inputs,
 ) -> tuple[Array, Array, Variables]:
-    """D's scores [n] of real and of generated images, and its variables after the two passes or the joint one."""
+    """D's scores [n] of real and of generated images, and its variables after the two passes or the joint one.
+
+    moved: u and v of each pass.
+    """
+    real_labels, fake_labels, key = inputs.real_labels, inputs.d_labels, inputs.d_keys
+
+    def scores(images: Array, labels: Array | None, i: int, use: int) -> tuple[Array, Variables]:
+        held = variables._replace(spectral=moved[i])
+        return network.apply(held, images, labels, train=True, key=_use(key, use), hold=True)
+
     if config.passes == "separate":
-        real_scores, variables = network.apply(variables, real, real_labels, train=True)
-        fake_scores, variables = network.apply(variables, fake, fake_labels, train=True)
+        real_scores, variables = scores(real, real_labels, 0, noise.DROPOUT_REAL)
+        fake_scores, variables = scores(fake, fake_labels, 1, noise.DROPOUT_FAKE)
         return real_scores, fake_scores, variables
     labels = None if real_labels is None or fake_labels is None else jnp.concatenate([real_labels, fake_labels])
-    scores, variables = network.apply(variables, jnp.concatenate([real, fake]), labels, train=True)
-    return scores[: len(real)], scores[len(real) :], variables
+    both, variables = scores(jnp.concatenate([real, fake]), labels, 0, noise.DROPOUT_REAL)
+    return both[: len(real)], both[len(real) :], variables
+
+
+def penalty(
+    config: TrainConfig, network: Network, variables: Variables, real: Array, fake: Array, inputs: Inputs
+) -> Array:
+    """[] the config's penalty with its weight, by one more pass of D; the classes are the real images'."""
+    c, key = config.penalty, inputs.d_keys
+
+    def score(images: Array) -> Array:
+        own_key = _use(key, noise.DROPOUT_PENALTY)
+        return network.apply(variables, images, inputs.real_labels, train=True, key=own_key, hold=True)[0]
+
+    if c.kind == "r1":
+        return c.weight * penalties.r1(score, real)
+    mix = noise.uniform(_stream(key, noise.MIX), (len(real),), real.dtype)
+    if c.kind == "gradient_penalty":
+        return c.weight * penalties.gradient_penalty(score, real, fake, mix, c.target, c.sides)
+    around = noise.uniform(_stream(key, noise.SURROUNDINGS), real.shape, real.dtype)
+    return c.weight * penalties.dragan(score, real, around, mix, c.target, c.sides)
 
 
 def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
     """One G update and the average's.
 
     Args:
-      inputs: g_latents [generator_batch, latent_size] and g_labels.
+      inputs: g_latents [generator_batch, latent_size], g_labels, g_key.
     Returns:
       (state, {"g_loss"}), the loss [].
     """
     networks = build(config.model)
-    loss_of = LOSSES[config.loss].generator
+    first = (networks.generator.iterate(state.generator), networks.discriminator.iterate(state.discriminator))
 
-    def loss(params: Tree) -> tuple[Array, tuple[Variables, Variables]]:
-        variables = state.generator._replace(params=params)
-        fake, generator = networks.generator.apply(variables, inputs.g_latents, inputs.g_labels, train=True)
-        scores, discriminator = networks.discriminator.apply(state.discriminator, fake, inputs.g_labels, train=True)
-        return loss_of(scores), (generator, discriminator)
+    def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
+        generator, discriminator = carry
+        key = inputs.g_key
 
-    (value, (generator, discriminator)), gradients = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
+        def loss(params: Tree) -> tuple[Array, tuple[Variables, Variables]]:
+            fake, after = networks.generator.apply(
+                generator._replace(params=params),
+                inputs.g_latents,
+                inputs.g_labels,
+                train=True,
+                key=_use(key, noise.DROPOUT_G),
+                hold=True,
+            )
+            if config.augment.any:
+                fake = augment(config.augment, fake, _stream(key, noise.AUGMENT_FAKE))
+            scores, d_after = networks.discriminator.apply(
+                discriminator, fake, inputs.g_labels, train=True, key=_use(key, noise.DROPOUT_FAKE), hold=True
+            )
+            return LOSSES[config.loss].generator(scores), (after, d_after)
+
+        (value, carry), gradients = jax.value_and_grad(loss, has_aux=True)(generator.params)
+        return carry, (gradients, {"g_loss": value})
+
+    (generator, discriminator), (gradients, logs) = _in_parts(config, part, first, inputs, _G_BATCH, "g_key")
     params, opt = _descend(
         config.generator_optimizer, config, state, state.generator.params, gradients, state.generator_opt
     )
+    decay = average_decay(config.ema_decay, config.ema_warmup, state.step)
     state = state._replace(
         generator=generator._replace(params=params),
         discriminator=discriminator,
-        generator_ema=moving_average(state.generator_ema, params, config.ema_decay),
+        generator_ema=moving_average(state.generator_ema, params, decay),
         generator_opt=opt,
     )
-    return state, {"g_loss": value}
+    return state, logs
+
+
+def _in_parts(
+    config: TrainConfig, part: Any, carry: Any, inputs: Inputs, batched: tuple[str, ...], key_name: str
+) -> tuple[Any, tuple[Tree, Logs]]:
+    """Runs part(carry, inputs) -> (carry, (gradients, logs)) over the parts of a batch; the results are means."""
+    n = config.accumulate
+    if n == 1:
+        return part(carry, inputs)  # type: ignore[no-any-return]
+    split = {
+        name: a.reshape(n, len(a) // n, *a.shape[1:]) for name in batched if (a := getattr(inputs, name)) is not None
+    }
+    if (key := getattr(inputs, key_name)) is not None:
+        split[key_name] = jnp.stack([noise.stream(key, noise.PARTS + i) for i in range(n)])
+
+    def one(carry_and_sum: Any, arrays: dict[str, Array]) -> tuple[Any, None]:
+        carry, so_far = carry_and_sum
+        carry, result = part(carry, inputs._replace(**arrays))
+        return (carry, jax.tree.map(jnp.add, so_far, result)), None
+
+    first = inputs._replace(**{name: a[0] for name, a in split.items()})
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, carry, first)[1])
+    (carry, total), _ = lax.scan(one, (carry, nothing), split)
+    return carry, jax.tree.map(lambda x: x / n, total)
+
+
+def _stream(key: Array | None, number: int) -> Array:
+    """The key of one use; the config says that it is needed, so it must be there."""
+    if key is None:
+        raise ValueError("these inputs have no keys, but the config draws more than latents (TrainConfig.needs_keys)")
+    return noise.stream(key, number)
+
+
+def _use(key: Array | None, number: int) -> Array | None:
+    return None if key is None else noise.stream(key, number)
 
 
 def _descend(optimizer: OptimizerConfig, config: TrainConfig, state: TrainState, params, gradients, opt):  # type: ignore[no-untyped-def]
@@ -112,8 +246,6 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
     Returns:
       (state, logs): d_loss, d_real, d_fake [n_dis], one entry an update, and g_loss [].
     """
-    if inputs.real_images.dtype == jnp.uint8:
-        inputs = inputs._replace(real_images=to_float(inputs.real_images, jnp.dtype(config.model.dtype)))
     logs: Logs = {}
     if config.update_order == "generator_first":
         state, logs = generator_update(config, state, inputs)
@@ -121,7 +253,7 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
     def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Logs]:
         return discriminator_update(config, state, inputs._replace(**part))
 
-    rounds = {name: getattr(inputs, name) for name in _ROUND if getattr(inputs, name) is not None}
+    rounds = {name: getattr(inputs, name) for name in (*_D_BATCH, "d_keys") if getattr(inputs, name) is not None}
     state, d_logs = lax.scan(one_round, state, rounds, unroll=config.n_dis == 1)
     if config.update_order == "discriminator_first":
         state, logs = generator_update(config, state, inputs)

@@ -17,8 +17,8 @@ from jax import Array
 
 from jax_sngan.config import OptimizerConfig
 from jax_sngan.images import to_float, to_uint8
-from jax_sngan.models.standard_cnn import leaky_relu
 from jax_sngan.nn import conv as conv_file
+from jax_sngan.nn.activations import leaky_relu
 from jax_sngan.nn.conv import (
     columns_kernel_gradient,
     conv,

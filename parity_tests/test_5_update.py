@@ -6,6 +6,7 @@ from functools import cache, partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
+import numpy as np
 import pytest
 import torch
 
@@ -16,10 +17,12 @@ from jax_sngan import convert, data, update
 from jax_sngan.config import TrainConfig, flatten, replace
 from jax_sngan.inputs import draw_inputs
 from jax_sngan.losses import LOSSES
+from parity_tests.compare import relative_error
 from parity_tests.configs import BASE, EPSILON_HAT, RESNET, U_FIRST
-from parity_tests.tolerances import UPDATE_F32, UPDATE_F64
+from parity_tests.tolerances import UPDATE_BF16, UPDATE_F32, UPDATE_F64
 from parity_tests.trees import QUICK_COMPILE, assert_agree, biases_before_batch_norm, random_state
 
+NO_NORM = {"model.spectral_norm.networks": "none"}
 CASES = {
     # Every loss on the plainest step.
     **{loss: {"loss": loss} for loss in LOSSES},
@@ -57,6 +60,65 @@ CASES = {
         "discriminator_optimizer.learning_rate": 1e-3,
         **EPSILON_HAT,
     },
+    # The relatives: what bounds D, if anything does.
+    "no constraint": NO_NORM,
+    "spectral norm in both, to norm 2": {"model.spectral_norm.networks": "both", "model.spectral_norm.target": 2.0},
+    "weight clipping": {**NO_NORM, "weight_clip": 0.05, "loss": "wasserstein"},
+    "gradient penalty": {**NO_NORM, "penalty.kind": "gradient_penalty", "loss": "wasserstein", "n_dis": 2},
+    "one-sided gradient penalty": {
+        **NO_NORM,
+        "penalty.kind": "gradient_penalty",
+        "penalty.sides": "one",
+        "penalty.target": 0.01,  # below the norms of these networks, so that there is something to punish
+        "model.discriminator_norm": "layer",
+    },
+    "r1": {"penalty.kind": "r1", "penalty.weight": 100.0, "passes": "joint", "model.num_classes": 10},
+    "dragan": {**NO_NORM, "penalty.kind": "dragan", "loss": "non_saturating"},
+    # What else a GAN is made of.
+    "batch norm in D alone": {
+        **NO_NORM,
+        "model.discriminator_norm": "batch",
+        "model.generator_norm": "none",
+        "loss": "minimax",
+    },
+    "dropout, noise and augmentation": {
+        "model.generator_dropout": 0.3,
+        "model.discriminator_dropout": 0.2,
+        "dequantize": True,
+        "augment.colour": True,
+        "augment.translation": 0.125,
+        "augment.cutout": 0.5,
+        "n_dis": 2,
+    },
+    "a batch in parts": {
+        "accumulate": 2,
+        "model.generator_dropout": 0.3,
+        "penalty.kind": "gradient_penalty",
+        "generator_batch_multiplier": 2,
+        "model.spectral_norm.networks": "both",
+    },
+    "u first, in parts": {**U_FIRST, "accumulate": 4, "passes": "joint"},
+    "cosine, the average warmed up": {
+        "generator_optimizer.schedule": "cosine",
+        "discriminator_optimizer.schedule": "cosine",
+        "discriminator_optimizer.decay_start": 2,
+        "ema_warmup": True,
+    },
+    "resnet of 28 pixels, normalised and dropped": {
+        **RESNET,
+        "model.image_size": 28,
+        "model.channels": 1,
+        "model.discriminator_norm": "batch",
+        "model.generator_dropout": 0.1,
+        "model.discriminator_dropout": 0.1,
+        "model.spectral_norm.networks": "both",
+    },
+    "mlp": {
+        "model.architecture": "mlp",
+        "model.discriminator_norm": "layer",
+        "model.discriminator_dropout": 0.1,
+        "model.output": "identity",
+    },
     "parametrizations.spectral_norm": {**U_FIRST, "n_dis": 2, "loss": "non_saturating"},
 }
 NO_TORCH_TWIN = {  # PyTorch's spectral norms have no such option; rung 2 holds these against the formulas
@@ -91,7 +153,7 @@ def drawing(config: TrainConfig) -> TrainConfig:
     read = ("n_dis", "generator_batch_multiplier", "model.image_size", "model.channels", "model.num_classes")
     options = flatten(config)
     # The smallest resnet sizes are sizes of the standard CNN too.
-    return replace(BASE, {name: options[name] for name in (*read, "model.dtype")})
+    return replace(BASE, {name: options[name] for name in (*read, "model.dtype")} | {"dequantize": config.needs_keys})
 
 
 def quick_step(config: TrainConfig) -> Any:
@@ -134,6 +196,18 @@ def test_one_step_in_float32(case):
     assert_agree(ours, theirs, UPDATE_F32, biases_before_batch_norm(config.model, ours))
 
 
+def test_one_step_computed_in_bfloat16():
+    """Sigma, weights, statistics and scores stay float32; each product is rounded to eight bits in both wings."""
+    config = replace(BASE, {"model.dtype": "float32", "model.compute_dtype": "bfloat16", "n_dis": 2})
+    ours, theirs, _ = both_steps(config, quick_step(config))
+    exact, _, _ = both_steps(replace(config, {"model.compute_dtype": "same"}), quick_step(config))
+    assert {str(np.asarray(a).dtype) for a in ours.values()} == {"float32", "int32"}
+    for name in ("logs.d_loss", "logs.d_real", "logs.d_fake", "logs.g_loss"):
+        apart, lost = (relative_error(ours[name], other[name]) for other in (theirs, exact))
+        assert apart <= UPDATE_BF16, f"{name}: {apart:.1e}"
+        assert lost <= UPDATE_BF16, f"{name}: {lost:.1e} from float32"
+
+
 def test_a_generator_update_leaves_no_gradient_in_the_discriminator():
     config = replace(BASE, {"model.dtype": "float32"})
     state = torch_ref.state.create_state(config)
@@ -158,7 +232,7 @@ def test_every_choice_is_in_some_case(option, choice):
     if (option, choice) in NO_TORCH_TWIN:
         with pytest.raises(NotImplementedError, match=option.rpartition(".")[2]):
             torch_ref.state.create_state(replace(BASE, {option: choice}))
-    elif option == "model.dtype":
-        assert choice in ("float32", "float64")
+    elif option in ("model.dtype", "model.compute_dtype"):
+        assert choice in ("float32", "float64", "same", "bfloat16")  # each has its own test above
     else:
         assert any(flatten(replace(BASE, changes))[option] == choice for changes in CASES.values())

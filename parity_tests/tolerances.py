@@ -38,6 +38,7 @@ LOSS_F32 = 5e-7  # 4 x 1.0e-7, one rounding: torch's variations do not touch the
 # One training step: updates of both networks, and what Adam makes of their gradients.
 UPDATE_F64 = 1e-10
 UPDATE_F32 = 4e-5  # 4 x 8.4e-6, a square in Adam's second moment, which doubles its gradient's error
+UPDATE_BF16 = 0.05  # a rounding of bfloat16 is 4e-3; a score is the end of six of them, near a sum that cancels
 
 # Replays (largest absolute error after a few steps in float64). A bias in front of BatchNorm has a true gradient of
 # zero; Adam divides its rounding noise by nearly itself, so such biases, and with them running means and drawn images,

@@ -1,5 +1,6 @@
 """Whole trees of the two wings: random ones to start from, and the worst entry where they should agree."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from parity_tests.compare import to_numpy
 # LLVM's optimiser takes ten times as long as all else in these small programs (24 s against 2 s for one network's
 # passes) and changes no formula. What ships is compiled with it: one case of rung 5 is too, and all of rung 6.
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+_PARAMETRIZED = "parametrizations.weight.original"
 TINY = 1e-300  # where all that is expected is zero, any difference is too large
 
 
@@ -36,7 +38,12 @@ def random_variables(config: ModelConfig, network: str, rng: np.random.Generator
     for e in entries.spectral:
         if e.path[-1] == "u":
             kernel = flat[*e.path[:-2], "kernel"]
-            matrix = kernel if e.path[0] == "embed" else kernel.reshape(-1, kernel.shape[-1]).T
+            if e.path[0] == "embed":
+                matrix = kernel
+            elif e.path[0] == "deconvs":  # [k, k, out, in]
+                matrix = kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
+            else:
+                matrix = kernel.reshape(-1, kernel.shape[-1]).T
             u = rng.normal(size=e.shape)
             for _ in range(3):  # far enough that sigma is no difference of large terms, not so far that u stands still
                 v = matrix.T @ u / np.linalg.norm(matrix.T @ u)
@@ -124,15 +131,23 @@ def assert_same(actual: Any, expected: Any) -> None:
 
 
 def biases_before_batch_norm(config: ModelConfig, names: Iterable[str]) -> dict[str, str]:
-    """Generator biases that BatchNorm cancels in training -> the kernel of the same layer.
+    """Biases that BatchNorm cancels in training -> the kernel of the same layer.
 
     Their true gradient is zero. What either wing computes is the rounding of terms as large as the kernel's gradient,
-    and Adam divides it by nearly itself. So the kernel gives the scale. In the ResNet a constant added to a block's
-    result passes the later shortcuts as a constant, down to the last BatchNorm.
+    and Adam divides it by nearly itself. So the kernel gives the scale. In the ResNet's generator a constant added to
+    a block's result passes the later shortcuts as a constant, down to the last BatchNorm.
     """
-    layers = ("deconvs.",) if config.architecture == "standard_cnn" else ("conv1.", "conv2.", "shortcut.")
-    return {
-        name: name.removesuffix("bias") + "weight"
-        for name in names
-        if name.endswith(".bias") and any(layer in name for layer in layers) and "discriminator" not in name
-    }
+    g, d = {
+        "standard_cnn": (r"deconvs\.\d+", r"convs\.[1-9]\d*"),
+        "mlp": (r"hidden\.\d+", r"hidden\.[1-9]\d*"),
+        "resnet": (r"blocks\.\d+\.(conv1|conv2|shortcut)", r"blocks\.\d+\.conv1"),
+    }[config.architecture]
+    layers = [rf"generator.*\b{g}"] if config.generator_norm == "batch" else []
+    layers += [rf"discriminator.*\b{d}"] if config.discriminator_norm == "batch" else []
+    found = {}
+    for name in names:
+        if any(re.fullmatch(rf"{layer}\.bias", name) for layer in layers):
+            normed = config.spectral_norm_of("discriminator" if "discriminator" in name else "generator")
+            weight = {None: "weight", "v_first": "weight_orig"}.get(normed and normed.order, _PARAMETRIZED)
+            found[name] = name.removesuffix("bias") + weight
+    return found

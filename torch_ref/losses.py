@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,12 @@ def hinge_g(fake: Tensor) -> Tensor:
     """Generator's part of the hinge loss (Miyato et al. 2018, eq. 17): [m] scores -> []."""
     _check(fake)
     return -fake.mean()
+
+
+def minimax_g(fake: Tensor) -> Tensor:
+    """log(1 - D(G(z))), what the minimax game gives G (Goodfellow et al. 2014, eq. 1): [m] logits -> []."""
+    _check(fake)
+    return F.logsigmoid(-fake).mean()
 
 
 def non_saturating_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -52,6 +59,18 @@ def wasserstein_g(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
+def least_squares_d(real: Tensor, fake: Tensor) -> Tensor:
+    """D's squared distance to the codes 1 and 0 (Mao et al. 2017, eq. 9): [n], [m] scores -> []."""
+    _check(real, fake)
+    return 0.5 * F.mse_loss(real, torch.ones_like(real)) + 0.5 * F.mse_loss(fake, torch.zeros_like(fake))
+
+
+def least_squares_g(fake: Tensor) -> Tensor:
+    """G's squared distance to the code 1 (Mao et al. 2017, eq. 9): [m] scores -> []."""
+    _check(fake)
+    return 0.5 * F.mse_loss(fake, torch.ones_like(fake))
+
+
 def _check(*scores: Tensor) -> None:
     for s in scores:
         if s.ndim != 1:
@@ -67,7 +86,9 @@ class GanLoss(NamedTuple):
 
 LOSSES = {
     "hinge": GanLoss(hinge_d, hinge_g),
+    "minimax": GanLoss(non_saturating_d, minimax_g),
     "non_saturating": GanLoss(non_saturating_d, non_saturating_g),
     "non_saturating_eps": GanLoss(non_saturating_d, non_saturating_eps_g),
     "wasserstein": GanLoss(wasserstein_d, wasserstein_g),
+    "least_squares": GanLoss(least_squares_d, least_squares_g),
 }

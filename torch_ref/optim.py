@@ -1,5 +1,6 @@
 """Adam in its two forms, learning-rate schedules, and the moving average of the generator."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -53,11 +54,14 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """The rate of training step `step` (from 0) in a run of `steps`; all n_dis D updates of a step share it.
 
     linear: constant up to decay_start, then in equal parts to 0 at `steps`, the value after the last step.
+    cosine: the same ends, along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts).
     """
     if config.schedule == "constant":
         return config.learning_rate
     span = max(steps - config.decay_start, 1)
     past = min(max(step - config.decay_start, 0), span)
+    if config.schedule == "cosine":
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * past / span))
     return config.learning_rate * (1 - past / span)
 
 
@@ -66,6 +70,18 @@ def descend(optimizer: Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
+
+
+@torch.no_grad()
+def clip(module: nn.Module, bound: float) -> None:
+    """Every parameter brought into [-bound, bound], in place (Arjovsky et al. 2017, Algorithm 1)."""
+    for p in module.parameters():
+        p.clamp_(-bound, bound)
+
+
+def average_decay(decay: float, warmup: bool, step: int) -> float:
+    """The decay of the average at training step `step` (from 0); warmup: min(decay, (1 + step) / (10 + step))."""
+    return min(decay, (1 + step) / (10 + step)) if warmup else decay
 
 
 @torch.no_grad()

@@ -8,11 +8,12 @@ from flax import nnx
 from jax import Array
 
 from jax_sngan.config import ModelConfig
-from jax_sngan.models import resnet, standard_cnn
-from jax_sngan.nn.spectral_norm import SpectralStat
+from jax_sngan.models import mlp, resnet, standard_cnn
+from jax_sngan.nn.layers import Layer
+from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat
 
 Tree = dict[str, Any]  # nested, of arrays; names are the modules' attributes, and "0", "1", … in a list
-ARCHITECTURES = {"standard_cnn": standard_cnn, "resnet": resnet}
+ARCHITECTURES = {"standard_cnn": standard_cnn, "resnet": resnet, "mlp": mlp}
 
 
 class Variables(NamedTuple):
@@ -27,7 +28,7 @@ class Network:
     """One nnx module taken apart: what it is (static) and what it holds (Variables)."""
 
     def __init__(self, module: type[nnx.Module], config: ModelConfig):
-        self._module, self._config = module, config
+        self._module, self._config, self._name = module, config, module.__name__.lower()
         abstract = nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0)))  # type: ignore[call-arg]
         self._graph = _split(abstract)[0]
 
@@ -37,7 +38,14 @@ class Network:
         return _split(module)[1]
 
     def apply(
-        self, variables: Variables, x: Array, labels: Array | None = None, *, train: bool
+        self,
+        variables: Variables,
+        x: Array,
+        labels: Array | None = None,
+        *,
+        train: bool,
+        key: Array | None = None,
+        hold: bool = False,
     ) -> tuple[Array, Variables]:
         """The forward pass.
 
@@ -45,15 +53,37 @@ class Network:
           variables: read, not changed.
           x: latents [n, latent_size] or images [n, h, w, c] in [-1, 1].
           labels: int [n], or None where unconditional.
-          train: batch statistics and one power iteration, or the stored ones.
+          train: batch statistics, dropout and one power iteration, or the stored ones and neither.
+          key: uint32 [2] of the dropout (noise.py); read in training.
+          hold: a training pass leaves u and v as they are.
         Returns:
           (images [n, h, w, c] or scores [n], the variables after the pass: params are the same,
           spectral and batch have moved if train).
+        Raises:
+          ValueError: a training pass with dropout has no key.
         """
-        first, *rest = (_renamed(tree, _to_index) for tree in variables)
-        module = nnx.merge(self._graph, first, *rest)
-        y = module(x, labels, train=train)
+        module = self._merged(variables)
+        dropped = getattr(self._config, f"{self._name}_dropout") > 0
+        if train and dropped and key is None:
+            raise ValueError(f"a training pass of a {self._name} with dropout needs a key")
+        if hold:
+            for _, part in nnx.iter_modules(module):
+                if isinstance(part, SpectralNorm):
+                    part.held = True
+        y = module(x, labels, train=train, key=key if train else None)
         return y, _split(module)[1]
+
+    def iterate(self, variables: Variables) -> Variables:
+        """The variables after a training pass's power iterations, without the pass."""
+        module = self._merged(variables)
+        for _, part in nnx.iter_modules(module):
+            if isinstance(part, Layer):
+                part.iterate()
+        return _split(module)[1]
+
+    def _merged(self, variables: Variables) -> Any:
+        first, *rest = (_renamed(tree, _to_index) for tree in variables)
+        return nnx.merge(self._graph, first, *rest)
 
 
 def _split(module: nnx.Module) -> tuple[Any, Variables]:

@@ -1,7 +1,8 @@
-"""The SN-GAN ResNet (Miyato et al. 2018, Tables 4 to 6) at 32, 48, 64 and 128 pixels.
+"""The SN-GAN ResNet (Miyato et al. 2018, Tables 4 to 6) at 28, 32, 48, 64 and 128 pixels.
 
 Widths and depths are those of the authors' code and of torch-mimicry: 32 pixels generator_width 256 and
-discriminator_width 128; 48: 512 and 1024; 64 and 128: 1024 and 1024.
+discriminator_width 128; 48: 512 and 1024; 64 and 128: 1024 and 1024. 28 pixels: 32's without the generator's first
+block, from a map of 7 x 7.
 """
 
 from itertools import pairwise
@@ -13,9 +14,11 @@ from flax import nnx
 from jax import Array
 
 from jax_sngan.config import ModelConfig
-from jax_sngan.nn.batch_norm import BatchNorm
+from jax_sngan.nn.activations import OUTPUTS
 from jax_sngan.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
-from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform
+from jax_sngan.nn.dropout import keys_of_layers
+from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform, layer_options
+from jax_sngan.nn.normalization import normalization
 
 
 class Plan(NamedTuple):
@@ -28,6 +31,7 @@ class Plan(NamedTuple):
 
 
 PLANS = {
+    28: Plan(7, (0, 0, 0), (0, 0, 0, 0), 2),
     32: Plan(4, (0, 0, 0, 0), (0, 0, 0, 0), 2),
     48: Plan(6, (0, 1, 2, 3), (4, 3, 2, 1, 0), 4),
     64: Plan(4, (0, 1, 2, 3, 4), (4, 3, 2, 1, 0), 5),
@@ -39,21 +43,24 @@ class Generator(nnx.Module):
     """Latents [n, latent_size] -> images [n, size, size, channels] in (-1, 1)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        plan, dtype, init = PLANS[config.image_size], jnp.dtype(config.dtype), glorot_uniform()
+        plan = PLANS[config.image_size]
+        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "generator", rngs))
+        self.output = config.output
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (plan.base, plan.base, widths[0])
-        self.project = Linear(config.latent_size, plan.base**2 * widths[0], init=init, dtype=dtype, rngs=rngs)
+        self.project = Linear(config.latent_size, plan.base**2 * widths[0], **layer)
         self.blocks = nnx.List([GeneratorBlock(a, b, config, rngs) for a, b in pairwise(widths)])
-        self.norm = BatchNorm(widths[-1], eps=config.batch_norm_eps, momentum=config.batch_norm_momentum, dtype=dtype)
-        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, init=init, dtype=dtype, rngs=rngs)
+        self.norm = normalization(config, "generator", widths[-1])
+        layer["compute_dtype"] = layer["dtype"]
+        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
 
-    def __call__(self, latents: Array, labels: Array | None = None, *, train: bool) -> Array:
-        """latents [n, latent_size]; labels int [n], or None where unconditional."""
+    def __call__(self, latents: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
+        """latents [n, latent_size]; labels int [n], or None where unconditional; key of the blocks' dropout."""
         h = self.project(latents, train=train).reshape(-1, *self.map)
-        for block in self.blocks:
-            h = block(h, labels, train=train)
+        for block, own_key in zip(self.blocks, keys_of_layers(key, len(self.blocks)), strict=True):
+            h = block(h, labels, train=train, key=own_key)
         h = jax.nn.relu(self.norm(h, train=train))
-        return jnp.tanh(self.to_image(h, train=train))
+        return OUTPUTS[self.output](self.to_image(h, train=train))
 
 
 class Discriminator(nnx.Module):
@@ -62,9 +69,7 @@ class Discriminator(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         plan = PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
-        layer: dict[str, Any] = dict(
-            spectral_norm=config.spectral_norm, init=glorot_uniform(), dtype=jnp.dtype(config.dtype), rngs=rngs
-        )
+        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "discriminator", rngs))
         self.blocks = nnx.List(
             [
                 FirstDiscriminatorBlock(config.channels, widths[0], config, rngs),
@@ -74,13 +79,14 @@ class Discriminator(nnx.Module):
                 ),
             ]
         )
+        layer["compute_dtype"] = layer["dtype"]
         self.score = Linear(widths[-1], 1, bias=config.score_bias, **layer)
         self.embed = Embedding(config.num_classes, widths[-1], **layer) if config.num_classes else None
 
-    def __call__(self, x: Array, labels: Array | None = None, *, train: bool) -> Array:
-        """x [n, size, size, channels]; labels int [n], or None where unconditional."""
-        for block in self.blocks:
-            x = block(x, train=train)
+    def __call__(self, x: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
+        """x [n, size, size, channels]; labels int [n], or None where unconditional; key of the blocks' dropout."""
+        for block, own_key in zip(self.blocks, keys_of_layers(key, len(self.blocks)), strict=True):
+            x = block(x, train=train, key=own_key)
         features = jnp.sum(jax.nn.relu(x), (1, 2))  # [n, c]: a sum over the map, not a mean
         scores = self.score(features, train=train)[:, 0]
         if self.embed is not None and labels is not None:

@@ -1,7 +1,7 @@
-"""The standard CNN (Miyato et al. 2018, Table 3) at 28, 32, 48 and 64 pixels.
+"""The standard CNN (Miyato et al. 2018, Table 3) at 28, 32, 48, 64 and 128 pixels.
 
-The paper's table is for 32 and 48: three halvings down to size/8. 28 pixels have two (28 = 4 x 7); there the widest
-stage is left out. Channels double from `width` at full resolution.
+The paper's table is for 32 and 48: three halvings down to size/8. 28 pixels have two (28 = 4 x 7), where the widest
+stage is left out, and 128 four. Channels double from `width` at full resolution.
 """
 
 from itertools import pairwise
@@ -13,20 +13,17 @@ from flax import nnx
 from jax import Array
 
 from jax_sngan.config import ModelConfig
-from jax_sngan.nn.batch_norm import BatchNorm
-from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, normal
+from jax_sngan.nn.activations import OUTPUTS, leaky_relu
+from jax_sngan.nn.dropout import dropout, keys_of_layers
+from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, layer_options, normal
+from jax_sngan.nn.normalization import NoNorm, normalization
 
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
 
 
-def leaky_relu(x: Array) -> Array:
-    """x, or 0.1 x where it is not positive; the slope at exactly 0 is 0.1, as torch has it (jax.nn's is 1)."""
-    return jnp.where(x > 0, x, 0.1 * x)
-
-
 def halvings(image_size: int) -> int:
     """How often the map is halved."""
-    return 2 if image_size == 28 else 3
+    return {28: 2, 128: 4}.get(image_size, 3)
 
 
 class Generator(nnx.Module):
@@ -36,26 +33,23 @@ class Generator(nnx.Module):
         depth = halvings(config.image_size)
         widths = [config.generator_width << i for i in range(depth, -1, -1)]
         base = config.image_size >> depth
-        dtype = jnp.dtype(config.dtype)
-        layer: dict[str, Any] = dict(init=_INIT, dtype=dtype, rngs=rngs)
-        norm: dict[str, Any] = dict(
-            eps=config.batch_norm_eps,
-            momentum=config.batch_norm_momentum,
-            num_classes=config.num_classes,
-            dtype=dtype,
-        )
+        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "generator", rngs))
+        self.output, self.dropout = config.output, config.generator_dropout
         self.map = (base, base, widths[0])
         self.project = Linear(config.latent_size, base**2 * widths[0], **layer)
         self.deconvs = nnx.List([ConvTranspose(a, b, 4, stride=2, padding=1, **layer) for a, b in pairwise(widths)])
-        self.norms = nnx.List([BatchNorm(width, **norm) for width in widths[1:]])
+        self.norms = nnx.List([normalization(config, "generator", width, conditional=True) for width in widths[1:]])
+        layer["compute_dtype"] = layer["dtype"]
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
 
-    def __call__(self, latents: Array, labels: Array | None = None, *, train: bool) -> Array:
-        """latents [n, latent_size]; labels int [n], or None where unconditional."""
+    def __call__(self, latents: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
+        """latents [n, latent_size]; labels int [n], or None where unconditional; key of the dropout after each ReLU."""
         h = self.project(latents, train=train).reshape(-1, *self.map)
-        for deconv, norm in zip(self.deconvs, self.norms, strict=True):
+        keys = keys_of_layers(key, len(self.deconvs))
+        for deconv, norm, own_key in zip(self.deconvs, self.norms, keys, strict=True):
             h = jax.nn.relu(norm(deconv(h, train=train), labels, train=train))
-        return jnp.tanh(self.to_image(h, train=train))
+            h = dropout(h, self.dropout, own_key)
+        return OUTPUTS[self.output](self.to_image(h, train=train))
 
 
 class Discriminator(nnx.Module):
@@ -64,9 +58,8 @@ class Discriminator(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         depth = halvings(config.image_size)
         widths = [config.discriminator_width << i for i in range(depth + 1)]
-        layer: dict[str, Any] = dict(
-            spectral_norm=config.spectral_norm, init=_INIT, dtype=jnp.dtype(config.dtype), rngs=rngs
-        )
+        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "discriminator", rngs))
+        self.dropout = config.discriminator_dropout
         convs = []
         channels = config.channels
         for width in widths[:-1]:
@@ -77,14 +70,19 @@ class Discriminator(nnx.Module):
             channels = width
         convs.append(Conv(channels, widths[-1], 3, padding=1, **layer))
         self.convs = nnx.List(convs)
+        # The first layer has none, as in DCGAN: it would take brightness and contrast out of the images.
+        norms = [normalization(config, "discriminator", conv.bias.shape[0]) for conv in convs[1:]]
+        self.norms = nnx.List([NoNorm(), *norms])
+        layer["compute_dtype"] = layer["dtype"]
         features = (config.image_size >> depth) ** 2 * widths[-1]
         self.score = Linear(features, 1, bias=config.score_bias, **layer)
         self.embed = Embedding(config.num_classes, features, **layer) if config.num_classes else None
 
-    def __call__(self, x: Array, labels: Array | None = None, *, train: bool) -> Array:
-        """x [n, size, size, channels]; labels int [n], or None where unconditional."""
-        for conv in self.convs:
-            x = leaky_relu(conv(x, train=train))
+    def __call__(self, x: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
+        """x [n, size, size, channels]; labels int [n], or None; key of the dropout after each leaky ReLU."""
+        keys = keys_of_layers(key, len(self.convs))
+        for conv, norm, own_key in zip(self.convs, self.norms, keys, strict=True):
+            x = dropout(leaky_relu(norm(conv(x, train=train), train=train)), self.dropout, own_key)
         features = x.reshape(x.shape[0], -1)  # [n, h * w * c]
         scores = self.score(features, train=train)[:, 0]
         if self.embed is not None and labels is not None:

@@ -26,6 +26,7 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool) -> Array:
         """x [n, ..., features], labels int [n] where conditional; training uses and records the batch's statistics."""
+        given, x = x.dtype, x.astype(self.scale.dtype)  # statistics are not for bfloat16
         if train:
             mean, var = batch_moments(x)
             count = x.size // x.shape[-1]
@@ -39,7 +40,7 @@ class BatchNorm(nnx.Module):
             scale, bias = (p[labels].reshape(x.shape[0], *(1,) * (x.ndim - 2), -1) for p in (scale, bias))
         else:
             scale, bias = (_last(p, x) for p in (scale, bias))
-        return (x - _last(mean, x)) * (_last(lax.rsqrt(var + self.eps), x) * scale) + bias
+        return ((x - _last(mean, x)) * (_last(lax.rsqrt(var + self.eps), x) * scale) + bias).astype(given)
 
 
 def batch_moments(x: Array) -> tuple[Array, Array]:

@@ -1,16 +1,15 @@
 """Residual blocks of the SN-GAN ResNet (Miyato et al. 2018, Figure 8), as the authors and torch-mimicry build them."""
 
 import math
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from jax_sngan.config import ModelConfig
-from jax_sngan.nn.batch_norm import BatchNorm
-from jax_sngan.nn.layers import Conv, glorot_uniform
+from jax_sngan.nn.dropout import dropout, keys_of_layers
+from jax_sngan.nn.layers import Conv, glorot_uniform, layer_options
+from jax_sngan.nn.normalization import normalization
 from jax_sngan.nn.resample import UPSAMPLINGS, mean_pool
 
 _MAIN = glorot_uniform(math.sqrt(2.0))
@@ -21,26 +20,20 @@ class GeneratorBlock(nnx.Module):
     """BatchNorm, ReLU, up-sample, 3x3, BatchNorm, ReLU, 3x3; plus up-sample, 1x1: [n, h, w, in] -> [n, 2h, 2w, out]."""
 
     def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, rngs: nnx.Rngs):
-        dtype = jnp.dtype(config.dtype)
-        norm: dict[str, Any] = dict(
-            eps=config.batch_norm_eps,
-            momentum=config.batch_norm_momentum,
-            num_classes=config.num_classes,
-            dtype=dtype,
-        )
-        self.upsampling = config.upsampling
-        self.norm1 = BatchNorm(in_channels, **norm)
-        self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, dtype=dtype, rngs=rngs)
-        self.norm2 = BatchNorm(out_channels, **norm)
-        self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, dtype=dtype, rngs=rngs)
-        self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, dtype=dtype, rngs=rngs)
+        layer = layer_options(config, "generator", rngs)
+        self.upsampling, self.dropout = config.upsampling, config.generator_dropout
+        self.norm1 = normalization(config, "generator", in_channels, conditional=True)
+        self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
+        self.norm2 = normalization(config, "generator", out_channels, conditional=True)
+        self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
+        self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 
-    def __call__(self, x: Array, labels: Array | None, *, train: bool) -> Array:
-        """x [n, h, w, in]; labels int [n], or None where unconditional."""
+    def __call__(self, x: Array, labels: Array | None, *, train: bool, key: Array | None = None) -> Array:
+        """x [n, h, w, in]; labels int [n], or None where unconditional; key of the dropout between the convolutions."""
         upsample = UPSAMPLINGS[self.upsampling]
         h = jax.nn.relu(self.norm1(x, labels, train=train))
         h = self.conv1(upsample(h), train=train)
-        h = jax.nn.relu(self.norm2(h, labels, train=train))
+        h = dropout(jax.nn.relu(self.norm2(h, labels, train=train)), self.dropout, key)
         return self.conv2(h, train=train) + self.shortcut(upsample(x), train=train)
 
 
@@ -51,18 +44,23 @@ class DiscriminatorBlock(nnx.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: ModelConfig, rngs: nnx.Rngs):
-        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, dtype=jnp.dtype(config.dtype), rngs=rngs)
+        layer = layer_options(config, "discriminator", rngs)
         self.downsample = downsample
-        self.shortcut_input = config.shortcut_input
+        self.shortcut_input, self.dropout = config.shortcut_input, config.discriminator_dropout
+        self.norm1 = normalization(config, "discriminator", in_channels)
+        self.norm2 = normalization(config, "discriminator", in_channels)
         self.conv1 = Conv(in_channels, in_channels, 3, padding=1, init=_MAIN, **layer)
         self.conv2 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         learned = downsample or in_channels != out_channels
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer) if learned else None
 
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """x [n, h, w, in]."""
-        active = jax.nn.relu(x)
-        h = self.conv2(jax.nn.relu(self.conv1(active, train=train)), train=train)
+    def __call__(self, x: Array, *, train: bool, key: Array | None = None) -> Array:
+        """x [n, h, w, in]; key of the dropout after each ReLU."""
+        keys = keys_of_layers(key, 2)
+        active = jax.nn.relu(self.norm1(x, train=train))
+        h = self.conv1(dropout(active, self.dropout, keys[0]), train=train)
+        h = dropout(jax.nn.relu(self.norm2(h, train=train)), self.dropout, keys[1])
+        h = self.conv2(h, train=train)
         # torch-mimicry's ReLU works in place on x, so its shortcut sees ReLU(x).
         shortcut = active if self.shortcut_input == "activated" else x
         if self.shortcut is not None:
@@ -74,12 +72,15 @@ class FirstDiscriminatorBlock(nnx.Module):
     """3x3, ReLU, 3x3, mean of 2x2; plus mean of 2x2, 1x1: images [n, h, w, channels] -> [n, h/2, w/2, out]."""
 
     def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, rngs: nnx.Rngs):
-        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, dtype=jnp.dtype(config.dtype), rngs=rngs)
+        layer = layer_options(config, "discriminator", rngs)
+        self.dropout = config.discriminator_dropout
         self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
+        self.norm2 = normalization(config, "discriminator", out_channels)
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """x [n, h, w, in], images: no ReLU comes before the first convolution."""
-        h = self.conv2(jax.nn.relu(self.conv1(x, train=train)), train=train)
+    def __call__(self, x: Array, *, train: bool, key: Array | None = None) -> Array:
+        """x [n, h, w, in], images, so no ReLU comes before conv1; key of the dropout after the one ReLU."""
+        h = jax.nn.relu(self.norm2(self.conv1(x, train=train), train=train))
+        h = self.conv2(dropout(h, self.dropout, key), train=train)
         return mean_pool(h) + self.shortcut(mean_pool(x), train=train)

@@ -4,13 +4,14 @@ A layer's stored kernel is never normalised in place: the division by sigma is p
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config import SpectralNormConfig
+from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.conv import conv, conv_transpose
 from jax_sngan.nn.spectral_norm import SpectralNorm
 
@@ -27,8 +28,21 @@ def normal(stddev: float) -> Initializer:
     return jax.nn.initializers.normal(stddev)
 
 
-class _Layer(nnx.Module):
-    """A kernel, perhaps a bias, perhaps a spectral norm. Subclasses say how the kernel is a matrix [out, rest]."""
+def layer_options(config: ModelConfig, network: str, rngs: nnx.Rngs) -> dict[str, Any]:
+    """What every layer of a network is made with: its spectral norm, its types and where its weights are drawn from."""
+    return {
+        "spectral_norm": config.spectral_norm_of(network),
+        "dtype": jnp.dtype(config.dtype),
+        "compute_dtype": jnp.dtype(config.dtype if config.compute_dtype == "same" else config.compute_dtype),
+        "rngs": rngs,
+    }
+
+
+class Layer(nnx.Module):
+    """A kernel, perhaps a bias, perhaps a spectral norm. Subclasses say how the kernel is a matrix [out, rest].
+
+    Kernel, bias and sigma are of `dtype`; the layer's product is computed, and its result given, in compute_dtype.
+    """
 
     def __init__(
         self,
@@ -38,8 +52,10 @@ class _Layer(nnx.Module):
         spectral_norm: SpectralNormConfig | None,
         init: Initializer,
         dtype: jnp.dtype,
+        compute_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
+        self.compute_dtype = compute_dtype or dtype
         self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
         self.bias = nnx.Param(jnp.zeros((bias,), dtype)) if bias else None
         self.norm = SpectralNorm(self._matrix(self.kernel[...]), spectral_norm, rngs) if spectral_norm else None
@@ -47,15 +63,24 @@ class _Layer(nnx.Module):
     def _matrix(self, kernel: Array) -> Array:
         return kernel.reshape(-1, kernel.shape[-1]).T
 
+    def iterate(self) -> None:
+        """A training pass's power iterations, without the pass."""
+        if self.norm is not None:
+            self.norm.iterate(self._matrix(self.kernel[...]))
+
     def _weight(self, train: bool) -> Array:
         kernel = self.kernel[...]
-        return kernel if self.norm is None else kernel / self.norm(self._matrix(kernel), train=train)
+        if self.norm is not None:
+            kernel = kernel / self.norm.divisor(self._matrix(kernel), train=train)
+        return kernel.astype(self.compute_dtype)
 
     def _add_bias(self, y: Array) -> Array:
-        return y if self.bias is None else y + self.bias[...].reshape((1,) * (y.ndim - 1) + (-1,))
+        if self.bias is None:
+            return y
+        return y + self.bias[...].astype(self.compute_dtype).reshape((1,) * (y.ndim - 1) + (-1,))
 
 
-class Linear(_Layer):
+class Linear(Layer):
     """[n, in_features] -> [n, out_features]; kernel [in, out]."""
 
     def __init__(
@@ -67,6 +92,7 @@ class Linear(_Layer):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: jnp.dtype,
+        compute_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -75,15 +101,16 @@ class Linear(_Layer):
             spectral_norm=spectral_norm,
             init=init,
             dtype=dtype,
+            compute_dtype=compute_dtype,
             rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, in_features]."""
-        return self._add_bias(x @ self._weight(train))
+        return self._add_bias(x.astype(self.compute_dtype) @ self._weight(train))
 
 
-class Conv(_Layer):
+class Conv(Layer):
     """[n, h, w, in_channels] -> [n, h', w', out_channels]; kernel [k, k, in, out]."""
 
     def __init__(
@@ -97,6 +124,7 @@ class Conv(_Layer):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: jnp.dtype,
+        compute_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         self.stride, self.padding = stride, padding
@@ -106,15 +134,16 @@ class Conv(_Layer):
             spectral_norm=spectral_norm,
             init=init,
             dtype=dtype,
+            compute_dtype=compute_dtype,
             rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, h, w, in_channels]."""
-        return self._add_bias(conv(x, self._weight(train), self.stride, self.padding))
+        return self._add_bias(conv(x.astype(self.compute_dtype), self._weight(train), self.stride, self.padding))
 
 
-class ConvTranspose(_Layer):
+class ConvTranspose(Layer):
     """[n, h, w, in_channels] -> [n, h', w', out_channels]; kernel [k, k, out, in]."""
 
     def __init__(
@@ -128,6 +157,7 @@ class ConvTranspose(_Layer):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: jnp.dtype,
+        compute_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         self.stride, self.padding = stride, padding
@@ -137,6 +167,7 @@ class ConvTranspose(_Layer):
             spectral_norm=spectral_norm,
             init=init,
             dtype=dtype,
+            compute_dtype=compute_dtype,
             rngs=rngs,
         )
 
@@ -145,10 +176,12 @@ class ConvTranspose(_Layer):
 
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, h, w, in_channels]."""
-        return self._add_bias(conv_transpose(x, self._weight(train), self.stride, self.padding))
+        return self._add_bias(
+            conv_transpose(x.astype(self.compute_dtype), self._weight(train), self.stride, self.padding)
+        )
 
 
-class Embedding(_Layer):
+class Embedding(Layer):
     """Class indices [n] -> [n, features]; kernel [num_classes, features], which is the matrix as it is."""
 
     def __init__(
@@ -159,9 +192,18 @@ class Embedding(_Layer):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: jnp.dtype,
+        compute_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
-        super().__init__((num_classes, features), 0, spectral_norm=spectral_norm, init=init, dtype=dtype, rngs=rngs)
+        super().__init__(
+            (num_classes, features),
+            0,
+            spectral_norm=spectral_norm,
+            init=init,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            rngs=rngs,
+        )
 
     def _matrix(self, kernel: Array) -> Array:
         return kernel

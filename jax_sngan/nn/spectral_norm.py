@@ -78,6 +78,7 @@ class SpectralNorm(nnx.Module):
     def __init__(self, matrix: Array, config: SpectralNormConfig, rngs: nnx.Rngs):
         """u and v are drawn from rngs, and warmed up on matrix [out, rest] if the config says so."""
         self.config = config
+        self.held = False  # whether a training pass leaves u and v to `iterate`
         out, rest = matrix.shape
         u = jax.random.normal(rngs.spectral(), (out,), matrix.dtype)
         v = jax.random.normal(rngs.spectral(), (rest,), matrix.dtype)
@@ -91,12 +92,19 @@ class SpectralNorm(nnx.Module):
         c = self.config
         return power_iteration(matrix, u, v, iterations=iterations, order=c.order, eps=c.eps, eps_form=c.eps_form)
 
+    def iterate(self, matrix: Array) -> None:
+        """A training pass's power iterations on matrix [out, rest]."""
+        self.u[...], self.v[...] = self._iterate(matrix, self.u[...], self.v[...], self.config.iterations)
+
+    def divisor(self, matrix: Array, *, train: bool) -> Array:
+        """[] what gives a kernel the target norm: sigma over the target."""
+        return self(matrix, train=train) / self.config.target
+
     def __call__(self, matrix: Array, *, train: bool) -> Array:
         """[] sigma of matrix [out, rest]; a training pass moves u and v first, an evaluation never does."""
+        if train and not self.held:
+            self.iterate(matrix)
         u, v = self.u[...], self.v[...]
-        if train:
-            u, v = self._iterate(matrix, u, v, self.config.iterations)
-            self.u[...], self.v[...] = u, v
-        elif self.config.evaluation == "iterate":
+        if not train and self.config.evaluation == "iterate":
             u, v = self._iterate(matrix, u, v, 1)
         return estimate_sigma(matrix, u, v)

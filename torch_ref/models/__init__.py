@@ -5,9 +5,9 @@ from typing import NamedTuple
 from torch import nn
 
 from jax_sngan.config import ModelConfig
-from torch_ref.models import resnet, standard_cnn
+from torch_ref.models import mlp, resnet, standard_cnn
 
-ARCHITECTURES = {"standard_cnn": standard_cnn, "resnet": resnet}
+ARCHITECTURES = {"standard_cnn": standard_cnn, "resnet": resnet, "mlp": mlp}
 
 
 class Networks(NamedTuple):

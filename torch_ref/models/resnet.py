@@ -1,20 +1,22 @@
-"""The SN-GAN ResNet (Miyato et al. 2018, Tables 4 to 6) at 32, 48, 64 and 128 pixels.
+"""The SN-GAN ResNet (Miyato et al. 2018, Tables 4 to 6) at 28, 32, 48, 64 and 128 pixels.
 
 Widths and depths are those of the authors' code and of torch-mimicry: 32 pixels generator_width 256 and
-discriminator_width 128; 48: 512 and 1024; 64 and 128: 1024 and 1024.
+discriminator_width 128; 48: 512 and 1024; 64 and 128: 1024 and 1024. 28 pixels: 32's without the generator's first
+block, from a map of 7 x 7.
 """
 
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jax_sngan.config import ModelConfig
-from torch_ref.nn.batch_norm import BatchNorm
+from torch_ref.nn.activations import OUTPUTS
 from torch_ref.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
-from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform
+from torch_ref.nn.dropout import keys_of_layers
+from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform, layer_options
+from torch_ref.nn.normalization import normalization
 
 
 class Plan(NamedTuple):
@@ -27,6 +29,7 @@ class Plan(NamedTuple):
 
 
 PLANS = {
+    28: Plan(7, (0, 0, 0), (0, 0, 0, 0), 2),
     32: Plan(4, (0, 0, 0, 0), (0, 0, 0, 0), 2),
     48: Plan(6, (0, 1, 2, 3), (4, 3, 2, 1, 0), 4),
     64: Plan(4, (0, 1, 2, 3, 4), (4, 3, 2, 1, 0), 5),
@@ -39,21 +42,24 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        plan, dtype, init = PLANS[config.image_size], getattr(torch, config.dtype), glorot_uniform()
+        plan = PLANS[config.image_size]
+        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "generator"))
+        self.output = OUTPUTS[config.output]
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (widths[0], plan.base, plan.base)
-        self.project = Linear(config.latent_size, plan.base**2 * widths[0], init=init, dtype=dtype)
+        self.project = Linear(config.latent_size, plan.base**2 * widths[0], **layer)
         self.blocks = nn.ModuleList([GeneratorBlock(a, b, config) for a, b in pairwise(widths)])
-        self.norm = BatchNorm(widths[-1], eps=config.batch_norm_eps, momentum=config.batch_norm_momentum, dtype=dtype)
-        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, init=init, dtype=dtype)
+        self.norm = normalization(config, "generator", widths[-1])
+        layer["compute_dtype"] = layer["dtype"]
+        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """latents [n, latent_size]; labels int [n], or None where unconditional."""
+    def forward(self, latents: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
+        """latents [n, latent_size]; labels int [n], or None where unconditional; key of the blocks' dropout."""
         h = self.project(latents).reshape(-1, *self.map)
-        for block in self.blocks:
-            h = block(h, labels)
+        for block, own_key in zip(self.blocks, keys_of_layers(key, len(self.blocks)), strict=True):
+            h = block(h, labels, own_key)
         h = F.relu(self.norm(h))
-        return torch.tanh(self.to_image(h))
+        return self.output(self.to_image(h))
 
 
 class Discriminator(nn.Module):
@@ -63,9 +69,7 @@ class Discriminator(nn.Module):
         super().__init__()
         plan = PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
-        layer: dict[str, Any] = dict(
-            spectral_norm=config.spectral_norm, init=glorot_uniform(), dtype=getattr(torch, config.dtype)
-        )
+        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "discriminator"))
         self.blocks = nn.ModuleList(
             [
                 FirstDiscriminatorBlock(config.channels, widths[0], config),
@@ -75,13 +79,14 @@ class Discriminator(nn.Module):
                 ),
             ]
         )
+        layer["compute_dtype"] = layer["dtype"]
         self.score = Linear(widths[-1], 1, bias=config.score_bias, **layer)
         self.embed = Embedding(config.num_classes, widths[-1], **layer) if config.num_classes else None
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [n, channels, size, size]; labels int [n], or None where unconditional."""
-        for block in self.blocks:
-            x = block(x)
+    def forward(self, x: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
+        """x [n, channels, size, size]; labels int [n], or None where unconditional; key of the blocks' dropout."""
+        for block, own_key in zip(self.blocks, keys_of_layers(key, len(self.blocks)), strict=True):
+            x = block(x, own_key)
         features = F.relu(x).sum((2, 3))  # [n, c]: a sum over the map, not a mean
         scores = self.score(features)[:, 0]
         if self.embed is not None:

@@ -1,31 +1,27 @@
-"""The standard CNN (Miyato et al. 2018, Table 3) at 28, 32, 48 and 64 pixels.
+"""The standard CNN (Miyato et al. 2018, Table 3) at 28, 32, 48, 64 and 128 pixels.
 
-The paper's table is for 32 and 48: three halvings down to size/8. 28 pixels have two (28 = 4 x 7); there the widest
-stage is left out. Channels double from `width` at full resolution.
+The paper's table is for 32 and 48: three halvings down to size/8. 28 pixels have two (28 = 4 x 7), where the widest
+stage is left out, and 128 four. Channels double from `width` at full resolution.
 """
 
 from itertools import pairwise
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jax_sngan.config import ModelConfig
-from torch_ref.nn.batch_norm import BatchNorm
-from torch_ref.nn.layers import Conv, ConvTranspose, Embedding, Linear, normal
+from torch_ref.nn.activations import OUTPUTS, leaky_relu
+from torch_ref.nn.dropout import dropout, keys_of_layers
+from torch_ref.nn.layers import Conv, ConvTranspose, Embedding, Linear, layer_options, normal
+from torch_ref.nn.normalization import NoNorm, normalization
 
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
 
 
-def leaky_relu(x: Tensor) -> Tensor:
-    """x, or 0.1 x where it is not positive; the slope at exactly 0 is 0.1."""
-    return F.leaky_relu(x, 0.1)
-
-
 def halvings(image_size: int) -> int:
     """How often the map is halved."""
-    return 2 if image_size == 28 else 3
+    return {28: 2, 128: 4}.get(image_size, 3)
 
 
 class Generator(nn.Module):
@@ -36,28 +32,26 @@ class Generator(nn.Module):
         depth = halvings(config.image_size)
         widths = [config.generator_width << i for i in range(depth, -1, -1)]
         base = config.image_size >> depth
-        dtype = getattr(torch, config.dtype)
-        layer: dict[str, Any] = dict(init=_INIT, dtype=dtype)
-        norm: dict[str, Any] = dict(
-            eps=config.batch_norm_eps,
-            momentum=config.batch_norm_momentum,
-            num_classes=config.num_classes,
-            dtype=dtype,
-        )
+        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "generator"))
+        self.output, self.dropout = OUTPUTS[config.output], config.generator_dropout
         self.map = (widths[0], base, base)
         self.project = Linear(config.latent_size, base**2 * widths[0], **layer)
         self.deconvs = nn.ModuleList(
             [ConvTranspose(a, b, 4, stride=2, padding=1, **layer) for a, b in pairwise(widths)]
         )
-        self.norms = nn.ModuleList([BatchNorm(width, **norm) for width in widths[1:]])
+        self.norms = nn.ModuleList(
+            [normalization(config, "generator", width, conditional=True) for width in widths[1:]]
+        )
+        layer["compute_dtype"] = layer["dtype"]
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """latents [n, latent_size]; labels int [n], or None where unconditional."""
+    def forward(self, latents: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
+        """latents [n, latent_size]; labels int [n], or None where unconditional; key of the dropout after each ReLU."""
         h = self.project(latents).reshape(-1, *self.map)
-        for deconv, norm in zip(self.deconvs, self.norms, strict=True):
-            h = F.relu(norm(deconv(h), labels))
-        return torch.tanh(self.to_image(h))
+        keys = keys_of_layers(key, len(self.deconvs))
+        for deconv, norm, own_key in zip(self.deconvs, self.norms, keys, strict=True):
+            h = dropout(F.relu(norm(deconv(h), labels)), self.dropout, own_key)
+        return self.output(self.to_image(h))
 
 
 class Discriminator(nn.Module):
@@ -67,7 +61,8 @@ class Discriminator(nn.Module):
         super().__init__()
         depth = halvings(config.image_size)
         widths = [config.discriminator_width << i for i in range(depth + 1)]
-        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, init=_INIT, dtype=getattr(torch, config.dtype))
+        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "discriminator"))
+        self.dropout = config.discriminator_dropout
         convs = []
         channels = config.channels
         for width in widths[:-1]:
@@ -78,14 +73,19 @@ class Discriminator(nn.Module):
             channels = width
         convs.append(Conv(channels, widths[-1], 3, padding=1, **layer))
         self.convs = nn.ModuleList(convs)
+        # The first layer has none, as in DCGAN: it would take brightness and contrast out of the images.
+        norms = [normalization(config, "discriminator", conv.out_channels) for conv in convs[1:]]
+        self.norms = nn.ModuleList([NoNorm(), *norms])
+        layer["compute_dtype"] = layer["dtype"]
         features = (config.image_size >> depth) ** 2 * widths[-1]
         self.score = Linear(features, 1, bias=config.score_bias, **layer)
         self.embed = Embedding(config.num_classes, features, **layer) if config.num_classes else None
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [n, channels, size, size]; labels int [n], or None where unconditional."""
-        for conv in self.convs:
-            x = leaky_relu(conv(x))
+    def forward(self, x: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
+        """x [n, channels, size, size]; labels int [n], or None; key of the dropout after each leaky ReLU."""
+        keys = keys_of_layers(key, len(self.convs))
+        for conv, norm, own_key in zip(self.convs, self.norms, keys, strict=True):
+            x = dropout(leaky_relu(norm(conv(x))), self.dropout, own_key)
         features = x.flatten(1)  # [n, c * h * w]
         scores = self.score(features)[:, 0]
         if self.embed is not None:

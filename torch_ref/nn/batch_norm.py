@@ -23,12 +23,16 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, input: Tensor, labels: Tensor | None = None) -> Tensor:
         """input [n, features, h, w], labels int [n] where conditional."""
+        given, input = input.dtype, input.to(self.weight.dtype)  # statistics are not for bfloat16
         if labels is None:
-            return super().forward(input)
+            return super().forward(input).to(given)
         normalised = F.batch_norm(
             input, self.running_mean, self.running_var, None, None, self.training, self.momentum or 0.0, self.eps
         )
-        return normalised * self.weight[labels, :, None, None] + self.bias[labels, :, None, None]
+        return (normalised * self.weight[labels, :, None, None] + self.bias[labels, :, None, None]).to(given)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Maps, and the mlp's features [n, features]."""
 
     def _load_from_state_dict(self, *args: Any) -> None:
         # BatchNorm2d's own would ask for num_batches_tracked in a state dict that has lost its version number.

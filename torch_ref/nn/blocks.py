@@ -1,15 +1,14 @@
 """Residual blocks of the SN-GAN ResNet (Miyato et al. 2018, Figure 8), as the authors and torch-mimicry build them."""
 
 import math
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jax_sngan.config import ModelConfig
-from torch_ref.nn.batch_norm import BatchNorm
-from torch_ref.nn.layers import Conv, glorot_uniform
+from torch_ref.nn.dropout import dropout, keys_of_layers
+from torch_ref.nn.layers import Conv, glorot_uniform, layer_options
+from torch_ref.nn.normalization import normalization
 from torch_ref.nn.resample import UPSAMPLINGS, mean_pool
 
 _MAIN = glorot_uniform(math.sqrt(2.0))
@@ -21,25 +20,19 @@ class GeneratorBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, config: ModelConfig):
         super().__init__()
-        dtype = getattr(torch, config.dtype)
-        norm: dict[str, Any] = dict(
-            eps=config.batch_norm_eps,
-            momentum=config.batch_norm_momentum,
-            num_classes=config.num_classes,
-            dtype=dtype,
-        )
-        self.upsample = UPSAMPLINGS[config.upsampling]
-        self.norm1 = BatchNorm(in_channels, **norm)
-        self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, dtype=dtype)
-        self.norm2 = BatchNorm(out_channels, **norm)
-        self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, dtype=dtype)
-        self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, dtype=dtype)
+        layer = layer_options(config, "generator")
+        self.upsample, self.dropout = UPSAMPLINGS[config.upsampling], config.generator_dropout
+        self.norm1 = normalization(config, "generator", in_channels, conditional=True)
+        self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
+        self.norm2 = normalization(config, "generator", out_channels, conditional=True)
+        self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
+        self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """x [n, in, h, w]; labels int [n], or None where unconditional."""
+    def forward(self, x: Tensor, labels: Tensor | None, key: Tensor | None = None) -> Tensor:
+        """x [n, in, h, w]; labels int [n], or None where unconditional; key of the dropout between the convolutions."""
         h = F.relu(self.norm1(x, labels))
         h = self.conv1(self.upsample(h))
-        h = F.relu(self.norm2(h, labels))
+        h = dropout(F.relu(self.norm2(h, labels)), self.dropout, key)
         return self.conv2(h) + self.shortcut(self.upsample(x))
 
 
@@ -51,18 +44,22 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: ModelConfig):
         super().__init__()
-        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, dtype=getattr(torch, config.dtype))
+        layer = layer_options(config, "discriminator")
         self.downsample = downsample
-        self.shortcut_input = config.shortcut_input
+        self.shortcut_input, self.dropout = config.shortcut_input, config.discriminator_dropout
+        self.norm1 = normalization(config, "discriminator", in_channels)
+        self.norm2 = normalization(config, "discriminator", in_channels)
         self.conv1 = Conv(in_channels, in_channels, 3, padding=1, init=_MAIN, **layer)
         self.conv2 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         learned = downsample or in_channels != out_channels
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer) if learned else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [n, in, h, w]."""
-        active = F.relu(x)
-        h = self.conv2(F.relu(self.conv1(active)))
+    def forward(self, x: Tensor, key: Tensor | None = None) -> Tensor:
+        """x [n, in, h, w]; key of the dropout after each ReLU."""
+        keys = keys_of_layers(key, 2)
+        active = F.relu(self.norm1(x))
+        h = self.conv1(dropout(active, self.dropout, keys[0]))
+        h = self.conv2(dropout(F.relu(self.norm2(h)), self.dropout, keys[1]))
         # torch-mimicry's ReLU works in place on x, so its shortcut sees ReLU(x).
         shortcut = active if self.shortcut_input == "activated" else x
         if self.shortcut is not None:
@@ -75,12 +72,15 @@ class FirstDiscriminatorBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, config: ModelConfig):
         super().__init__()
-        layer: dict[str, Any] = dict(spectral_norm=config.spectral_norm, dtype=getattr(torch, config.dtype))
+        layer = layer_options(config, "discriminator")
+        self.dropout = config.discriminator_dropout
         self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
+        self.norm2 = normalization(config, "discriminator", out_channels)
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [n, in, h, w], images: no ReLU comes before the first convolution."""
-        h = self.conv2(F.relu(self.conv1(x)))
+    def forward(self, x: Tensor, key: Tensor | None = None) -> Tensor:
+        """x [n, in, h, w], images, so no ReLU comes before conv1; key of the dropout after the one ReLU."""
+        h = F.relu(self.norm2(self.conv1(x)))
+        h = self.conv2(dropout(h, self.dropout, key))
         return mean_pool(h) + self.shortcut(mean_pool(x))

@@ -1,11 +1,13 @@
 """Linear, Conv, ConvTranspose and Embedding, each with or without spectral normalisation: PyTorch's own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jax_sngan.config import SpectralNormConfig
+from jax_sngan.config import ModelConfig, SpectralNormConfig
 from torch_ref.nn.spectral_norm import add_spectral_norm
 
 Initializer = Callable[[Tensor], Tensor]  # fills a weight
@@ -21,14 +23,46 @@ def normal(stddev: float) -> Initializer:
     return lambda weight: nn.init.normal_(weight, 0.0, stddev)
 
 
-def _prepare(layer: nn.Module, spectral_norm: SpectralNormConfig | None, init: Initializer, *, dim: int = 0) -> None:
-    init(layer.weight)  # type: ignore[arg-type]  # a Parameter in all four
-    if (bias := getattr(layer, "bias", None)) is not None:
-        nn.init.zeros_(bias)
-    add_spectral_norm(layer, spectral_norm, dim=dim)
+def layer_options(config: ModelConfig, network: str) -> dict[str, Any]:
+    """What every layer of a network is made with: its spectral norm and its types."""
+    return {
+        "spectral_norm": config.spectral_norm_of(network),
+        "dtype": getattr(torch, config.dtype),
+        "compute_dtype": getattr(torch, config.dtype if config.compute_dtype == "same" else config.compute_dtype),
+    }
 
 
-class Linear(nn.Linear):
+class Layer(nn.Module):
+    """What the four have in common, beside PyTorch's own layer.
+
+    Weight, bias and sigma are of `dtype`; the layer's product is computed, and its result given, in compute_dtype.
+    """
+
+    def _prepare(
+        self,
+        spectral_norm: SpectralNormConfig | None,
+        init: Initializer,
+        compute_dtype: torch.dtype | None,
+        *,
+        dim: int = 0,
+    ) -> None:
+        init(self.weight)  # type: ignore[arg-type]  # a Parameter in all four
+        if (bias := getattr(self, "bias", None)) is not None:
+            nn.init.zeros_(bias)
+        self.compute_dtype: torch.dtype = compute_dtype or self.weight.dtype  # type: ignore[assignment]
+        self.target = spectral_norm.target if spectral_norm else 1.0
+        add_spectral_norm(self, spectral_norm, dim=dim)
+
+    def _weight(self) -> Tensor:
+        weight: Tensor = self.weight  # type: ignore[assignment]  # normalised to 1 where there is a spectral norm
+        return (weight if self.target == 1 else weight * self.target).to(self.compute_dtype)
+
+    def _bias(self) -> Tensor | None:
+        bias: Tensor | None = self.bias  # type: ignore[assignment]
+        return None if bias is None else bias.to(self.compute_dtype)
+
+
+class Linear(Layer, nn.Linear):
     """[n, in_features] -> [n, out_features]; weight [out, in]."""
 
     def __init__(
@@ -40,12 +74,17 @@ class Linear(nn.Linear):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: torch.dtype,
+        compute_dtype: torch.dtype | None = None,
     ):
         super().__init__(in_features, out_features, bias, dtype=dtype)
-        _prepare(self, spectral_norm, init)
+        self._prepare(spectral_norm, init, compute_dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input [n, in_features]."""
+        return F.linear(input.to(self.compute_dtype), self._weight(), self._bias())
 
 
-class Conv(nn.Conv2d):
+class Conv(Layer, nn.Conv2d):
     """[n, in_channels, h, w] -> [n, out_channels, h', w']; weight [out, in, k, k]."""
 
     def __init__(
@@ -59,12 +98,17 @@ class Conv(nn.Conv2d):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: torch.dtype,
+        compute_dtype: torch.dtype | None = None,
     ):
         super().__init__(in_channels, out_channels, k, stride, padding, dtype=dtype)
-        _prepare(self, spectral_norm, init)
+        self._prepare(spectral_norm, init, compute_dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input [n, in_channels, h, w]."""
+        return self._conv_forward(input.to(self.compute_dtype), self._weight(), self._bias())
 
 
-class ConvTranspose(nn.ConvTranspose2d):
+class ConvTranspose(Layer, nn.ConvTranspose2d):
     """[n, in_channels, h, w] -> [n, out_channels, h', w']; weight [in, out, k, k]."""
 
     def __init__(
@@ -78,12 +122,18 @@ class ConvTranspose(nn.ConvTranspose2d):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: torch.dtype,
+        compute_dtype: torch.dtype | None = None,
     ):
         super().__init__(in_channels, out_channels, k, stride, padding, dtype=dtype)
-        _prepare(self, spectral_norm, init, dim=1)
+        self._prepare(spectral_norm, init, compute_dtype, dim=1)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """input [n, in_channels, h, w]; output_size is not read."""
+        x, (stride, _), (padding, _) = input.to(self.compute_dtype), self.stride, self.padding
+        return F.conv_transpose2d(x, self._weight(), self._bias(), stride, padding)  # type: ignore[arg-type]
 
 
-class Embedding(nn.Embedding):
+class Embedding(Layer, nn.Embedding):
     """Class indices [n] -> [n, features]; weight [num_classes, features], which is the matrix as it is."""
 
     def __init__(
@@ -94,6 +144,11 @@ class Embedding(nn.Embedding):
         spectral_norm: SpectralNormConfig | None = None,
         init: Initializer,
         dtype: torch.dtype,
+        compute_dtype: torch.dtype | None = None,
     ):
         super().__init__(num_classes, features, dtype=dtype)
-        _prepare(self, spectral_norm, init)
+        self._prepare(spectral_norm, init, compute_dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input: int [n] in [0, num_classes)."""
+        return F.embedding(input, self._weight())

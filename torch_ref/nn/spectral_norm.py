@@ -3,10 +3,14 @@
 Miyato et al. 2018, Algorithm 1. Layers use torch.nn.utils alone; the functions here are what it is compared with.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from jax_sngan.config import SpectralNormConfig
 
@@ -73,3 +77,33 @@ def add_spectral_norm(layer: nn.Module, config: SpectralNormConfig | None, *, di
             )
     by_torch = nn.utils.spectral_norm if config.order == "v_first" else nn.utils.parametrizations.spectral_norm
     by_torch(layer, n_power_iterations=config.iterations, eps=config.eps, dim=dim)
+
+
+def spectral_state(network: nn.Module) -> dict[str, Tensor]:
+    """Copies of the network's u and v by name."""
+    vectors = ("weight_u", "weight_v", "parametrizations.weight.0._u", "parametrizations.weight.0._v")
+    return {name: b.clone() for name, b in network.named_buffers() if name.endswith(vectors)}
+
+
+def load_spectral_state(network: nn.Module, vectors: dict[str, Tensor]) -> None:
+    """The inverse: new tensors, since a graph may still hold the old ones."""
+    for name, vector in vectors.items():
+        layer, _, last = name.rpartition(".")
+        network.get_submodule(layer)._buffers[last] = vector.clone()
+
+
+@contextmanager
+def held(network: nn.Module) -> Iterator[None]:
+    """Training passes inside leave u and v as they are."""
+    norms = [
+        hook for m in network.modules() for hook in m._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)
+    ]
+    norms += [m for m in network.modules() if isinstance(m, _SpectralNorm)]
+    before = [norm.n_power_iterations for norm in norms]
+    for norm in norms:
+        norm.n_power_iterations = 0
+    try:
+        yield
+    finally:
+        for norm, iterations in zip(norms, before, strict=True):
+            norm.n_power_iterations = iterations
