@@ -104,7 +104,7 @@ def release(program: str, config: TrainConfig, state: TrainState, *, average: bo
         wrong.append(f"model.image_size is {m.image_size}, none of {', '.join(map(str, _SIZES[program]))}")
     if wrong:
         title = foreign.PROGRAMS[program].title
-        raise UserError(f"these networks would compute something else as {title}'s: {'; '.join(wrong)}")
+        raise UserError(f"{title} has no such networks: {'; '.join(wrong)}")
     generator = averaged(state.generator, state.generator_ema) if average else state.generator
     given = {"generator": generator, "discriminator": state.discriminator}
     return {

@@ -132,6 +132,7 @@ def read_torch_run(workdir: Path, step: str) -> Run:
 def read_file(path: Path, pair: str | None, given: dict[str, Any]) -> tuple[Run, str | None]:
     """A lone state.pt, or networks of another program; with that program's name."""
     from jax_sngan.adoption import adopt
+    from jax_sngan.foreign import PROGRAMS
 
     contents = None if is_npz(path) else torch_checkpoints().read_contents(path)
     if isinstance(contents, dict) and {"config", "state"} <= contents.keys():
@@ -141,8 +142,8 @@ def read_file(path: Path, pair: str | None, given: dict[str, Any]) -> tuple[Run,
         other = Path(pair)
         files.append(network_file(other, None if is_npz(other) else torch_checkpoints().read_contents(other)))
     program, config, state, networks = adopt(files, given)
-    fresh = ["optimisers", *({"generator", "discriminator"} - set(networks))]
-    origin = f"{' and '.join(networks)} of {program}'s ({', '.join(fresh)}: fresh)"
+    fresh = [*({"generator", "discriminator"} - set(networks)), "optimisers"]
+    origin = f"{' and '.join(networks)} of {PROGRAMS[program].title}, fresh {' and '.join(fresh)}"
     return Run(config, state, {}, [], "", origin), program
 
 
