@@ -69,6 +69,7 @@ def check_start(workdir: Path, config: TrainConfig, resume: str, wing: Wing = "j
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file; give a folder")
+    check_wing(workdir, wing)
     if (workdir / "config.json").exists():
         old = from_dict(TrainConfig, read_json(workdir / "config.json"))
         constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
@@ -77,7 +78,6 @@ def check_start(workdir: Path, config: TrainConfig, resume: str, wing: Wing = "j
             raise UserError(
                 f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir or those values"
             )
-    check_wing(workdir, wing)
     if resume == "never" and has_checkpoint(workdir):
         raise UserError(f"{workdir} has checkpoints and --resume is never; give another --workdir")
     if resume == "must" and not has_checkpoint(workdir):

@@ -33,7 +33,7 @@ OPTIONS = [
     "--model.generator-width=2", "--model.discriminator-width=2", "--model.latent-size=4", "--batch-size=4",
     "--n-dis=1", "--steps=100", "--log-every=20", "--sample-every=0", "--checkpoint-every=50", "--model.dtype=float64",
 ]  # fmt: skip
-# Rung 6: a trajectory in float64. Rounding of 1e-16 a step grows along 100 steps of a GAN; 1e-11 is what was measured.
+# Rung 6: a trajectory in float64. Rounding of 1e-16 a step grows along 100 steps of a GAN.
 TRAJECTORY = 1e-8
 
 
@@ -108,8 +108,10 @@ def test_a_run_moves_between_the_wings_half_way(tmp_path: Path) -> None:
         "torch": reference.Checkpoints(tmp_path / "torch_half").restore(100).state,
     }
     # Biases in front of BatchNorm have a true gradient of zero: what either wing has for them is rounding that Adam
-    # turns into steps, so their kernel gives the scale; and the running mean takes up the bias.
+    # turns into steps, so their kernel gives the scale. The running mean behind such a bias averages it with the rest,
+    # error for error, and in so small a network is itself near zero: the same kernel gives its scale.
     scales = biases_before_batch_norm(config.model, whole)
+    scales |= {f"generator.norms.{i}.running_mean": f"generator.deconvs.{i}.weight" for i in range(2)}
     for half in halves.values():
         assert_agree(half, whole, TRAJECTORY, scales)
 

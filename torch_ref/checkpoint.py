@@ -57,8 +57,12 @@ def from_contents(path: str | os.PathLike[str], contents: Any) -> Checkpoint:
         raise UserError(f"{path} is no checkpoint of the reference: it must hold {', '.join(Checkpoint._fields)}")
     if not isinstance(contents["unlogged"], list):
         raise UserError(f"{path}: unlogged must be a list of numbers by name")
+    try:
+        config = from_dict(TrainConfig, contents["config"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return Checkpoint(
-        config=from_dict(TrainConfig, contents["config"]),
+        config=config,
         metrics=_numbers(path, "metrics", contents["metrics"]),
         unlogged=[_numbers(path, "unlogged", entry) for entry in contents["unlogged"]],
         state=arrays(path, contents["state"]),
