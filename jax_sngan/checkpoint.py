@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import optax
@@ -133,7 +133,21 @@ def shapes(state_of: Callable[[], TrainState]) -> TrainState:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), abstract)
 
 
-def choose_step(checkpoints: Checkpoints, step: str | int) -> int:
+class HasSteps(Protocol):
+    """The checkpoints of either wing."""
+
+    folder: Path
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, ascending."""
+        ...
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """The metrics saved with a checkpoint."""
+        ...
+
+
+def choose_step(checkpoints: HasSteps, step: str | int) -> int:
     """latest, best or a number -> the step of a checkpoint. best: the lowest value of the run's evaluated metric.
 
     Raises:

@@ -7,13 +7,14 @@ import argparse
 import dataclasses
 import difflib
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from jax_sngan.config import RunConfig, TrainConfig, replace
+from jax_sngan.config import RunConfig, TrainConfig, flatten, replace
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_json
 from jax_sngan.loop import Result, TrainingDiverged, describe_end
@@ -141,6 +142,17 @@ def run_training(
     if arguments.json:
         write_json(arguments.json, told)
     return 0
+
+
+def training_command(script: str, config: TrainConfig, workdir: Path) -> str:
+    """The command that goes on with a run: its preset, and each option in which its config differs from that."""
+    base = preset(config.name if config.name in names() else "fashion")
+    of_base, own = flatten(base), flatten(config)
+    changed = {name: value for name, value in own.items() if value != of_base[name]}
+    options = [
+        f"--{name.replace('_', '-')}={str(v).lower() if isinstance(v, bool) else v}" for name, v in changed.items()
+    ]
+    return shlex.join(["python", f"scripts/{script}", base.name, *options, f"--workdir={workdir}", "--resume=must"])
 
 
 def program() -> str:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,42 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
             raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside path to fill; takes path's place when the block ends, and is removed if it raises.
+
+    Raises:
+      UserError: path exists and is no empty folder, or can't be made.
+    """
+    path = Path(path)
+    check_unused(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        filling = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        filling.chmod(0o755)
+        yield filling
+        try:
+            os.replace(filling, path)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except BaseException:
+        shutil.rmtree(filling, ignore_errors=True)
+        raise
+
+
+def check_unused(path: Path) -> None:
+    """Passes where nothing stands at path, or an empty folder.
+
+    Raises:
+      UserError: something does.
+    """
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise UserError(f"{path} exists and is not an empty folder; give another name")
 
 
 def write_json(path: str | Path, value: Any) -> None:

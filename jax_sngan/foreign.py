@@ -173,6 +173,20 @@ def one_spelling(program: str, arrays: Mapping[str, np.ndarray]) -> Flat:
     return flat
 
 
+def own_spelling(program: str, config: ModelConfig, network: str, arrays: Flat) -> Flat:
+    """The inverse of one_spelling: what `write` gives, under the names that the program's own class loads.
+
+    A sigma is written as 1: torch-mimicry overwrites it in training and reads it nowhere.
+    """
+    if (program, network, config.image_size) != ("mimicry", "discriminator", 32) or not config.num_classes:
+        return arrays
+    flat = {n: a for n, a in arrays.items() if n.split(".")[0] not in ("l5", "l_y") or n == "l5.bias"}
+    for layer in ("l5", "l_y"):
+        weight, u = arrays[f"{layer}.weight_orig"], arrays[f"{layer}.weight_u"]
+        flat |= {f"{layer}.weight": weight, f"{layer}.sn_u": u[None], f"{layer}.sn_sigma": np.ones(1, u.dtype)}
+    return flat
+
+
 def _without_v(arrays: Mapping[str, np.ndarray]) -> set[str]:
     return {name.replace(".sn_u", ".weight_v") for name in arrays if name.endswith(".sn_u")}
 

@@ -38,10 +38,9 @@ class RunLog:
     def _keep_lines_up_to(self, step: int) -> None:
         if not self._path.exists():
             return
-        lines = self._path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            write_whole(self._path, lambda p: p.write_text("".join(kept)))
+        kept = lines_up_to(self._path, step)
+        if kept != self._path.read_text():
+            write_whole(self._path, lambda p: p.write_text(kept))
 
     def advance(self) -> None:
         """One more step is done."""
@@ -78,6 +77,12 @@ class RunLog:
             self._bar.write(text)
         else:
             print(text, flush=True)
+
+
+def lines_up_to(path: Path, step: int) -> str:
+    """The whole lines of a metrics.jsonl up to a step."""
+    lines = path.read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
 
 
 def duration(seconds: float) -> str:

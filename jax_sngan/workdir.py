@@ -3,10 +3,13 @@
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Literal
 
 from jax_sngan.config import RunConfig, TrainConfig, differences, from_dict, to_dict
 from jax_sngan.errors import UserError
 from jax_sngan.files import read_json, write_json, write_whole
+
+Wing = Literal["jax", "torch"]
 
 
 def run_folder(config: TrainConfig, run: RunConfig) -> Path:
@@ -20,31 +23,53 @@ def has_checkpoint(workdir: Path) -> bool:
     return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
 
 
-def open_workdir(workdir: str | Path) -> Path:
-    """The folder of a run that has checkpoints.
+def wing_of(workdir: Path) -> Wing | None:
+    """Whose checkpoints stand in WORKDIR/checkpoints: Orbax's folders, train_torch.py's state.pt, or none."""
+    if not has_checkpoint(workdir):
+        return None
+    return "torch" if any((workdir / "checkpoints").glob("*/state.pt")) else "jax"
+
+
+def check_wing(workdir: Path, wing: Wing) -> None:
+    """Passes where no checkpoint in workdir is the other wing's.
 
     Raises:
-      UserError: there is no such folder, or no checkpoint in it.
+      UserError: one is; it names the command that converts it.
+    """
+    if wing_of(workdir) not in (None, wing):
+        other = {"jax": "train_torch.py", "torch": "train_jax.py"}[wing]
+        raise UserError(
+            f"{workdir} holds checkpoints of {other}; to convert: python scripts/convert_checkpoint.py {workdir} OUT"
+        )
+
+
+def open_workdir(workdir: str | Path) -> Path:
+    """The folder of a run that has Orbax checkpoints.
+
+    Raises:
+      UserError: there is no such folder, no checkpoint in it, or the reference's.
     """
     folder = Path(workdir)
     if not folder.is_dir():
         raise UserError(f"no workdir {folder}; train first, or give the folder of a run")
+    check_wing(folder, "jax")
     if not has_checkpoint(folder):
         raise UserError(f"no checkpoint in {folder}; it must hold checkpoints/STEP as train_jax.py writes them")
     return folder
 
 
-def check_start(workdir: Path, config: TrainConfig, resume: str) -> None:
-    """Whether a run may start in workdir; writes nothing.
+def check_start(workdir: Path, config: TrainConfig, resume: str, wing: Wing = "jax") -> None:
+    """Whether a run of one wing may start in workdir; writes nothing.
 
     A run with a constant learning rate may be given more steps, since no earlier number depends on them.
 
     Raises:
-      UserError: it holds another run (each option that differs is named), it has a checkpoint and resume is never,
-        it has none and resume is must, or it is a file.
+      UserError: it holds another run (each option that differs is named) or the other wing's checkpoints, it has a
+        checkpoint and resume is never, it has none and resume is must, or it is a file.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file; give a folder")
+    check_wing(workdir, wing)
     if (workdir / "config.json").exists():
         old = from_dict(TrainConfig, read_json(workdir / "config.json"))
         constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
@@ -59,16 +84,23 @@ def check_start(workdir: Path, config: TrainConfig, resume: str) -> None:
         raise UserError(f"{workdir} has no checkpoint and --resume is must")
 
 
-def prepare(workdir: Path, config: TrainConfig, sampling: str) -> None:
-    """Writes config.json and README.txt; sampling: the command that makes images, "" where there is none.
+def prepare(
+    workdir: Path, config: TrainConfig, sampling: str, *, resuming: str | None = None, folder: Path | None = None
+) -> None:
+    """Writes config.json and README.txt.
 
+    Args:
+      sampling: the command that makes images, "" where there is none.
+      resuming: the command that goes on with the run; default: the one that started this process.
+      folder: where the two are written, if workdir does not stand under its name yet.
     Raises:
       UserError: the folder can't be made or written to.
     """
-    write_json(workdir / "config.json", to_dict(config))
+    folder = folder or workdir
+    write_json(folder / "config.json", to_dict(config))
     images = SAMPLING.format(command=sampling, workdir=workdir) if sampling else ""
-    text = README.format(name=config.name, workdir=workdir, train=command_line(), images=images)
-    write_whole(workdir / "README.txt", lambda p: p.write_text(text))
+    text = README.format(name=config.name, workdir=workdir, train=resuming or command_line(), images=images)
+    write_whole(folder / "README.txt", lambda p: p.write_text(text))
 
 
 def command_line() -> str:

@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+import torch_ref.checkpoint
 import torch_ref.state
 from jax_sngan import convert
 from jax_sngan.config import replace
 from jax_sngan.errors import UserError
 from parity_tests.configs import BASE, RESNET, U_FIRST
 from parity_tests.trees import assert_same, random_state
+from torch_ref.checkpoint import Checkpoint
 
 
 @pytest.mark.parametrize(
@@ -27,9 +29,12 @@ def test_conversion_is_exact_both_ways(changes, tmp_path):
     flat = convert.to_torch(config, state)
     reference = torch_ref.state.create_state(config, seed=1)
     torch_ref.state.load(reference, flat)
-    torch_ref.state.save(tmp_path / "state.pt", reference)
+    saved = Checkpoint(config, {"d_loss": 0.1}, [{"d_loss": 0.2}], torch_ref.state.dump(reference))
+    torch_ref.checkpoint.save(tmp_path / "state.pt", saved)
+    found = torch_ref.checkpoint.restore(tmp_path / "state.pt")
+    assert found[:3] == saved[:3]
     other = torch_ref.state.create_state(config, seed=2)
-    torch_ref.state.restore(tmp_path / "state.pt", other)
+    torch_ref.state.load(other, found.state)
     assert_same(convert.from_torch(config, torch_ref.state.dump(other)), state)
 
 

@@ -41,7 +41,7 @@ LAYOUT = [
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     # 12: the loop, and the package's own names
-    ["train", "evaluate", "recording"],
+    ["train", "evaluate", "recording", "adoption"],
     ["replay"],
     ["__init__"],
 ]

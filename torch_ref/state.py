@@ -1,6 +1,5 @@
 """TrainState: all that a training step reads and writes, as one flat dict of arrays where it leaves the process."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from jax_sngan.config import TrainConfig
+from jax_sngan.errors import UserError
 from torch_ref.models import build
 from torch_ref.optim import adam
 
@@ -76,7 +76,7 @@ def load(state: TrainState, flat: dict[str, np.ndarray]) -> None:
     """The inverse of dump, into a state of the same config.
 
     Raises:
-      ValueError: an entry is missing, left over, or of another shape or type.
+      UserError: an entry is missing, left over, or of another shape or type.
     """
     own = dict(_entries(state))
     counts = {f"{network}_opt.count": getattr(state, f"{network}_opt") for network in ("generator", "discriminator")}
@@ -88,7 +88,7 @@ def load(state: TrainState, flat: dict[str, np.ndarray]) -> None:
         if (found.shape, found.dtype) != (expected.shape, expected.dtype):
             wrong.append(f"{name} is {found.dtype} {found.shape}, expected {expected.dtype} {expected.shape}")
     if wrong:
-        raise ValueError(f"the state does not fit: {'; '.join(wrong)}")
+        raise UserError(f"the state does not fit: {'; '.join(wrong)}")
 
     state.step = int(flat["step"])
     for name, optimizer in counts.items():
@@ -97,14 +97,3 @@ def load(state: TrainState, flat: dict[str, np.ndarray]) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(torch.from_numpy(flat[name].copy()))
-
-
-def save(path: str | os.PathLike[str], state: TrainState) -> None:
-    """Writes the state to a `.pt` file: a plain dict of tensors."""
-    torch.save({name: torch.from_numpy(array) for name, array in dump(state).items()}, path)
-
-
-def restore(path: str | os.PathLike[str], state: TrainState) -> None:
-    """Reads what save wrote; runs no code of the file."""
-    tensors = torch.load(path, weights_only=True)
-    load(state, {name: tensor.numpy() for name, tensor in tensors.items()})

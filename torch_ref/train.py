@@ -3,7 +3,6 @@
 Data, inputs and the first state are given, so that a run starts from the JAX wing's numbers and sees its inputs.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from jax_sngan.errors import UserError
 from jax_sngan.loop import Loop, Result, describe_start
 from jax_sngan.run_log import RunLog
 from jax_sngan.workdir import check_start, prepare, run_folder
+from torch_ref.checkpoint import Checkpoint, Checkpoints
 from torch_ref.images import to_uint8
 from torch_ref.inputs import Inputs
-from torch_ref.state import TrainState, create_state, load, restore, save
+from torch_ref.state import TrainState, create_state, dump, load
 from torch_ref.update import Logs, training_step
 
 
@@ -43,7 +43,7 @@ def train(
     if run.mesh is not None:
         raise UserError(f"mesh is for train_jax.py; the reference runs on one device, got {run.mesh}")
     workdir = run_folder(config, run)
-    check_start(workdir, config, run.resume)
+    check_start(workdir, config, run.resume, "torch")
     prepare(workdir, config, TorchEngine.sampling)
     engine = TorchEngine(config, workdir, run.keep_checkpoints, first, draw, latents)
     if engine.start >= config.steps:
@@ -57,7 +57,7 @@ def train(
 
 
 class TorchEngine:
-    """State, step and `.pt` checkpoints, WORKDIR/checkpoints/STEP/state.pt (loop.Engine)."""
+    """State, step and `.pt` checkpoints (loop.Engine)."""
 
     sampling = ""  # its grids are all that it draws
 
@@ -70,13 +70,15 @@ class TorchEngine:
         draw: Callable[[int], Inputs],
         latents: np.ndarray,
     ):
-        self.config, self.keep, self.draw = config, keep, draw
+        self.config, self.draw = config, draw
         self.latents = torch.from_numpy(latents.copy())
-        self.folder = workdir / "checkpoints"
+        self.checkpoints = Checkpoints(workdir, keep)
         self.state = create_state(config)
         self.unlogged: list[dict[str, float]] = []
         if steps := self.saved():
-            restore(self.folder / str(steps[-1]) / "state.pt", self.state)
+            checkpoint = self.checkpoints.restore(steps[-1])
+            load(self.state, checkpoint.state)
+            self.unlogged = checkpoint.unlogged
         else:
             load(self.state, first())
         self.start = self.state.step
@@ -105,23 +107,12 @@ class TorchEngine:
         return None
 
     def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
-        """See loop.Engine; a folder without its last name is no checkpoint."""
-        final = self.folder / str(self.state.step)
-        if final.exists():
-            return
-        unfinished = self.folder / f"{self.state.step}.unfinished"
-        unfinished.mkdir(parents=True, exist_ok=True)
-        save(unfinished / "state.pt", self.state)
-        os.replace(unfinished, final)
-        for step in self.saved()[: -self.keep]:
-            (self.folder / str(step) / "state.pt").unlink()
-            (self.folder / str(step)).rmdir()
+        """See loop.Engine."""
+        self.checkpoints.save(Checkpoint(self.config, metrics, unlogged, dump(self.state)))
 
     def saved(self) -> list[int]:
         """See loop.Engine."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+        return self.checkpoints.steps()
 
 
 def sample(config: ModelConfig, state: TrainState, latents: torch.Tensor) -> np.ndarray:
