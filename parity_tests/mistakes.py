@@ -732,7 +732,7 @@ MISTAKES = [
         "kernel.transpose(3, 2, 0, 1)",
         "kernel.transpose(3, 2, 1, 0)",
         "a converted checkpoint draws smeared images",
-        _CNN_G,
+        _LAYER,
     ),
     Mistake(
         "images transposed on the way to torch",

@@ -50,7 +50,7 @@ class Witness:
             self.failure = {
                 "test": item.nodeid,
                 "asserted": report.when == "call" and issubclass(call.excinfo.type, kinds),
-                "error": call.excinfo.exconly().splitlines()[0],
+                "error": " ".join(call.excinfo.exconly().split()),
             }
         return report
 
