@@ -1,6 +1,8 @@
 """Rung 5, one whole training step on real images: all that it writes, from a state in the middle of training."""
 
 import dataclasses
+import math
+import types
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -18,6 +20,7 @@ from jax_sngan.config import TrainConfig, flatten, replace
 from jax_sngan.inputs import draw_inputs
 from jax_sngan.losses import LOSSES
 from parity_tests.compare import relative_error
+from jax_sngan.state import create_state
 from parity_tests.configs import BASE, EPSILON_HAT, RESNET, U_FIRST
 from parity_tests.tolerances import UPDATE_BF16, UPDATE_F32, UPDATE_F64
 from parity_tests.trees import QUICK_COMPILE, assert_agree, biases_before_batch_norm, random_state
@@ -120,6 +123,8 @@ CASES = {
         "model.output": "identity",
     },
     "parametrizations.spectral_norm": {**U_FIRST, "n_dis": 2, "loss": "non_saturating"},
+    # The one case with classes in which D sees real and generated images, and so their labels, in two passes.
+    "parametrizations.spectral_norm": {**U_FIRST, "n_dis": 2, "loss": "non_saturating", "model.num_classes": 10},
 }
 NO_TORCH_TWIN = {  # PyTorch's spectral norms have no such option; rung 2 holds these against the formulas
     ("model.spectral_norm.eps_form", "add"),
@@ -216,6 +221,65 @@ def test_a_generator_update_leaves_no_gradient_in_the_discriminator():
     torch_ref.update.generator_update(config, state, inputs)
     assert all(p.grad is None and p.requires_grad for p in state.discriminator.parameters())
     assert all(p.grad is not None for p in state.generator.parameters())
+
+
+# What a step starts from and consumes: both wings are given the same, so it is held against what it should be. --------
+
+
+@pytest.mark.parametrize("changes", [{}, RESNET], ids=["standard_cnn", "resnet"])
+def test_a_fresh_state_is_torch_refs(changes):
+    widths = {"model.generator_width": 32, "model.discriminator_width": 32}
+    config = replace(BASE, changes | widths)
+    ours = {name: np.asarray(a) for name, a in convert.to_torch(config, create_state(config)).items()}
+    theirs = {name: np.asarray(a) for name, a in torch_ref.state.dump(torch_ref.state.create_state(config)).items()}
+    assert sorted(ours) == sorted(theirs)
+    drawn = [n for n, a in theirs.items() if np.ptp(a) > 0 or n.endswith(("weight_u", "weight_v"))]
+    for name, expected in theirs.items():
+        if name not in drawn:
+            np.testing.assert_array_equal(ours[name], expected, err_msg=name)
+    # The wings draw apart; the root mean squares of n numbers each differ by 1 / sqrt(n), seldom by six times that.
+    for name in drawn:
+        a, b = (math.sqrt(np.mean(np.square(wing[name]))) for wing in (ours, theirs))
+        assert abs(a / b - 1) < 6 / math.sqrt(ours[name].size), name
+    for name in (n for n in ours if n.startswith("generator_ema.")):
+        np.testing.assert_array_equal(ours[name], ours[name.replace("generator_ema.", "generator.")])
+
+
+def test_no_latent_is_drawn_twice():
+    config = replace(BASE, {"n_dis": 2})
+    steps = [draw_inputs(config, images(28, 1), step) for step in range(3)]
+    latents = np.concatenate([np.asarray(a).reshape(-1, 8) for i in steps for a in (i.d_latents, i.g_latents)])
+    assert len(np.unique(latents, axis=0)) == len(latents) == 3 * 3 * 4
+
+
+def test_an_epoch_holds_each_image_once_with_its_label():
+    config, whole = replace(BASE, {"model.num_classes": 10}), images(28, 1)
+    few = types.SimpleNamespace(images=whole.images[:12], labels=whole.labels[:12])
+    epochs = []
+    for epoch in range(2):
+        steps = [draw_inputs(config, few, 3 * epoch + i) for i in range(3)]
+        pairs = [
+            (np.asarray(x).tobytes(), int(y))
+            for i in steps
+            for x, y in zip(i.real_images[0], i.real_labels[0], strict=True)
+        ]
+        epochs.append(pairs)
+        assert sorted(pairs) == sorted((x.tobytes(), int(y)) for x, y in zip(few.images, few.labels, strict=True))
+    assert epochs[0] != epochs[1]
+
+
+def test_a_flip_mirrors_left_to_right():
+    plain, flipped = (
+        np.asarray(draw_inputs(replace(BASE, {"flip": flip}), images(28, 1), 0).real_images[0])
+        for flip in (False, True)
+    )
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, plain, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(flipped, plain, strict=True)]
+    assert all(m != s for m, s in zip(mirrored, same, strict=True))
+    assert any(mirrored)
+
+
+# That nothing is left out ---------------------------------------------------------------------------------------------
 
 
 def choices(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
