@@ -24,7 +24,7 @@ LAYOUT = [
         "nn/conv",
         "nn/resample",
     ],
-    ["metrics/coverage", "metrics/frechet"],
+    ["metrics/coverage", "metrics/divergences", "metrics/frechet"],
     # 2: the options; files and archives
     ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__"],
     # 3: one subject each
