@@ -19,14 +19,16 @@ LAYOUT = [
         "flops",
         "images",
         "losses",
+        "mixtures",
         "plain_pickle",
+        "stacked",
         "nn/__init__",
         "nn/conv",
         "nn/resample",
     ],
     ["metrics/coverage", "metrics/divergences", "metrics/frechet"],
     # 2: the options; files and archives
-    ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__"],
+    ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__", "metrics/modes"],
     # 3: one subject each
     ["inputs", "optim", "preset_configs", "protocols", "nn/spectral_norm", "nn/batch_norm"],
     ["folders", "originals", "pictures", "run_log", "workdir"],
