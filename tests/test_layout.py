@@ -24,6 +24,7 @@ LAYOUT = [
         "stacked",
         "nn/__init__",
         "nn/conv",
+        "nn/operator_norm",
         "nn/resample",
     ],
     ["metrics/coverage", "metrics/divergences", "metrics/frechet"],
@@ -39,7 +40,7 @@ LAYOUT = [
     ["models/standard_cnn", "models/resnet"],
     ["models/__init__"],
     # 9: what a step reads and writes; the step; what is done with the state
-    ["state"],
+    ["state", "lipschitz"],
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     # 12: the loop, and the package's own names
@@ -56,6 +57,7 @@ TWINS = [
     "optim",
     "update",
     "nn/conv",
+    "nn/operator_norm",
     "nn/resample",
     "nn/spectral_norm",
     "nn/batch_norm",

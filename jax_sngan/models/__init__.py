@@ -50,10 +50,14 @@ class Network:
           (images [n, h, w, c] or scores [n], the variables after the pass: params are the same,
           spectral and batch have moved if train).
         """
-        first, *rest = (_renamed(tree, _to_index) for tree in variables)
-        module = nnx.merge(self._graph, first, *rest)
+        module = self.module(variables)
         y = module(x, labels, train=train)
         return y, _split(module)[1]
+
+    def module(self, variables: Variables) -> Any:
+        """The nnx module that holds these variables."""
+        first, *rest = (_renamed(tree, _to_index) for tree in variables)
+        return nnx.merge(self._graph, first, *rest)
 
 
 def _split(module: nnx.Module) -> tuple[Any, Variables]:
