@@ -307,7 +307,8 @@ def _ascend(
     """The largest gradient norm met while pairs of images climb the slope between them, (D(a) - D(b)) / |a - b|.
 
     The slope is climbed, and not the gradient norm, since that is constant wherever the activations are linear. Each
-    image of a pair moves along the slope's gradient, by steps of a length that falls to 0.
+    image of a pair moves along the slope's gradient, by steps of a length that falls to 0. A pair within one linear
+    piece, where the slope has no gradient, moves apart along D's.
     """
     reach = _REACH * np.sqrt(x[0].size)
     low, high = box or (-np.inf, np.inf)
@@ -322,9 +323,15 @@ def _ascend(
         gap = pairs[0] - pairs[1]
         distance = np.maximum(_norms(gap), 1e-6 * reach)
         along = _scaled(gap, (scores[0] - scores[1]) / distance**2)  # the slope, in the direction of the gap
-        uphill = np.stack([_unit(gradients[0] - along), _unit(along - gradients[1])])
+        uphill = np.stack([_either(gradients[0] - along, gradients[0]), _either(along - gradients[1], -gradients[1])])
         pairs = np.clip(pairs + reach * (1 - step / steps) * uphill, low, high)
     return max(largest, float(_norms(evaluate(pairs.reshape(-1, *x.shape[1:]), doubled)[1]).max()))
+
+
+def _either(x: Float64s, instead: Float64s) -> Float64s:
+    """Unit rows: those of x [n, ...], or of the other where x is but its rounding."""
+    rounding = _norms(x) <= 1e-9 * _norms(instead)
+    return np.where(rounding.reshape(-1, *(1,) * (x.ndim - 1)), _unit(instead), _unit(x))
 
 
 def _norms(x: Float64s) -> Float64s:
