@@ -19,8 +19,8 @@ from jax_sngan import convert, data, update
 from jax_sngan.config import TrainConfig, flatten, replace
 from jax_sngan.inputs import draw_inputs
 from jax_sngan.losses import LOSSES
-from parity_tests.compare import relative_error
 from jax_sngan.state import create_state
+from parity_tests.compare import relative_error
 from parity_tests.configs import BASE, EPSILON_HAT, RESNET, U_FIRST
 from parity_tests.tolerances import UPDATE_BF16, UPDATE_F32, UPDATE_F64
 from parity_tests.trees import QUICK_COMPILE, assert_agree, biases_before_batch_norm, random_state
@@ -101,6 +101,11 @@ CASES = {
         "model.spectral_norm.networks": "both",
     },
     "u first, in parts": {**U_FIRST, "accumulate": 4, "passes": "joint"},
+    "the exact operator norm, in both": {
+        "model.spectral_norm.form": "operator",
+        "model.spectral_norm.networks": "both",
+        "model.spectral_norm.target": 1.5,
+    },
     "cosine, the average warmed up": {
         "generator_optimizer.schedule": "cosine",
         "discriminator_optimizer.schedule": "cosine",
@@ -122,7 +127,6 @@ CASES = {
         "model.discriminator_dropout": 0.1,
         "model.output": "identity",
     },
-    "parametrizations.spectral_norm": {**U_FIRST, "n_dis": 2, "loss": "non_saturating"},
     # The one case with classes in which D sees real and generated images, and so their labels, in two passes.
     "parametrizations.spectral_norm": {**U_FIRST, "n_dis": 2, "loss": "non_saturating", "model.num_classes": 10},
 }

@@ -148,6 +148,8 @@ def biases_before_batch_norm(config: ModelConfig, names: Iterable[str]) -> dict[
     for name in names:
         if any(re.fullmatch(rf"{layer}\.bias", name) for layer in layers):
             normed = config.spectral_norm_of("discriminator" if "discriminator" in name else "generator")
-            weight = {None: "weight", "v_first": "weight_orig"}.get(normed and normed.order, _PARAMETRIZED)
+            estimated = normed is not None and normed.form == "reshaped"
+            names_of = {"v_first": "weight_orig", "u_first": _PARAMETRIZED}
+            weight = names_of[normed.order] if normed is not None and estimated else "weight"
             found[name] = name.removesuffix("bias") + weight
     return found

@@ -19,14 +19,17 @@ LAYOUT = [
         "flops",
         "images",
         "losses",
+        "mixtures",
         "plain_pickle",
+        "stacked",
         "nn/__init__",
         "nn/conv",
+        "nn/operator_norm",
         "nn/resample",
     ],
-    ["metrics/coverage", "metrics/frechet"],
+    ["metrics/coverage", "metrics/divergences", "metrics/frechet"],
     # 2: the options; files and archives
-    ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__"],
+    ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__", "metrics/modes"],
     # 3: one subject each
     ["inputs", "optim", "preset_configs", "protocols", "nn/spectral_norm", "nn/batch_norm"],
     ["folders", "originals", "pictures", "run_log", "workdir"],
@@ -37,7 +40,7 @@ LAYOUT = [
     ["models/standard_cnn", "models/resnet"],
     ["models/__init__"],
     # 9: what a step reads and writes; the step; what is done with the state
-    ["state"],
+    ["state", "lipschitz"],
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     # 12: the loop, and the package's own names
@@ -54,6 +57,7 @@ TWINS = [
     "optim",
     "update",
     "nn/conv",
+    "nn/operator_norm",
     "nn/resample",
     "nn/spectral_norm",
     "nn/batch_norm",

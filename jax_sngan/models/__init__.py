@@ -62,7 +62,7 @@ class Network:
         Raises:
           ValueError: a training pass with dropout has no key.
         """
-        module = self._merged(variables)
+        module = self.module(variables)
         dropped = getattr(self._config, f"{self._name}_dropout") > 0
         if train and dropped and key is None:
             raise ValueError(f"a training pass of a {self._name} with dropout needs a key")
@@ -75,13 +75,14 @@ class Network:
 
     def iterate(self, variables: Variables) -> Variables:
         """The variables after a training pass's power iterations, without the pass."""
-        module = self._merged(variables)
+        module = self.module(variables)
         for _, part in nnx.iter_modules(module):
             if isinstance(part, Layer):
                 part.iterate()
         return _split(module)[1]
 
-    def _merged(self, variables: Variables) -> Any:
+    def module(self, variables: Variables) -> Any:
+        """The nnx module that holds these variables."""
         first, *rest = (_renamed(tree, _to_index) for tree in variables)
         return nnx.merge(self._graph, first, *rest)
 

@@ -13,6 +13,7 @@ from jax import Array
 
 from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.conv import conv, conv_transpose
+from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.nn.spectral_norm import SpectralNorm
 
 Initializer = Callable[[Array, tuple[int, ...], jnp.dtype], Array]
@@ -58,7 +59,9 @@ class Layer(nnx.Module):
         self.compute_dtype = compute_dtype or dtype
         self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
         self.bias = nnx.Param(jnp.zeros((bias,), dtype)) if bias else None
-        self.norm = SpectralNorm(self._matrix(self.kernel[...]), spectral_norm, rngs) if spectral_norm else None
+        estimated = spectral_norm is not None and spectral_norm.form == "reshaped"
+        self.norm = SpectralNorm(self._matrix(self.kernel[...]), spectral_norm, rngs) if estimated else None
+        self.exact_target = spectral_norm.target if spectral_norm is not None and not estimated else None
 
     def _matrix(self, kernel: Array) -> Array:
         return kernel.reshape(-1, kernel.shape[-1]).T
@@ -68,8 +71,14 @@ class Layer(nnx.Module):
         if self.norm is not None:
             self.norm.iterate(self._matrix(self.kernel[...]))
 
-    def _weight(self, train: bool) -> Array:
+    def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
+        """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
+        return jnp.linalg.svd(self._matrix(kernel), compute_uv=False)[0]
+
+    def _weight(self, train: bool, size: tuple[int, ...] = ()) -> Array:
         kernel = self.kernel[...]
+        if self.exact_target is not None:
+            kernel = kernel / (self._operator_norm(kernel, size) / self.exact_target)
         if self.norm is not None:
             kernel = kernel / self.norm.divisor(self._matrix(kernel), train=train)
         return kernel.astype(self.compute_dtype)
@@ -138,9 +147,14 @@ class Conv(Layer):
             rngs=rngs,
         )
 
+    def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
+        h, w = size
+        return circular_operator_norm(kernel, (h, w), self.stride)
+
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, h, w, in_channels]."""
-        return self._add_bias(conv(x.astype(self.compute_dtype), self._weight(train), self.stride, self.padding))
+        weight = self._weight(train, x.shape[1:3])
+        return self._add_bias(conv(x.astype(self.compute_dtype), weight, self.stride, self.padding))
 
 
 class ConvTranspose(Layer):
@@ -174,11 +188,15 @@ class ConvTranspose(Layer):
     def _matrix(self, kernel: Array) -> Array:
         return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
 
+    def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
+        h, w = size  # of its result: the map that the convolution which it transposes reads
+        return circular_operator_norm(kernel, (h, w), self.stride)
+
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, h, w, in_channels]."""
-        return self._add_bias(
-            conv_transpose(x.astype(self.compute_dtype), self._weight(train), self.stride, self.padding)
-        )
+        h, w = ((side - 1) * self.stride - 2 * self.padding + self.kernel.shape[0] for side in x.shape[1:3])
+        weight = self._weight(train, (h, w))
+        return self._add_bias(conv_transpose(x.astype(self.compute_dtype), weight, self.stride, self.padding))
 
 
 class Embedding(Layer):

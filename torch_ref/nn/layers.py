@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jax_sngan.config import ModelConfig, SpectralNormConfig
+from torch_ref.nn.operator_norm import circular_operator_norm
 from torch_ref.nn.spectral_norm import add_spectral_norm
 
 Initializer = Callable[[Tensor], Tensor]  # fills a weight
@@ -51,10 +52,18 @@ class Layer(nn.Module):
             nn.init.zeros_(bias)
         self.compute_dtype: torch.dtype = compute_dtype or self.weight.dtype  # type: ignore[assignment]
         self.target = spectral_norm.target if spectral_norm else 1.0
-        add_spectral_norm(self, spectral_norm, dim=dim)
+        self.exact = spectral_norm is not None and spectral_norm.form == "operator"
+        if not self.exact:
+            add_spectral_norm(self, spectral_norm, dim=dim)
 
-    def _weight(self) -> Tensor:
-        weight: Tensor = self.weight  # type: ignore[assignment]  # normalised to 1 where there is a spectral norm
+    def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
+        """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
+        return torch.linalg.svdvals(self.weight)[0]  # type: ignore[arg-type]
+
+    def _weight(self, size: tuple[int, ...] = ()) -> Tensor:
+        weight: Tensor = self.weight  # type: ignore[assignment]  # normalised to 1 where torch's spectral norm is
+        if self.exact:
+            weight = weight / self._operator_norm(size)
         return (weight if self.target == 1 else weight * self.target).to(self.compute_dtype)
 
     def _bias(self) -> Tensor | None:
@@ -103,9 +112,13 @@ class Conv(Layer, nn.Conv2d):
         super().__init__(in_channels, out_channels, k, stride, padding, dtype=dtype)
         self._prepare(spectral_norm, init, compute_dtype)
 
+    def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
+        h, w = size
+        return circular_operator_norm(self.weight, (h, w), self.stride[0])
+
     def forward(self, input: Tensor) -> Tensor:
         """input [n, in_channels, h, w]."""
-        return self._conv_forward(input.to(self.compute_dtype), self._weight(), self._bias())
+        return self._conv_forward(input.to(self.compute_dtype), self._weight(tuple(input.shape[2:])), self._bias())
 
 
 class ConvTranspose(Layer, nn.ConvTranspose2d):
@@ -127,10 +140,15 @@ class ConvTranspose(Layer, nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, k, stride, padding, dtype=dtype)
         self._prepare(spectral_norm, init, compute_dtype, dim=1)
 
+    def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
+        h, w = size  # of its result: the map that the convolution which it transposes reads
+        return circular_operator_norm(self.weight, (h, w), self.stride[0])
+
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """input [n, in_channels, h, w]; output_size is not read."""
-        x, (stride, _), (padding, _) = input.to(self.compute_dtype), self.stride, self.padding
-        return F.conv_transpose2d(x, self._weight(), self._bias(), stride, padding)  # type: ignore[arg-type]
+        x, stride, padding = input.to(self.compute_dtype), self.stride[0], int(self.padding[0])
+        h, w = ((side - 1) * stride - 2 * padding + self.kernel_size[0] for side in x.shape[2:])
+        return F.conv_transpose2d(x, self._weight((h, w)), self._bias(), stride, padding)
 
 
 class Embedding(Layer, nn.Embedding):
