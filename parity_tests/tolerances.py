@@ -43,3 +43,8 @@ UPDATE_F32 = 4e-5  # 4 x 8.4e-6, a square in Adam's second moment, which doubles
 # zero; Adam divides its rounding noise by nearly itself, so such biases, and with them running means and drawn images,
 # differ by up to 1e-10 a step between any two programs. Everything else agrees to 1e-11.
 REPLAY = 1e-8
+
+# Whole runs, 200 steps in float64: all but what wanders, at every record.
+TRAJECTORY_F64 = 1e-8
+TRAJECTORY_WANDER_RATIO = 4.0
+TRAJECTORY_F32_RATIO = 2.0
