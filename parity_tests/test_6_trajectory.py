@@ -6,6 +6,7 @@ held against torch's own wandering (tolerances.py has the rule, docs/parity.md t
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import torch_ref.state
@@ -19,7 +20,7 @@ from parity_tests.test_5_update import choices
 from parity_tests.tolerances import TRAJECTORY_F32_RATIO, TRAJECTORY_F64, TRAJECTORY_WANDER_RATIO
 from parity_tests.trajectory import WANDERING, Growth, JaxWing, TorchWing, grow, run, run_float32
 from parity_tests.trees import QUICK_COMPILE
-from parity_tests.variations import threads
+from parity_tests.variations import VARIATIONS, threads
 
 STEPS = 200
 F32_STEPS = 50
@@ -36,14 +37,18 @@ def assert_follows(growth: Growth) -> None:
             assert found <= TRAJECTORY_F64, f"{where}: relative error {found:.2e}, allowed {TRAJECTORY_F64:.2e}"
 
 
-def outside(growth: Growth, name: str = "jax") -> list[str]:
-    """What one run's errors exceed of torch's own, as `group after n steps: error against torch's own`."""
-    return [
-        f"{group} after {step} steps: {error:.2e} against torch's own {own:.2e}"
-        for group, errors in growth.curves[name].items()
-        for step, error, own in zip(growth.steps, errors, growth.torch(group, without=name), strict=True)
-        if error > TRAJECTORY_F32_RATIO * own
-    ]
+def outside(growth: Growth, name: str = "jax") -> dict[str, float]:
+    """Group -> one run's errors over torch's own, the geometric mean over the records, where it is too much.
+
+    Not record by record: an error that grows a hundredfold in five steps is that much larger in whichever run it
+    reaches first.
+    """
+    ratios = {}
+    for group, errors in growth.curves[name].items():
+        own = growth.torch(group, without=name)
+        if max(errors + own) > 0:  # the count of steps is exact
+            ratios[group] = float(np.exp(np.mean(np.log(errors) - np.log(own))))
+    return {group: ratio for group, ratio in ratios.items() if ratio > TRAJECTORY_F32_RATIO}
 
 
 @pytest.mark.parametrize(
@@ -62,40 +67,43 @@ def test_two_hundred_steps_put_together_otherwise(case):
 
 def test_the_default_preset_in_float32():
     """Full width, as it ships: JAX against torch lies inside torch against torch."""
-    found = outside(run_float32(preset("fashion"), F32_STEPS))
-    assert not found, "\n".join(found)
+    assert not outside(run_float32(preset("fashion"), F32_STEPS))
 
 
 @pytest.mark.long
 def test_the_cifar_network_in_float32():
-    """The paper's width on the images that ship, 20 minutes."""
-    changes = {"data": "fashion", "flip": False}
-    found = outside(run_float32(replace(preset("cifar10_cnn"), changes), F32_STEPS))
-    assert not found, "\n".join(found)
-
-
-def late(config: TrainConfig) -> TrainConfig:
-    """The generator's learning rate begins to fall one step later: by a 200th of itself, from the second step on."""
-    return replace(config, {"generator_optimizer.decay_start": 1})
+    """The paper's width, on the images that ship."""
+    assert not outside(run_float32(preset("cifar10_cnn"), F32_STEPS))
 
 
 def test_a_learning_rate_one_step_late_is_seen_in_float64():
+    """The reference's falls from the second step on: by a 200th of itself."""
     config = config_of("standard_cnn", "hinge", "spectral_norm", steps=STEPS)
+    late = replace(config, {"generator_optimizer.decay_start": 1})
     start = torch_ref.state.dump(torch_ref.state.create_state(config))
     with threads(1):
         wings = {"jax": JaxWing(config, start, QUICK_COMPILE)}
-        growth = grow(config, TorchWing(late(config), start), wings, steps=10, every=10)
+        growth = grow(config, TorchWing(late, start), wings, steps=10, every=10)
     assert growth.jax("generator parameters")[-1] > 100 * TRAJECTORY_F64
 
 
-def test_a_learning_rate_one_step_late_is_seen_in_float32():
-    """By torch alone, in the first steps of the test above, against its own orders of summation."""
+def test_a_learning_rate_a_tenth_too_large_is_seen_in_float32():
+    """By torch alone, in the first steps of the test above, against its own ways of summing."""
     config = preset("fashion")
+    wrong = replace(
+        config, {"discriminator_optimizer.learning_rate": 1.1 * config.discriminator_optimizer.learning_rate}
+    )
     start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    wings = {
+        "wrong": TorchWing(wrong, start),
+        "channels_last": TorchWing(config, start, VARIATIONS["channels_last"]),
+        "no oneDNN": TorchWing(config, start, VARIATIONS["no oneDNN"]),
+        "reversed": TorchWing(config, start, reverse=True),
+    }
     with threads(1):
-        wings = {"late": TorchWing(late(config), start), "reversed": TorchWing(config, start, reverse=True)}
-        growth = grow(config, TorchWing(config, start), wings, steps=5, every=5)
-    assert outside(growth, "late")
+        growth = grow(config, TorchWing(config, start), wings, steps=10, every=5)
+    assert "losses" in outside(growth, "wrong")
+    assert not outside(growth, "reversed")
 
 
 def test_every_network_loss_and_regulariser_has_its_trajectories():
