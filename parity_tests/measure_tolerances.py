@@ -10,7 +10,6 @@ array; the worst array of the worst case is printed.
 import contextlib
 import copy
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 import conftest  # noqa: F401  # the settings that the tests run under
 import torch_ref.inputs
@@ -34,6 +32,7 @@ from parity_tests import test_2_layers as rung_2
 from parity_tests import test_3_networks as rung_3
 from parity_tests import test_4_losses as rung_4
 from parity_tests import test_5_update as rung_5
+from parity_tests import variations
 from parity_tests.compare import to_numpy
 from parity_tests.trees import biases_before_batch_norm, random_state, random_variables, worst
 
@@ -42,30 +41,9 @@ Results = dict[str, Any]
 Case = tuple[str, Callable[[str], Results], dict[str, str]]
 
 
-class ChannelsLast(TorchFunctionMode):
-    """Inside, every convolution is given its map in torch's other layout."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("conv2d", "conv_transpose2d"):
-            args = (args[0].contiguous(memory_format=torch.channels_last), *args[1:])
-        return func(*args, **(kwargs or {}))
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Inside, torch computes with one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
+# Its name -> the type and the way in which the case is computed again.
 VARIATIONS: dict[str, tuple[str, Callable[[], contextlib.AbstractContextManager[Any]]]] = {
-    "one thread": ("float32", one_thread),
-    "channels_last": ("float32", ChannelsLast),
-    "no oneDNN": ("float32", lambda: torch.backends.mkldnn.flags(enabled=False)),
+    **{name: ("float32", context) for name, context in variations.VARIATIONS.items()},
     "float64": ("float64", contextlib.nullcontext),
 }
 
@@ -253,7 +231,6 @@ def measure(cases: Iterator[Case]) -> dict[str, tuple[float, str]]:
 
 def main() -> None:
     """Prints the table."""
-    warnings.filterwarnings("ignore", message="TF32 acceleration")  # oneDNN's switch asks about Intel's GPUs
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for rung, cases in RUNGS.items():
         for variation, (error, where) in measure(cases()).items():

@@ -44,3 +44,16 @@ UPDATE_BF16 = 0.05  # a rounding of bfloat16 is 4e-3; a score is the end of six 
 # zero; Adam divides its rounding noise by nearly itself, so such biases, and with them running means and drawn images,
 # differ by up to 1e-10 a step between any two programs. Everything else agrees to 1e-11.
 REPLAY = 1e-8
+
+# Whole runs of 200 steps in float64, all but what wanders, at every record. Measured 2.5e-13 at most (a v, early in
+# the CNN's run), as torch from a start moved by 1e-15: nothing else needs more, so this is the number.
+TRAJECTORY_F64 = 1e-8
+# Biases in front of BatchNorm and the running means that repeat them, which have nothing but rounding to follow: after
+# 200 steps, against the larger of two torch runs from starts moved by 1e-15. Four such runs ended up to 3.5 times
+# apart from each other (5.8e-9 and 1.8e-9 of a standard deviation, the CNN with hinge; 8.1e-10 and 2.2e-10, the
+# ResNet), so ours, one more draw, may be that far from the larger of two. Ours was 1.9 and 0.5 times it.
+TRAJECTORY_WANDER_RATIO = 4.0
+# Fifty steps in float32 at full width: the geometric mean over the records of our error over the largest of torch's
+# own (one thread, channels_last, no oneDNN, the batch reversed). Ours was 0.55 to 0.94, group by group. Each torch run
+# against the other three was 0.21 to 1.33, so a run that has no fault is seen at 1.33.
+TRAJECTORY_F32_RATIO = 1.5

@@ -1,0 +1,92 @@
+"""What rung 6 trains: every network with every loss and every regulariser. A new one is one line here."""
+
+from typing import Any
+
+from jax_sngan.config import TrainConfig, replace
+from jax_sngan.losses import LOSSES
+from parity_tests.configs import BASE, RESNET
+
+# Width 2 and one channel: float64 convolutions are slow loops in XLA, and formulas have no width.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "standard_cnn": {},
+    "resnet": {**RESNET, "model.num_classes": 0, "model.channels": 1},
+}
+REGULARISERS: dict[str, dict[str, Any]] = {"spectral_norm": {}}
+# What else decides how steps follow one another, once each.
+OTHERS: dict[str, dict[str, Any]] = {
+    "conditional, joint passes, two D updates": {
+        "model.num_classes": 10,
+        "passes": "joint",
+        "n_dis": 2,
+        "generator_optimizer.schedule": "constant",
+        "discriminator_optimizer.schedule": "constant",
+    },
+    "resnet as the authors train it": {
+        **NETWORKS["resnet"],
+        "update_order": "generator_first",
+        "generator_batch_multiplier": 2,
+        "model.score_bias": False,
+        "generator_optimizer.eps_form": "epsilon_hat",
+        "discriminator_optimizer.eps_form": "epsilon_hat",
+        "model.num_classes": 10,
+    },
+}
+RUN: dict[str, Any] = {
+    "model.generator_width": 2,
+    "model.discriminator_width": 2,
+    "ema_decay": 0.99,
+    "generator_optimizer.schedule": "linear",
+    "discriminator_optimizer.schedule": "linear",
+}
+
+# Options that no pairing turns, each with the rung that does, or the reason. An option that is neither here nor
+# turned by a pairing fails test_6: a new regulariser cannot come without its trajectories.
+_SPECTRAL = "rungs 2 and 5: how sigma is estimated"
+_ADAM = "rungs 1 and 5: a number in Adam's formula"
+_NETWORK = "rungs 2, 3 and 5: a part of the network"
+_SIZE = "a size"
+NOT_TURNED = {
+    **{f"model.spectral_norm.{name}": _SPECTRAL for name in ("iterations", "order", "eps", "eps_form", "init")},
+    **{f"model.spectral_norm.{name}": _SPECTRAL for name in ("warmup", "evaluation")},
+    **{
+        f"{network}_optimizer.{name}": _ADAM
+        for network in ("generator", "discriminator")
+        for name in ("learning_rate", "beta1", "beta2", "eps", "decay_start")
+    },
+    **{f"model.{name}": _NETWORK for name in ("upsampling", "shortcut_input", "batch_norm_eps", "batch_norm_momentum")},
+    "model.generator_width": _SIZE,
+    "model.discriminator_width": _SIZE,
+    "model.channels": _SIZE,
+    "model.latent_size": _SIZE,
+    "batch_size": _SIZE,
+    "steps": _SIZE,
+    "model.dtype": "float64 here, float32 in the comparison at full width",
+    "ema_decay": "rung 5: 0 and another",
+    "name": "computes nothing",
+    "data": "tests/test_data.py: which images",
+    "flip": "tests/test_inputs.py: inputs are drawn once for both wings",
+    "seed": "tests/test_inputs.py: inputs are drawn once for both wings",
+}
+
+
+def config_of(network: str, loss: str, regulariser: str, steps: int) -> TrainConfig:
+    """The narrow float64 training of one pairing."""
+    return replace(BASE, RUN | NETWORKS[network] | REGULARISERS[regulariser] | {"loss": loss, "steps": steps})
+
+
+def every_pairing() -> list[tuple[str, str, str]]:
+    """(network, loss, regulariser): all of them."""
+    return [(n, loss, r) for n in NETWORKS for loss in LOSSES for r in REGULARISERS]
+
+
+def covering() -> list[tuple[str, str, str]]:
+    """The fewest of them in which every network meets every loss and every regulariser.
+
+    The networks begin at different regularisers, so that a loss meets several.
+    """
+    losses, regularisers = list(LOSSES), list(REGULARISERS)
+    return [
+        (network, losses[i % len(losses)], regularisers[(i + shift) % len(regularisers)])
+        for shift, network in enumerate(NETWORKS)
+        for i in range(max(len(losses), len(regularisers)))
+    ]

@@ -1,0 +1,133 @@
+"""Rung 6, whole training runs: 200 steps on real images with the same inputs in both wings, every number.
+
+Almost nothing here is chaotic: after 200 steps the wings differ by little more than after ten. What does wander is
+held against torch's own wandering (tolerances.py has the rule, docs/parity.md the reason).
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import torch_ref.state
+from jax_sngan.config import TrainConfig, flatten, replace
+from jax_sngan.losses import LOSSES
+from jax_sngan.models import ARCHITECTURES
+from jax_sngan.preset_configs import preset
+from parity_tests.configs import BASE
+from parity_tests.pairings import NETWORKS, NOT_TURNED, OTHERS, REGULARISERS, RUN, config_of, covering, every_pairing
+from parity_tests.test_5_update import choices
+from parity_tests.tolerances import TRAJECTORY_F32_RATIO, TRAJECTORY_F64, TRAJECTORY_WANDER_RATIO
+from parity_tests.trajectory import WANDERING, Growth, JaxWing, TorchWing, grow, run, run_float32
+from parity_tests.trees import QUICK_COMPILE
+from parity_tests.variations import VARIATIONS, threads
+
+STEPS = 200
+F32_STEPS = 50
+
+
+def assert_follows(growth: Growth) -> None:
+    """All but the wandering arrays agree at every record; at the end those have wandered no further than torch's."""
+    for group, errors in growth.curves["jax"].items():
+        found, where = max(errors), f"{group}, {growth.largest[group]}"
+        if group in WANDERING:
+            found, own = errors[-1], growth.torch(group)[-1]
+            assert found <= TRAJECTORY_WANDER_RATIO * own, f"{where}: relative error {found:.2e}, torch's own {own:.2e}"
+        else:
+            assert found <= TRAJECTORY_F64, f"{where}: relative error {found:.2e}, allowed {TRAJECTORY_F64:.2e}"
+
+
+def outside(growth: Growth, name: str = "jax") -> dict[str, float]:
+    """Group -> one run's errors over torch's own, the geometric mean over the records, where it is too much.
+
+    Not record by record: an error that grows a hundredfold in five steps is that much larger in whichever run it
+    reaches first.
+    """
+    ratios = {}
+    for group, errors in growth.curves[name].items():
+        own = growth.torch(group, without=name)
+        if max(errors + own) > 0:  # the count of steps is exact
+            ratios[group] = float(np.exp(np.mean(np.log(errors) - np.log(own))))
+    return {group: ratio for group, ratio in ratios.items() if ratio > TRAJECTORY_F32_RATIO}
+
+
+@pytest.mark.parametrize(
+    "pairing",
+    [pytest.param(p, id="-".join(p), marks=() if p in covering() else pytest.mark.long) for p in every_pairing()],
+)
+def test_two_hundred_steps_in_float64(pairing):
+    assert_follows(run(config_of(*pairing, steps=STEPS), STEPS))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", OTHERS)
+def test_two_hundred_steps_put_together_otherwise(case):
+    assert_follows(run(replace(BASE, RUN | OTHERS[case] | {"steps": STEPS}), STEPS))
+
+
+def test_the_default_preset_in_float32():
+    """Full width, as it ships: JAX against torch lies inside torch against torch."""
+    assert not outside(run_float32(preset("fashion"), F32_STEPS))
+
+
+@pytest.mark.long
+def test_the_cifar_network_in_float32():
+    """The paper's width, on the images that ship."""
+    assert not outside(run_float32(preset("cifar10_cnn"), F32_STEPS))
+
+
+def test_a_learning_rate_one_step_late_is_seen_in_float64():
+    """The reference's falls from the second step on: by a 200th of itself."""
+    config = config_of("standard_cnn", "hinge", "spectral_norm", steps=STEPS)
+    late = replace(config, {"generator_optimizer.decay_start": 1})
+    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    with threads(1):
+        wings = {"jax": JaxWing(config, start, QUICK_COMPILE)}
+        growth = grow(config, TorchWing(late, start), wings, steps=10, every=10)
+    assert growth.jax("generator parameters")[-1] > 100 * TRAJECTORY_F64
+
+
+def test_a_learning_rate_a_tenth_too_large_is_seen_in_float32():
+    """By torch alone, in the first steps of the test above, against its own ways of summing."""
+    config = preset("fashion")
+    wrong = replace(
+        config, {"discriminator_optimizer.learning_rate": 1.1 * config.discriminator_optimizer.learning_rate}
+    )
+    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    wings = {
+        "wrong": TorchWing(wrong, start),
+        "channels_last": TorchWing(config, start, VARIATIONS["channels_last"]),
+        "no oneDNN": TorchWing(config, start, VARIATIONS["no oneDNN"]),
+        "reversed": TorchWing(config, start, reverse=True),
+    }
+    with threads(1):
+        growth = grow(config, TorchWing(config, start), wings, steps=10, every=5)
+    assert "losses" in outside(growth, "wrong")
+    assert not outside(growth, "reversed")
+
+
+def test_every_network_loss_and_regulariser_has_its_trajectories():
+    assert set(NETWORKS) == set(ARCHITECTURES)
+    assert {(n, loss) for n, loss, _ in covering()} == {(n, loss) for n in ARCHITECTURES for loss in LOSSES}
+    assert {(n, r) for n, _, r in covering()} == {(n, r) for n in ARCHITECTURES for r in REGULARISERS}
+    assert len(every_pairing()) == len(ARCHITECTURES) * len(LOSSES) * len(REGULARISERS)
+
+
+def turned() -> dict[str, set[Any]]:
+    """Option -> the values that it has in the runs above."""
+    configs = [config_of(*p, steps=STEPS) for p in every_pairing()]
+    configs += [replace(BASE, RUN | changes | {"steps": STEPS}) for changes in OTHERS.values()]
+    return {option: {flatten(c)[option] for c in configs} for option in flatten(TrainConfig())}
+
+
+def test_every_option_is_turned_or_says_why_not():
+    """So that a regulariser, which is an option, cannot come without its line in pairings.py."""
+    values, chosen = turned(), dict[str, set[Any]]()
+    for option, choice in choices(TrainConfig):
+        chosen.setdefault(option, set()).add(choice)
+    missing = {
+        option
+        for option, found in values.items()
+        if (not chosen[option] <= found if option in chosen else len(found) == 1)
+    }
+    assert missing == set(NOT_TURNED)

@@ -1,0 +1,305 @@
+"""Rung 6's runs: one training in both wings and in torch from other starts or by other sums, and how they part."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import torch_ref.inputs
+import torch_ref.state
+import torch_ref.update
+from jax_sngan import convert, data, update
+from jax_sngan.config import ModelConfig, TrainConfig
+from jax_sngan.inputs import Inputs, draw_inputs
+from parity_tests.trees import TINY, biases_before_batch_norm
+from parity_tests.variations import VARIATIONS, threads
+
+Flat = dict[str, np.ndarray]
+# Level 0 (trees.QUICK_COMPILE) compiles in 6 s where this takes 10, but its 200 steps take 6 s and these 1 s.
+RUN_COMPILE = {"xla_backend_optimization_level": 1}
+# What has a true gradient of zero, and what repeats it. Adam makes steps of its rounding, so it wanders.
+WANDERING = ("cancelled biases", "running means")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How far runs of one training are from torch's, step by step.
+
+    Attributes:
+      steps: how many steps were done at each record.
+      curves: run -> group of arrays -> largest relative error at each record. Run "jax" is the project; the others are
+        torch against itself.
+      largest: group -> the array with jax's largest error at the last record.
+    """
+
+    steps: list[int]
+    curves: dict[str, dict[str, list[float]]]
+    largest: dict[str, str]
+
+    def jax(self, group: str) -> list[float]:
+        """The project against torch."""
+        return self.curves["jax"][group]
+
+    def torch(self, group: str, without: str = "jax") -> list[float]:
+        """Torch against itself: the largest error of all runs but one, record by record."""
+        own = [curves[group] for name, curves in self.curves.items() if name != without]
+        return [max(errors) for errors in zip(*own, strict=True)]
+
+
+class Wing:
+    """One run: its state by torch_ref's names, its logs, and the constants that its running means have taken up."""
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        self.logs: dict[str, list[np.ndarray]] = {}
+        self.constants: Flat = {}
+
+    def dump(self) -> Flat:
+        """The state, copied."""
+        raise NotImplementedError
+
+    def generator(self) -> Mapping[str, np.ndarray]:
+        """Its part of dump, perhaps not copied."""
+        raise NotImplementedError
+
+    def advance(self, inputs: Inputs) -> Mapping[str, Any]:
+        """One training step; returns its logs."""
+        raise NotImplementedError
+
+    def step(self, inputs: Inputs) -> None:
+        """One training step, and the record of it."""
+        before = self.constants_of_norms()
+        for name, value in self.advance(inputs).items():
+            self.logs.setdefault(f"logs.{name}", []).append(np.asarray(value))
+        after = before if self.config.update_order == "discriminator_first" else self.constants_of_norms()
+        momentum = self.config.model.batch_norm_momentum
+        for constants in (before, *(after,) * self.config.n_dis):  # one entry a training pass of the generator
+            for name, value in constants.items():
+                self.constants[name] = (1 - momentum) * self.constants.get(name, 0.0) + momentum * value
+
+    def constants_of_norms(self) -> Flat:
+        """batch_norm_constants of the generator as it is now."""
+        constants = batch_norm_constants(self.config.model, self.generator())
+        return {name: np.array(value) for name, value in constants.items()}
+
+    def record(self) -> Flat:
+        """State, logs so far [steps, ...], and beside each running mean the same without the constants in it."""
+        flat = self.dump()
+        centred = {
+            name.replace("running_mean", "centred_mean"): flat[name] - constant
+            for name, constant in self.constants.items()
+        }
+        return flat | centred | {name: np.stack(values) for name, values in self.logs.items()}
+
+
+class JaxWing(Wing):
+    """The project."""
+
+    def __init__(self, config: TrainConfig, start: Flat, compiler_options: dict[str, Any] | None):
+        super().__init__(config)
+        self.state = jax.tree.map(jnp.asarray, convert.from_torch(config, start))
+        self.jitted = jax.jit(partial(update.training_step, config), compiler_options=compiler_options)
+
+    def dump(self) -> Flat:
+        """The state, copied."""
+        return {name: np.array(a) for name, a in convert.to_torch(self.config, self.state).items()}
+
+    def generator(self) -> Mapping[str, np.ndarray]:
+        """Its part of dump."""
+        return convert.variables_to_torch(self.config.model, "generator", self.state.generator, "generator.")
+
+    def advance(self, inputs: Inputs) -> Mapping[str, Any]:
+        """One training step; returns its logs."""
+        self.state, logs = self.jitted(self.state, inputs)
+        return logs
+
+
+class TorchWing(Wing):
+    """The reference, in a context that changes how sums are made, or with each batch in another order."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        start: Flat,
+        context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+        *,
+        reverse: bool = False,
+    ):
+        super().__init__(config)
+        self.state = torch_ref.state.create_state(config)
+        torch_ref.state.load(self.state, start)
+        self.context, self.reverse = context, reverse
+
+    def dump(self) -> Flat:
+        """The state, copied."""
+        return torch_ref.state.dump(self.state)
+
+    def generator(self) -> Mapping[str, np.ndarray]:
+        """Its part of dump, not copied."""
+        return {f"generator.{name}": tensor.numpy() for name, tensor in self.state.generator.state_dict().items()}
+
+    def advance(self, inputs: Inputs) -> Mapping[str, Any]:
+        """One training step; returns its logs."""
+        arrays = convert.inputs_to_torch(inputs)
+        if self.reverse:
+            arrays = {name: np.flip(a, 0 if name.startswith("g_") else 1) for name, a in arrays.items()}
+        with self.context():
+            self.state, logs = torch_ref.update.training_step(
+                self.config, self.state, torch_ref.inputs.from_numpy(arrays)
+            )
+        return {name: value.numpy() for name, value in logs.items()}
+
+
+@cache
+def images(image_size: int, channels: int) -> data.Dataset:
+    """The garments that ship with the package."""
+    return data.load("fashion", image_size=image_size, channels=channels)
+
+
+def moved(config: TrainConfig, flat: Flat, seed: int, by: float = 1e-15) -> Flat:
+    """A start with every parameter times 1 + by * N(0, 1)."""
+    rng = np.random.default_rng(seed)
+    parameters = {
+        f"{network}.{entry.name}"
+        for network in convert.NETWORKS
+        for entry in convert.network_entries(config.model, network).params
+    }
+    return {
+        name: (a * (1 + by * rng.standard_normal(a.shape))).astype(a.dtype) if name in parameters else a
+        for name, a in flat.items()
+    }
+
+
+def run(config: TrainConfig, steps: int, *, every: int = 10, seeds: tuple[int, ...] = (0, 1)) -> Growth:
+    """A training in both wings from torch's start, and in torch from that start moved by 1e-15, once a seed.
+
+    Args:
+      steps: how many are done; the schedule is the config's.
+      every: steps between two records; the last step is one too.
+    """
+    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    wings: dict[str, Wing] = {"jax": JaxWing(config, start, RUN_COMPILE)}
+    wings |= {f"torch, moved {seed}": TorchWing(config, moved(config, start, seed)) for seed in seeds}
+    with threads(1):
+        return grow(config, TorchWing(config, start), wings, steps, every)
+
+
+def run_float32(config: TrainConfig, steps: int, *, every: int = 5) -> Growth:
+    """A training in both wings, as it ships, and in torch by other orders of summation.
+
+    Args:
+      steps: how many are done; the schedule is the config's.
+      every: steps between two records.
+    """
+    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    wings: dict[str, Wing] = {"jax": JaxWing(config, start, {"xla_backend_optimization_level": 3})}
+    wings |= {f"torch, {name}": TorchWing(config, start, context) for name, context in VARIATIONS.items()}
+    wings["torch, batch reversed"] = TorchWing(config, start, reverse=True)
+    with threads(2):
+        return grow(config, TorchWing(config, start), wings, steps, every)
+
+
+def grow(config: TrainConfig, reference: Wing, wings: Mapping[str, Wing], steps: int, every: int) -> Growth:
+    """All runs side by side on the same inputs, each held against the reference."""
+    curves: dict[str, dict[str, list[float]]] = {name: {} for name in wings}
+    recorded: list[int] = []
+    largest: dict[str, str] = {}
+    real = images(config.model.image_size, config.model.channels)
+    for k in range(steps):
+        inputs = draw_inputs(config, real, k)
+        for wing in (reference, *wings.values()):
+            wing.step(inputs)
+        if (k + 1) % every and k + 1 < steps:
+            continue
+        recorded.append(k + 1)
+        expected = reference.record()
+        for name, wing in wings.items():
+            for group, (error, array) in errors(config.model, wing.record(), expected).items():
+                curves[name].setdefault(group, []).append(error)
+                if name == "jax":
+                    largest[group] = array
+    return Growth(recorded, curves, largest)
+
+
+def errors(config: ModelConfig, actual: Flat, expected: Flat) -> dict[str, tuple[float, str]]:
+    """Group -> its largest relative error, max|a - b| / scale of each array, and the array's name.
+
+    The scale is the array's largest entry. Of what has a true gradient of zero nothing but rounding would be left to
+    divide by: there it is the kernel beside the bias. A running mean's is the standard deviation that its images are
+    divided by. Integers and types must be the same.
+    """
+    assert sorted(actual) == sorted(expected)
+    kernels = biases_before_batch_norm(config, expected)
+    found: dict[str, tuple[float, str]] = {}
+    for name, b in expected.items():
+        a = actual[name]
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), f"{name}: {a.dtype} {a.shape} against {b.dtype} {b.shape}"
+        scale = float(np.max(np.abs(expected[kernels.get(name, name)])))
+        if name.endswith("running_mean"):
+            scale = float(np.sqrt(np.max(expected[name.replace("running_mean", "running_var")])))
+        error = float(np.max(np.abs(a.astype(np.float64) - b))) / max(scale, TINY)
+        if not np.isfinite(error):
+            error = float("inf")
+        group = group_of(name, name in kernels)
+        found[group] = max(found.get(group, (0.0, name)), (error, name))
+    return found
+
+
+def group_of(name: str, cancelled: bool) -> str:
+    """The group of an array of Wing.record; cancelled: it belongs to a bias in front of BatchNorm."""
+    part = name.split(".")[0]
+    if part == "logs":
+        return "losses"
+    if part.endswith("_opt"):
+        return f"{part.removesuffix('_opt')} moments"
+    if cancelled:
+        return "cancelled biases"
+    if name.endswith("running_mean"):
+        return "running means"
+    if name.endswith(("centred_mean", "running_var")):
+        return "running statistics"
+    if name.endswith(("_u", "_v")):
+        return "u and v"
+    return {"generator_ema": "EMA", "step": "count of steps"}.get(part, f"{part} parameters")
+
+
+def batch_norm_constants(config: ModelConfig, flat: Mapping[str, np.ndarray]) -> Flat:
+    """Running mean's name -> what the biases before it add to every pixel of the channel, [features].
+
+    BatchNorm takes it off again, so no image sees it. A network with running means must have its case here.
+    """
+    if config.architecture == "standard_cnn":
+        names = [name for name in flat if name.startswith("generator.deconvs.") and name.endswith(".bias")]
+        return {name.replace("deconvs", "norms").replace("bias", "running_mean"): flat[name] for name in names}
+    constants: Flat = {}
+    if config.architecture == "resnet":
+        # A block's result is conv2's plus the shortcut's, and a 1x1 shortcut passes a constant on as a constant.
+        carried = np.zeros_like(flat["generator.blocks.0.norm1.running_mean"])
+        blocks = sum(name.endswith("norm1.running_mean") for name in flat)
+        for block in (f"generator.blocks.{i}" for i in range(blocks)):
+            constants[f"{block}.norm1.running_mean"] = carried
+            constants[f"{block}.norm2.running_mean"] = flat[f"{block}.conv1.bias"]
+            carried = (
+                flat[f"{block}.conv2.bias"]
+                + flat[f"{block}.shortcut.bias"]
+                + flat[f"{block}.shortcut.weight"][:, :, 0, 0] @ carried
+            )
+        constants["generator.norm.running_mean"] = carried
+    missing = {name for name in flat if name.endswith("running_mean")} - set(constants)
+    if missing:
+        raise ValueError(f"{config.architecture}: unknown what the biases add before {', '.join(sorted(missing))}")
+    return constants
+
+
+def write_json(growths: Mapping[str, Growth], path: str | os.PathLike[str]) -> None:
+    """Case -> steps, curves and largest, as JSON for whoever draws them."""
+    Path(path).write_text(json.dumps({case: dataclasses.asdict(g) for case, g in growths.items()}, indent=1) + "\n")
