@@ -18,28 +18,38 @@ another order: twice again. So a tolerance is four times the largest error measu
     UPDATE      4.7e-6         8.4e-6     5.2e-6   5.3e-6
 """
 
-# One operation, its gradients and theirs: sums of at most a few hundred products. 1e-10 leaves room for a sum whose
-# terms cancel to a thousandth, no room for another formula.
-OPS_F64 = 1e-10
-OPS_F32 = 2e-6  # 4 x 4.2e-7, a few roundings (6e-8) of sums that were added in another order
+from parity_tests.compare import Tolerance
+
+# One operation, its gradients and theirs.
+OPS_F64 = Tolerance(
+    1e-10,
+    "sums of at most a few hundred products: room for one whose terms cancel to a thousandth, none for another formula",
+)
+OPS_F32 = Tolerance(2e-6, "4 x 4.2e-7, a few roundings (6e-8) of sums that were added in another order")
 
 # Up to seven passes of a layer or block, each from what the last one left behind.
-LAYER_F64 = 1e-10
-LAYER_F32 = 2e-5  # 4 x 4.2e-6, a BatchNorm's scale, whose gradient is a sum over all maps that cancels
+LAYER_F64 = Tolerance(1e-10, "up to seven passes, each from what the last one left: their rounding, no other formula")
+LAYER_F32 = Tolerance(2e-5, "4 x 4.2e-6, a BatchNorm's scale, whose gradient is a sum over all maps that cancels")
 
 # Two training passes and an evaluation of a network of up to twenty layers, and gradients through all three.
-NETWORK_F64 = 1e-10
-NETWORK_F32 = 6e-5  # 4 x 1.5e-5, a bias before BatchNorm, whose training gradients cancel
+NETWORK_F64 = Tolerance(
+    1e-10, "three passes of up to twenty layers and gradients through all: rounding of 1e-14 to 1e-12"
+)
+NETWORK_F32 = Tolerance(6e-5, "4 x 1.5e-5, a bias before BatchNorm, whose training gradients cancel")
 
 # A mean of a handful of scores, and its gradient.
-LOSS_F64 = 1e-10
-LOSS_F32 = 5e-7  # 4 x 1.0e-7, one rounding: torch's variations do not touch these
+LOSS_F64 = Tolerance(
+    1e-10, "a mean of a handful of scores and its gradient: torch's softplus, straight above 20, is off by 2e-9"
+)
+LOSS_F32 = Tolerance(5e-7, "4 x 1.0e-7, one rounding: torch's variations do not touch these")
 
 # One training step: updates of both networks, and what Adam makes of their gradients.
-UPDATE_F64 = 1e-10
-UPDATE_F32 = 4e-5  # 4 x 8.4e-6, a square in Adam's second moment, which doubles its gradient's error
+UPDATE_F64 = Tolerance(1e-10, "one training step: rounding of 1e-14, in a run's first step 1e-12 after Adam's division")
+UPDATE_F32 = Tolerance(4e-5, "4 x 8.4e-6, a square in Adam's second moment, which doubles its gradient's error")
 
 # Replays (largest absolute error after a few steps in float64). A bias in front of BatchNorm has a true gradient of
 # zero; Adam divides its rounding noise by nearly itself, so such biases, and with them running means and drawn images,
 # differ by up to 1e-10 a step between any two programs. Everything else agrees to 1e-11.
-REPLAY = 1e-8
+REPLAY = Tolerance(
+    1e-8, "absolute: biases in front of BatchNorm are rounding over itself, and wander by up to 1e-10 a step"
+)
