@@ -48,7 +48,7 @@ def _plot(dtype: str, steps: int) -> dict[str, Any]:
     for reference, flat in zip(references, (start, _moved(start, MOVED[dtype])), strict=True):
         torch_ref.state.load(reference, flat)
 
-    lines: dict[str, list[float]] = {}
+    curves: dict[str, dict[str, list[float]]] = {"JAX": {}, "torch moved": {}}
     for k in range(steps):
         inputs = draw_inputs(config, images, k)
         state, _ = step(state, inputs)
@@ -58,12 +58,13 @@ def _plot(dtype: str, steps: int) -> dict[str, Any]:
         torch_now, torch_moved = (torch_ref.state.dump(reference) for reference in references)
         for pair, other in (("JAX", convert.to_torch(config, state)), ("torch moved", torch_moved)):
             for group, error in group_errors(config, other, torch_now).items():
-                lines.setdefault(f"{pair} against torch: {group}", []).append(error)
+                curves[pair].setdefault(group, []).append(error)
     return {
         "title": f"{dtype}, narrow standard CNN, {steps} steps",
         "x": list(range(1, steps + 1)),
         "y_label": "relative error",
-        "lines": lines,
+        "runs": len(curves),  # lines of one colour
+        "lines": {f"{group}: {run} against torch": curves[run][group] for group in GROUPS for run in curves},
         "note": f"torch moved: its first parameters times 1 ± {MOVED[dtype]:g}",
     }
 

@@ -11,9 +11,9 @@ WIDTH, HEIGHT = 720, 300
 LEFT, RIGHT, TOP, BOTTOM = 80, 20, 14, 52
 
 
-def _stroke(i: int) -> str:
-    """A line's look: six colours, then the same dashed, then dotted."""
-    dash = DASHES[i // COLOURS % len(DASHES)]
+def _stroke(i: int, runs: int) -> str:
+    """A line's look: a colour for every `runs` lines, which differ by their dashes."""
+    i, dash = i // runs, DASHES[i % runs % len(DASHES)]
     return f'stroke="var(--c{i % COLOURS})" stroke-width="2" fill="none"' + (
         f' stroke-dasharray="{dash}"' if dash else ""
     )
@@ -33,9 +33,10 @@ def lines(plot: Mapping[str, Any]) -> str:
     """Curves over a linear x and a logarithmic y, with a legend below.
 
     Args:
-      plot: {"title", "x": [n], "y_label", "lines": {label: [n]}, perhaps "x_label"}. A value of 0 has no logarithm: the
-        curve is interrupted there.
+      plot: {"title", "x": [n], "y_label", "lines": {label: [n]}, perhaps "x_label", and "runs": so many lines in
+        a row share a colour}. A value of 0 has no logarithm: the curve is interrupted there.
     """
+    runs = plot.get("runs", 1)
     x, curves = plot["x"], plot["lines"]
     positive = [y for ys in curves.values() for y in ys if y > 0]
     if not positive:
@@ -71,9 +72,9 @@ def lines(plot: Mapping[str, Any]) -> str:
         for step, y in zip(x, ys, strict=True):
             path += f"{pen}{across(step):.1f} {down(y):.1f}" if y > 0 else ""
             pen = "L" if y > 0 else "M"
-        parts.append(f'<path d="{path}" {_stroke(i)}/>')
+        parts.append(f'<path d="{path}" {_stroke(i, runs)}/>')
     legend = "".join(
-        f'<li><svg viewBox="0 0 32 12" aria-hidden="true"><path d="M0 6H32" {_stroke(i)}/></svg>{escape(label)}</li>'
+        f'<li><svg viewBox="0 0 32 12" aria-hidden="true"><path d="M0 6H32" {_stroke(i, runs)}/></svg>{escape(label)}</li>'
         for i, label in enumerate(curves)
     )
     return _svg(plot["title"], WIDTH, HEIGHT, parts) + f'<ul class="legend">{legend}</ul>'
