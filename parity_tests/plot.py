@@ -74,7 +74,8 @@ def lines(plot: Mapping[str, Any]) -> str:
             pen = "L" if y > 0 else "M"
         parts.append(f'<path d="{path}" {_stroke(i, runs)}/>')
     legend = "".join(
-        f'<li><svg viewBox="0 0 32 12" aria-hidden="true"><path d="M0 6H32" {_stroke(i, runs)}/></svg>{escape(label)}</li>'
+        f'<li><svg viewBox="0 0 32 12" aria-hidden="true"><path d="M0 6H32" {_stroke(i, runs)}/></svg>'
+        f"{escape(label)}</li>"
         for i, label in enumerate(curves)
     )
     return _svg(plot["title"], WIDTH, HEIGHT, parts) + f'<ul class="legend">{legend}</ul>'

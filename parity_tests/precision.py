@@ -26,6 +26,7 @@ from jax_sngan import convert, data, update
 from jax_sngan.config import TrainConfig, replace
 from jax_sngan.inputs import Inputs, draw_inputs
 from jax_sngan.models import build
+from jax_sngan.models.standard_cnn import halvings
 from jax_sngan.nn import batch_norm, layers
 from jax_sngan.nn.spectral_norm import SpectralNorm
 from parity_tests.compare import relative_error, to_numpy
@@ -99,7 +100,9 @@ def jax_forward(config: TrainConfig, state: Any, inputs: Inputs) -> Flat:
     images, _ = networks.generator.apply(state.generator, inputs.g_latents, train=True)
     scores, _ = networks.discriminator.apply(state.discriminator, images, train=True)
     undo()
-    # D's linear layer is fed by our order of pixels, torch's by its own: the score itself is compared.
+    # The dense layer's result is a map, and torch's is laid out channel by channel.
+    side = config.model.image_size >> halvings(config.model.image_size)
+    results["linear 0"] = convert.map_to_torch(results["linear 0"], side, side, axis=1)
     return results | {"scores": np.asarray(scores)}
 
 
@@ -195,7 +198,10 @@ def rows(found: Mapping[str, tuple[Flat, Flat, Flat]]) -> Iterator[tuple[str, li
         yield f"D, sigma {i + 1}", _figures(forward, [f"sigma {i}"])
         yield f"D, convolution {i + 1}", _figures(forward, [f"conv {i + 1}"])
     yield "D, scores", _figures(forward, ["scores"])
-    yield "u and v after a step", _figures(middle, those("discriminator.", end="weight_u") + those("discriminator.", end="weight_v"))
+    yield (
+        "u and v after a step",
+        _figures(middle, those("discriminator.", end="weight_u") + those("discriminator.", end="weight_v")),
+    )
     yield "losses", _figures(middle, ["logs.d_loss", "logs.g_loss"])
     g = "discriminator_opt.exp_avg."
     yield "gradient, D's score layer", _figures(middle, those(f"{g}score"))
@@ -217,7 +223,10 @@ def rows(found: Mapping[str, tuple[Flat, Flat, Flat]]) -> Iterator[tuple[str, li
     yield "parameters after a step", _figures(middle, _parameters(those("generator.", "discriminator.")))
     yield "parameters after the first step", _figures(first, _parameters(those("generator.", "discriminator.")))
     yield "average of G's parameters", _figures(middle, those("generator_ema."))
-    yield "running means and variances", _figures(middle, those("generator.norms.0.running", "generator.norms.1.running"))
+    yield (
+        "running means and variances",
+        _figures(middle, those("generator.norms.0.running", "generator.norms.1.running")),
+    )
 
 
 def _parameters(names: list[str]) -> list[str]:

@@ -22,7 +22,15 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT_OF_QUICK = [
     *(
         f"parity_tests/test_3_networks.py::test_passes_agree[{network}"
-        for network in ("standard_cnn-32", "standard_cnn-48", "standard_cnn-64", "resnet-32x3", "resnet-48", "resnet-64", "resnet-128")
+        for network in (
+            "standard_cnn-32",
+            "standard_cnn-48",
+            "standard_cnn-64",
+            "resnet-32x3",
+            "resnet-48",
+            "resnet-64",
+            "resnet-128",
+        )
     ),
     *(
         f"parity_tests/test_5_update.py::test_one_step_in_float64[{case}"

@@ -14,7 +14,7 @@ from parity_tests import compare, report, report_page, tolerances
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts/parity_report.py"
-TOY = '''
+TOY = """
 from parity_tests.compare import Tolerance, assert_close, assert_within
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_check():
 
 def test_skipped():
     pytest.skip("nothing here")
-'''
+"""
 
 
 def plugin_lines(folder: Path, source: str) -> list[report.Line]:

@@ -47,7 +47,7 @@ def main() -> int:
 
     def tell(rung: int, line: report.Line) -> None:
         if "collected" in line:
-            bar.total += len(line["collected"])
+            bar.total = (bar.total or 0) + len(line["collected"])
             bar.refresh()
         elif "case" in line:
             bar.update()
