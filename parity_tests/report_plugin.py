@@ -74,7 +74,9 @@ class Listener:
         if not report.passed:
             self.outcome = "failed" if report.failed else self.outcome if self.outcome == "failed" else "skipped"
             crash = getattr(report.longrepr, "reprcrash", None)
-            self.message = self.message or last_line(crash.message if crash else str(report.longrepr))
+            text = crash.message if crash else report.longrepr
+            # A skip tells (file, line, reason).
+            self.message = self.message or last_line(str(text[2] if isinstance(text, tuple) else text))
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Tells the test."""
