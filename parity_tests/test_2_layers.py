@@ -24,7 +24,7 @@ from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.batch_norm import BatchNorm, batch_moments
 from jax_sngan.nn.layers import ConvTranspose, Embedding, normal
 from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat, power_iteration
-from parity_tests.compare import assert_close, relative_error, to_numpy
+from parity_tests.compare import EXACT, Tolerance, assert_close, assert_within, relative_error, to_numpy
 from parity_tests.tolerances import LAYER_F32, LAYER_F64
 from parity_tests.trees import QUICK_COMPILE, assert_agree, assert_same
 
@@ -356,7 +356,7 @@ def test_zero_kernel(case, norm):
         pair.ours = nnx.merge(graph, *after)
         assert np.isnan(y).all()
         assert np.isnan(torch_pass(pair.theirs, (x,), train)[0]).all()
-    assert_agree(flat(pair.ours), {name: t.ours() for name, t in pair.twins.items()}, 0.0)
+    assert_agree(flat(pair.ours), {name: t.ours() for name, t in pair.twins.items()}, EXACT)
     assert not np.any(pair.ours.norm.u[...])
     assert not np.any(pair.ours.norm.v[...])
     assert not np.any(pair.ours.kernel[...])
@@ -382,11 +382,12 @@ def test_gradients_see_u_and_v_as_constants(case):
         ahead, behind = (float(energy(kernel + s * direction, arrays, train)) for s in (h, -h))
         return (ahead - behind) / (2 * h)
 
+    own_error = Tolerance(1e-7, "absolute: that of central differences, h^2 and 1e-16 / h with h = 1e-5")
     moved = 0.0
     for _ in range(4):
         direction = pair.rng.normal(size=gradient.shape)
         exact = float(np.sum(gradient * direction))
-        assert abs(slope(after, False, direction) - exact) < 1e-7
+        assert_within(abs(slope(after, False, direction) - exact), own_error, "slope along a direction")
         moved = max(moved, abs(slope(before, True, direction) - exact))
     assert moved > 1e-3  # with u and v that follow the kernel the slope is another
 
@@ -540,8 +541,10 @@ def test_a_large_mean_keeps_its_digits():
     exact = x.astype(np.float64)
     exact = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
     layer = BatchNorm(3, eps=0.0, momentum=0.1, dtype=jnp.dtype("float32"))
-    assert np.max(np.abs(np.asarray(layer(jnp.asarray(x), train=True)) - exact)) < 4e-3
-    assert_close(layer.var[...], (0.9 + 0.1 * x.astype(np.float64).var((0, 1, 2), ddof=1)).astype(np.float32), 1e-5)
+    off = np.max(np.abs(np.asarray(layer(jnp.asarray(x), train=True)) - exact))
+    assert_within(off, Tolerance(4e-3, "absolute: four of the 1e-3 between float32 numbers at 1e4"), "y", "float32")
+    var = (0.9 + 0.1 * x.astype(np.float64).var((0, 1, 2), ddof=1)).astype(np.float32)
+    assert_close(layer.var[...], var, Tolerance(1e-5, "squares of distances that are off by 1e-3 each way"), "variance")
 
     pair = batch_norm_pair(3, 0, "float64")
     go_through(pair, lambda: (pair.rng.normal(1e4, 1, (8, 4, 4, 3)),))

@@ -15,7 +15,7 @@ from jax_sngan import convert
 from jax_sngan.config import ModelConfig, TrainConfig
 from jax_sngan.models import Variables
 from jax_sngan.state import TrainState
-from parity_tests.compare import to_numpy
+from parity_tests.compare import assert_within, to_numpy
 
 # LLVM's optimiser takes ten times as long as all else in these small programs (24 s against 2 s for one network's
 # passes) and changes no formula. What ships is compiled with it: one case of rung 5 is too, and all of rung 6.
@@ -115,7 +115,7 @@ def assert_agree(
 ) -> None:
     """Fails unless the worst entry is within the tolerance."""
     error, name = worst(actual, expected, scales)
-    assert error <= tolerance, f"{name}: relative error {error:.2e}, allowed {tolerance:.2e}"
+    assert_within(error, tolerance, name, str(to_numpy(expected[name]).dtype))
 
 
 def assert_same(actual: Any, expected: Any) -> None:

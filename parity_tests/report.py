@@ -1,0 +1,246 @@
+"""Runs the ladder, one pytest process a rung, and gathers what its comparisons measured into one dict."""
+
+import ast
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What --quick leaves out: beginnings of test ids, chosen by the time they took (the ladder's slowest, each beside a
+# case that exercises the same code on a smaller map or in the other type).
+LEFT_OUT_OF_QUICK = [
+    *(
+        f"parity_tests/test_3_networks.py::test_passes_agree[{network}"
+        for network in (
+            "standard_cnn-32",
+            "standard_cnn-48",
+            "standard_cnn-64",
+            "resnet-32x3",
+            "resnet-48",
+            "resnet-64",
+            "resnet-128",
+        )
+    ),
+    *(
+        f"parity_tests/test_5_update.py::test_one_step_in_float64[{case}"
+        for case in ("hinge", "non_saturating", "wasserstein", "two D updates", "resnet, their", "parametrizations")
+    ),
+    "parity_tests/test_5_update.py::test_one_step_in_float32[",
+]
+
+Line = dict[str, Any]  # as report_plugin writes it
+Plot = dict[str, Any]  # as growth.growth_curves makes it
+
+
+def rung_files() -> dict[int, Path]:
+    """The ladder: rung -> its file."""
+    return {int(p.name[5]): p for p in sorted((ROOT / "parity_tests").glob("test_[0-9]_*.py"))}
+
+
+def rung_titles() -> dict[int, str]:
+    """What each rung is about, from the first line of its file: "operations"."""
+    titles = {}
+    for rung, path in rung_files().items():
+        first = (ast.get_docstring(ast.parse(path.read_text())) or path.stem).splitlines()[0]
+        found = re.match(r"Rung \d, ([^:]+):", first)
+        titles[rung] = found[1] if found else path.stem
+    return titles
+
+
+def child_environment() -> dict[str, str]:
+    """Of a process that measures: JAX's default device, full precision, and room on it for a second process."""
+    return {
+        **os.environ,
+        # The root conftest asks for the CPU where nothing is said; empty is JAX's own choice.
+        "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", ""),
+        "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # no TF32 and no bfloat16 passes
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTEST_ADDOPTS": "",
+    }
+
+
+class Ladder:
+    """The processes of one run: one a rung, and one for the growth curves."""
+
+    def __init__(self, *, quick: bool, tell: Callable[[int, Line], None]):
+        """tell(rung, line) is called for every line that a rung's process writes, from several threads."""
+        self.quick, self.tell = quick, tell
+        self.processes: list[subprocess.Popen[Any]] = []
+        self.lock = threading.Lock()
+
+    def run(self, files: dict[int, Path], *, growth: bool) -> tuple[dict[int, list[Line]], list[Plot], str]:
+        """As many at a time as there are cores, at most two.
+
+        Returns:
+          (all lines of each rung, the growth curves, why there are none or "").
+        """
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with ThreadPoolExecutor(min(2, cores)) as pool:
+            plots = pool.submit(self.grow) if growth else None
+            # The later rungs are the longer ones: they come first, or one of them would be left alone at the end.
+            futures = {rung: pool.submit(self.run_rung, rung, files[rung]) for rung in sorted(files, reverse=True)}
+            try:
+                lines = {rung: futures[rung].result() for rung in sorted(files)}
+                return lines, *(plots.result() if plots else ([], ""))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in self.processes:
+                    process.terminate()
+                raise
+
+    def grow(self) -> tuple[list[Plot], str]:
+        """What growth.py prints; (no curves, its last line) where it fails."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "parity_tests.growth", *(["--quick"] if self.quick else [])],
+            cwd=ROOT,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        out, err = process.communicate()
+        if process.returncode:
+            return [], f"growth.py ended with {process.returncode}: {(err.strip().splitlines() or [''])[-1]}"
+        return json.loads(out), ""
+
+    def run_rung(self, rung: int, path: Path) -> list[Line]:
+        """Every line of one rung's process; where it dies, a failed case that says how."""
+        file = str(path.relative_to(ROOT))
+        left_out = [f"--deselect={prefix}" for prefix in LEFT_OUT_OF_QUICK if self.quick and prefix.startswith(file)]
+        lines: list[Line] = []
+        reading, writing = os.pipe()
+        with tempfile.TemporaryFile() as output:
+            options = ["-q", "-p", "no:cacheprovider", "-p", "parity_tests.report_plugin"]
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *options, f"--report-lines=/dev/fd/{writing}", *left_out, file],
+                cwd=ROOT,
+                env=child_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[writing],
+            )
+            self.processes.append(process)
+            os.close(writing)
+            with os.fdopen(reading) as pipe:
+                for text in pipe:
+                    lines.append(json.loads(text))
+                    with self.lock:
+                        self.tell(rung, lines[-1])
+            code = process.wait()
+            output.seek(0)
+            printed = output.read().decode(errors="replace").strip().splitlines()
+        return lines + ended_early(file, lines, code, printed[-1] if printed else "")
+
+
+def ended_early(file: str, lines: list[Line], code: int, printed: str) -> list[Line]:
+    """Failed cases for what a process collected and never told, or for a process that told nothing."""
+    told = {line["case"] for line in lines if "case" in line}
+    collected = [name for line in lines for name in line.get("collected", [])]
+    failed = any(line.get("outcome") == "failed" for line in lines)
+    missing = [name for name in collected if name not in told]
+    if not missing and code not in (0, 5) and not failed:  # 5: nothing was left to run
+        missing = [file]
+    message = f"the process ended with {code}: {printed}"
+    return [{"case": m, "outcome": "failed", "seconds": 0, "message": message, "comparisons": []} for m in missing]
+
+
+def share(comparison: dict[str, Any]) -> float:
+    """A comparison's error as a share of its tolerance; infinite where it is not finite."""
+    error, tolerance = comparison["error"], comparison["tolerance"]
+    if error is None or tolerance is None:
+        return math.inf
+    return 0.0 if error == 0 else error / tolerance if tolerance else math.inf
+
+
+def as_case(rung: int, line: Line) -> dict[str, Any]:
+    """A test as the report has it: of its comparisons the one with the largest share of its tolerance."""
+    name = line["case"].partition("::")[2] or line["case"]
+    none = {"quantity": "", "dtype": dtype_in(name), "error": None, "tolerance": None, "reason": ""}
+    worst = max(line["comparisons"], key=share, default=none)
+    return {
+        "rung": rung,
+        "case": name,
+        "dtype": worst["dtype"],
+        "error": worst["error"],
+        "tolerance": worst["tolerance"],
+        "passed": line["outcome"] == "passed",
+        "quantity": worst["quantity"],
+        "reason": worst["reason"],
+        "comparisons": len(line["comparisons"]),
+        "seconds": line["seconds"],
+        "message": line["message"],
+        "test": line["case"],
+    }
+
+
+def dtype_in(name: str) -> str:
+    """The type that a test's name gives, if it gives one."""
+    return next((dtype for dtype in ("float64", "float32") if dtype in name), "")
+
+
+def gather(lines: dict[int, list[Line]], growth: list[Plot], growth_error: str, **more: Any) -> dict[str, Any]:
+    """The report.
+
+    Args:
+      lines: by rung; these, growth and growth_error as Ladder.run returns them.
+      more: further entries, as they are.
+    Returns:
+      passed; cases: every test that measured an error, and every test that failed; checks: tests that passed without a
+      number (what must raise, what must not move); left_out and skipped: ids; machine, versions.
+    """
+    cases: list[dict[str, Any]] = []
+    checks: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    skipped: list[dict[str, str]] = []
+    environment: dict[str, Any] = {}
+    for rung, told in lines.items():
+        for line in told:
+            left_out += line.get("left_out", [])
+            environment = environment or line.get("environment", {})
+            if line.get("outcome") == "skipped":
+                skipped.append({"case": line["case"], "reason": line["message"]})
+            elif "case" in line:
+                case = as_case(rung, line)
+                (cases if case["comparisons"] or not case["passed"] else checks).append(case)
+    machine = {name: value for name, value in environment.items() if name != "versions"}
+    return {
+        "passed": bool(cases) and all(case["passed"] for case in cases) and not growth_error,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **more,
+        "titles": {str(rung): title for rung, title in rung_titles().items()},
+        "machine": machine,
+        "versions": environment.get("versions", {}),
+        "cases": cases,
+        "checks": [{name: check[name] for name in ("rung", "case", "passed", "seconds", "test")} for check in checks],
+        "left_out": left_out,
+        "skipped": skipped,
+        "growth": growth,
+        "growth_error": growth_error,
+    }
+
+
+def summary(cases: Iterable[dict[str, Any]]) -> str:
+    """One rung in a few words."""
+    cases = list(cases)
+    failed = [case for case in cases if not case["passed"]]
+    if failed:
+        return f"{len(failed)} of {len(cases)} cases failed, the first: {failed[0]['case']}"
+    worst = max(cases, key=share, default=None)
+    if worst is None:
+        return "nothing measured"
+    return f"{len(cases)} cases within tolerance, the worst at {share(worst):.1%} of it ({worst['case']})"
