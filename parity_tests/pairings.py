@@ -10,8 +10,20 @@ from parity_tests.configs import BASE, RESNET
 NETWORKS: dict[str, dict[str, Any]] = {
     "standard_cnn": {},
     "resnet": {**RESNET, "model.num_classes": 0, "model.channels": 1},
+    "mlp": {"model.architecture": "mlp"},
 }
-REGULARISERS: dict[str, dict[str, Any]] = {"spectral_norm": {}}
+_NONE = {"model.spectral_norm.networks": "none"}
+REGULARISERS: dict[str, dict[str, Any]] = {
+    "spectral_norm": {},
+    "none": _NONE,
+    "weight_clipping": {**_NONE, "weight_clip": 0.05},
+    "gradient_penalty": {**_NONE, "penalty.kind": "gradient_penalty"},
+    "one_sided": {**_NONE, "penalty.kind": "gradient_penalty", "penalty.sides": "one", "penalty.target": 0.1},
+    "r1": {**_NONE, "penalty.kind": "r1"},
+    "dragan": {**_NONE, "penalty.kind": "dragan"},
+    "operator_norm": {"model.spectral_norm.form": "operator"},
+    "spectral_norm_in_both": {"model.spectral_norm.networks": "both"},
+}
 # What else decides how steps follow one another, once each.
 OTHERS: dict[str, dict[str, Any]] = {
     "conditional, joint passes, two D updates": {

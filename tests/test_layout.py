@@ -20,10 +20,14 @@ LAYOUT = [
         "images",
         "losses",
         "mixtures",
+        "noise",
+        "penalties",
         "plain_pickle",
         "stacked",
         "nn/__init__",
+        "nn/activations",
         "nn/conv",
+        "nn/layer_norm",
         "nn/operator_norm",
         "nn/resample",
     ],
@@ -31,13 +35,13 @@ LAYOUT = [
     # 2: the options; files and archives
     ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__", "metrics/modes"],
     # 3: one subject each
-    ["inputs", "optim", "preset_configs", "protocols", "nn/spectral_norm", "nn/batch_norm"],
+    ["augment", "inputs", "optim", "preset_configs", "protocols", "nn/spectral_norm", "nn/batch_norm", "nn/dropout"],
     ["folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
-    ["data", "loop", "sharding", "nn/layers", "metrics/small_cnn"],
+    ["data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier"],
-    ["models/standard_cnn", "models/resnet"],
+    ["models/standard_cnn", "models/resnet", "models/mlp"],
     ["models/__init__"],
     # 9: what a step reads and writes; the step; what is done with the state
     ["state", "lipschitz"],
@@ -52,11 +56,18 @@ TIERS = {module: tier for tier, row in enumerate(LAYOUT) for module in row}
 
 # The mathematics. Each has its twin of the same name in torch_ref/, with the same public classes and functions.
 TWINS = [
+    "augment",
     "images",
     "losses",
+    "noise",
     "optim",
+    "penalties",
     "update",
+    "nn/activations",
     "nn/conv",
+    "nn/dropout",
+    "nn/layer_norm",
+    "nn/normalization",
     "nn/operator_norm",
     "nn/resample",
     "nn/spectral_norm",
@@ -65,6 +76,7 @@ TWINS = [
     "nn/blocks",
     "models/standard_cnn",
     "models/resnet",
+    "models/mlp",
 ]
 # (file, names) that one wing has and the other does not, each with the reason.
 ONLY_IN_JAX = {
@@ -82,7 +94,8 @@ ONLY_IN_JAX = {
     "optim": {"adam_direction"},
 }
 ONLY_IN_TORCH = {
-    "nn/spectral_norm": {"add_spectral_norm"},  # puts torch's own on a layer
+    # Puts torch's own on a layer; and what a batch in parts needs of it, where ours has Network.iterate and `hold`.
+    "nn/spectral_norm": {"add_spectral_norm", "held", "load_spectral_state", "spectral_state"},
     "optim": {"AdamEpsilonHat", "adam"},  # the optimisers that adam_direction is compared with
 }
 
