@@ -193,7 +193,11 @@ class TrainConfig(Options):
     """All that decides the numbers of a run. Where and how often results are written is RunConfig."""
 
     name: str = option("custom", "the preset's name")
-    data: str = option("fashion", "images: fashion, fashion_mnist, mnist, cifar10, cifar100, FILE.npz or FOLDER")
+    data: str = option(
+        "fashion",
+        "fashion, fashion_mnist, mnist, cifar10, cifar100, stacked_fashion, stacked_mnist, FILE.npz or FOLDER; "
+        "points: grid, ring",
+    )
     flip: bool = option(False, "mirror each real image left to right with probability 1/2")
     steps: int = option(10_000, "training steps, each n_dis D updates and one G update", minimum=1)
     batch_size: int = option(64, "real images in one D update", minimum=1)

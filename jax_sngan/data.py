@@ -5,10 +5,11 @@ import importlib.resources
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jax_sngan import archives, folders, originals, resize
+from jax_sngan import archives, folders, mixtures, originals, resize, stacked
 from jax_sngan.cache_folder import cache_folder
 from jax_sngan.errors import UserError
 
@@ -17,6 +18,8 @@ BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
 # is an image that the data do not hold, and one that evaluation would count against the generator.
 ONE_SIDED = ("fashion", "fashion_mnist", "mnist")
 MOST_CLASSES = 100_000
+POINTS, STACKS = 100_000, 50_000  # how many there are
+STACKED = {"stacked_fashion": "fashion", "stacked_mnist": "mnist"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +31,14 @@ class Dataset:
     """
 
     name: str  # as reported with figures
-    images: np.ndarray  # uint8 [n, h, w, c]
+    images: np.ndarray  # uint8 [n, h, w, c]; or points of the plane, float32 [n, 1, 1, 2]
     labels: np.ndarray  # int32 [n]; zeros where there are none
     classes: tuple[str, ...]  # names by label; () where there are no labels
     flip: bool  # whether a mirrored image is still one of the data
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or not len(self.images):
+        points = self.images.dtype == np.float32 and self.images.shape[1:] == (1, 1, 2)
+        if not (points or (self.images.dtype == np.uint8 and self.images.ndim == 4)) or not len(self.images):
             raise ValueError(f"images must be uint8 [n, h, w, c], got {self.images.dtype} {list(self.images.shape)}")
         if self.labels.dtype != np.int32 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"labels must be int32 [n], got {self.labels.dtype} {list(self.labels.shape)}")
@@ -45,6 +49,8 @@ class Dataset:
     def summary(self) -> str:
         """One line for a person: name, count and size."""
         n, h, w, c = self.images.shape
+        if c == 2:
+            return f"{self.name}: {n:,} points of {len(self.classes)} Gaussians"
         return f"{self.name}: {n:,} images of {h}x{w}x{c}" + (f", {len(self.classes)} classes" if self.classes else "")
 
     def checksum(self) -> str:
@@ -72,6 +78,8 @@ def load(
     | `fashion` | 10,000 of Fashion-MNIST's training images, 1,000 a class, which ship with the package |
     | `fashion_mnist`, `mnist` | the IDX files, gzipped or not |
     | `cifar10`, `cifar100` | the official python or binary archive, or its unpacked folder; 100 fine classes |
+    | `grid`, `ring` | 100,000 points of 25 or 8 Gaussians in the plane (mixtures.py): 1 pixel, 2 channels |
+    | `stacked_fashion`, `stacked_mnist` | 50,000 stacks of three of those images as colours, 1,000 modes (stacked.py) |
     | FILE.npz | images uint8 [n, h, w, c] or [n, h, w] under images, x, arr_0 or x_train (for the split test:
       test_images or x_test) and, if there are any, labels under labels, y, arr_1 or y_train (test_labels, y_test) |
     | FOLDER, or a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip of one | images, in class folders or not (folders.py) |
@@ -83,7 +91,7 @@ def load(
     Args:
       source: see above.
       image_size: pixels a side.
-      channels: 1 or 3.
+      channels: 1 or 3; 2 for points.
       split: "train" or "test".
       data_dir: folder with the original files.
       cache_dir: where downloads and decoded folders are kept; default $XDG_CACHE_HOME/jax_sngan or
@@ -96,6 +104,15 @@ def load(
     Raises:
       UserError: one line on what was looked for, where, and how to supply it, or on what is wrong with it.
     """
+    if (source in mixtures.MIXTURES) != (channels == 2):
+        raise UserError(
+            f"data {source!r} does not fit model.channels={channels}: "
+            f"{', '.join(mixtures.MIXTURES)} are points, with 2 channels; all else is images, with 1 or 3"
+        )
+    if source in mixtures.MIXTURES:
+        return _points(source, split)
+    if source in STACKED:
+        return _stacked(source, image_size, channels, split, data_dir, cache_dir, progress)
     if image_size < 1 or channels not in (1, 3):
         raise UserError(f"images must have at least 1 pixel a side and 1 or 3 channels, got {image_size}, {channels}")
     if split not in ("train", "test"):
@@ -121,6 +138,29 @@ def load(
     return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED)
 
 
+def _points(source: str, split: str) -> Dataset:
+    """Points of a mixture; the test split is drawn apart."""
+    mixture = mixtures.MIXTURES[source]()
+    xy, modes = mixture.sample(POINTS, seed=("train", "test").index(split))
+    return Dataset(source, xy.reshape(-1, 1, 1, 2), modes, tuple(map(str, range(len(mixture.centres)))), flip=False)
+
+
+def _stacked(
+    source: str, image_size: int, channels: int, split: str, data_dir: Any, cache_dir: Any, progress: bool
+) -> Dataset:
+    """Stacks of three images of a grey set."""
+    if channels != 3:
+        raise UserError(f"data {source!r} has 3 channels, one a colour; got model.channels={channels}")
+    grey = load(
+        STACKED[source], image_size=image_size, channels=1, split=split, data_dir=data_dir, cache_dir=cache_dir,
+        progress=progress,
+    )  # fmt: skip
+    k = len(grey.classes)
+    images, modes = stacked.stacked_images(grey.images, grey.labels, k, seed=0, count=STACKS)
+    names = tuple(f"{a}, {b}, {c}" for a in grey.classes for b in grey.classes for c in grey.classes)
+    return Dataset(source, images, modes, names, flip=False)
+
+
 _Parts = tuple[str, np.ndarray, np.ndarray, tuple[str, ...]]  # name, images, labels, classes
 
 
@@ -139,7 +179,7 @@ def _given(source: str, image_size: int, channels: int, split: str, cache: Path,
             path, image_size=image_size, channels=channels, split=split, cache=cache / "folders", progress=progress
         )
     problem = "is a file of an unknown kind" if kind else "is no known data set and no file or folder that is there"
-    known = ", ".join(("fashion", *originals.NAMES))
+    known = ", ".join(("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED))
     raise UserError(
         f"data {source!r} {problem}; it may be {known}, FILE.npz, FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
     )

@@ -44,6 +44,8 @@ def evaluate(
         raise UserError(f"num must be at least 2, got {num}")
     generator = load(workdir, step)
     m = generator.config.model
+    if m.channels == 2:
+        raise UserError(f"{workdir} makes points of the plane; evaluate.py scores images")
     size: dict[str, Any] = {"image_size": m.image_size, "channels": m.channels}
     data = data_sets.load(real, split=split, data_dir=data_dir, **size)
     net = classifier.load(real, data_dir=data_dir, **size)

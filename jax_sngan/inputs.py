@@ -31,7 +31,7 @@ class Images(Protocol):
     """What is drawn from: data.Dataset, or anything with these two."""
 
     @property
-    def images(self) -> np.ndarray: ...  # uint8 [n, h, w, c]
+    def images(self) -> np.ndarray: ...  # uint8 [n, h, w, c], or float32 points
     @property
     def labels(self) -> np.ndarray: ...  # int32 [n]
 
@@ -63,7 +63,9 @@ def input_shapes(config: TrainConfig) -> Inputs:
         return of(shape, jnp.int32) if m.num_classes else None
 
     return Inputs(
-        real_images=of((*rounds, m.image_size, m.image_size, m.channels), jnp.uint8),
+        real_images=of(
+            (*rounds, m.image_size, m.image_size, m.channels), jnp.float32 if m.channels == 2 else jnp.uint8
+        ),
         d_latents=of((*rounds, m.latent_size), jnp.dtype(m.dtype)),
         g_latents=of((*latents, m.latent_size), jnp.dtype(m.dtype)),
         real_labels=labels(rounds),

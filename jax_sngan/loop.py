@@ -15,8 +15,6 @@ from jax_sngan.config import RunConfig, TrainConfig
 from jax_sngan.run_log import RunLog, duration
 from jax_sngan.workdir import command_line
 
-GRID = 64  # images in a sample grid
-
 
 class TrainingDiverged(ArithmeticError):
     """A logged number or a parameter is no longer finite; the text names the step, the quantity and what is saved."""
@@ -37,7 +35,7 @@ class Engine(Protocol):
         ...
 
     def images(self, num: int) -> np.ndarray:
-        """uint8 [num, h, w, c] by the averaged generator from the run's fixed latents."""
+        """Samples [num, h, w, c] by the averaged generator from the run's fixed latents; uint8, or float points."""
         ...
 
     def not_finite(self) -> str | None:
@@ -97,7 +95,7 @@ class Loop:
             self._write_log()
         if run.sample_every and (self.done % run.sample_every == 0 or last):
             self.picture = self.workdir / "samples" / f"{self.done:06d}.png"
-            pictures.save_grid(self.picture, self.engine.images(GRID))
+            pictures.save_grid(self.picture, self.engine.images(pictures.count(self.config.model.channels)))
         if run.checkpoint_every and self.done % run.checkpoint_every == 0 and not last:
             self._save()
 

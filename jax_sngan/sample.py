@@ -35,7 +35,7 @@ class Generator:
         Args:
           labels: int [num], or one for all; where conditional and not given, classes in turn.
         Returns:
-          uint8 [num, h, w, c].
+          uint8 [num, h, w, c]; of a generator of points, float [num, 1, 1, 2].
         Raises:
           UserError: num below 1, or labels that the model does not have.
         """
@@ -106,7 +106,8 @@ def _generate(config: ModelConfig):  # type: ignore[no-untyped-def]
     network = build(config).generator
 
     def images(variables: Variables, latents: Array, labels: Array | None) -> Array:
-        return to_uint8(network.apply(variables, latents, labels, train=False)[0])
+        made = network.apply(variables, latents, labels, train=False)[0]
+        return made if config.channels == 2 else to_uint8(made)
 
     return jax.jit(images)
 
@@ -114,7 +115,7 @@ def _generate(config: ModelConfig):  # type: ignore[no-untyped-def]
 def generate(
     config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
 ) -> Array:
-    """One jitted pass in evaluation mode: latents [n, latent_size] -> uint8 [n, h, w, c]."""
+    """One jitted pass in evaluation mode: latents [n, latent_size] -> uint8 [n, h, w, c], or float points."""
     return _generate(config)(variables, latents, labels)
 
 

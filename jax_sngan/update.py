@@ -82,10 +82,10 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
 
 
 def real_images(config: TrainConfig, images: Array, key: Array | None) -> Array:
-    """Real images as D sees them: bytes are brought to [-1, 1], with noise if the config says so; floats stay."""
-    if images.dtype != jnp.uint8:
-        return images
+    """Real images as D sees them: bytes brought to [-1, 1], with noise if the config says so, floats as they are."""
     dtype = jnp.dtype(config.model.dtype)
+    if images.dtype != jnp.uint8:
+        return images.astype(dtype)
     if not config.dequantize:
         return to_float(images, dtype)
     return dequantize(images, noise.uniform(_stream(key, noise.DEQUANTIZE), images.shape, dtype))

@@ -24,9 +24,8 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     """The bridge: the JAX wing's data, first state and inputs, laid out for torch."""
     import numpy as np
 
-    from jax_sngan import convert
+    from jax_sngan import convert, pictures
     from jax_sngan.inputs import draw_inputs, sample_latents
-    from jax_sngan.loop import GRID
     from jax_sngan.models import allow_dtype
     from jax_sngan.state import create_state
     from jax_sngan.train import load_data
@@ -34,14 +33,14 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from torch_ref import train as torch_train
 
     allow_dtype(config.model)
-    data = load_data(config, run)
+    data, m = load_data(config, run), config.model
     return torch_train.train(
         config,
         run,
         data.summary(),
         first=lambda: convert.to_torch(config, create_state(config)),
         draw=lambda k: torch_inputs.from_numpy(convert.inputs_to_torch(draw_inputs(config, data, k))),
-        latents=np.asarray(sample_latents(config.seed, GRID, config.model.latent_size, np.dtype(config.model.dtype))),
+        latents=np.asarray(sample_latents(config.seed, pictures.count(m.channels), m.latent_size, np.dtype(m.dtype))),
     )
 
 

@@ -116,7 +116,7 @@ class TorchEngine:
 
 
 def sample(config: ModelConfig, state: TrainState, latents: torch.Tensor) -> np.ndarray:
-    """The averaged generator's images in evaluation mode, from latents [n, latent_size]; uint8 [n, h, w, c]."""
+    """The averaged generator's images in evaluation mode of latents [n, latent_size]: uint8 [n, h, w, c], or points."""
     labels = torch.arange(len(latents)) % config.num_classes if config.num_classes else None
     generator = state.generator
     raw = {name: p.detach().clone() for name, p in generator.named_parameters()}
@@ -125,7 +125,8 @@ def sample(config: ModelConfig, state: TrainState, latents: torch.Tensor) -> np.
             for name, p in generator.named_parameters():
                 p.copy_(state.generator_ema[name])
             generator.eval()
-            images = to_uint8(generator(latents, labels))
+            made = generator(latents, labels)
+            images = made if config.channels == 2 else to_uint8(made)
     finally:
         with torch.no_grad():
             for name, p in generator.named_parameters():

@@ -63,10 +63,10 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
 
 
 def real_images(config: TrainConfig, images: Tensor, key: Tensor | None) -> Tensor:
-    """Real images as D sees them: bytes are brought to [-1, 1], with noise if the config says so; floats stay."""
-    if images.dtype != torch.uint8:
-        return images
+    """Real images as D sees them: bytes brought to [-1, 1], with noise if the config says so, floats as they are."""
     dtype = getattr(torch, config.model.dtype)
+    if images.dtype != torch.uint8:
+        return images.to(dtype)
     if not config.dequantize:
         return to_float(images, dtype)
     return dequantize(images, _like_images(_stream(key, noise.DEQUANTIZE), images, dtype))
