@@ -48,7 +48,7 @@ def discriminator(config, seed=0):
     return variables._replace(params=jax.tree_util.tree_map_with_path(drawn, variables.params))
 
 
-def images(config, n=12, seed=0):
+def images(config, n=6, seed=0):
     """Real images in [-1, 1], and noise."""
     size = config.image_size
     real = data.load("fashion", image_size=size, channels=config.channels).images[:n].astype(np.float32) / 127.5 - 1
@@ -111,7 +111,7 @@ def test_lower_never_passes_upper(architecture, classes, warmup, seed):
     variables = discriminator(config, seed)
     real, fake = images(config)
     labels = np.arange(len(real)) % classes if classes else None
-    found = certificate(config, variables, real, fake, labels=labels, steps=12, starts=4)
+    found = certificate(config, variables, real, fake, labels=labels, steps=8, starts=3)
     assert 0 < found.lower <= found.upper_estimate <= found.upper
     assert found.upper < 3 * found.upper_estimate
     for layer in found.layers:
@@ -122,7 +122,7 @@ def test_lower_never_passes_upper(architecture, classes, warmup, seed):
     given = max(found.largest[name] for name in ("real", "fake", "interpolated"))
     assert found.lower == max(given, found.largest["ascent"]) > given
     # All that was seen is in the histogram.
-    assert {name: sum(c) for name, c in found.counts.items()} == dict.fromkeys(("real", "fake", "interpolated"), 12)
+    assert {name: sum(c) for name, c in found.counts.items()} == dict.fromkeys(("real", "fake", "interpolated"), 6)
     assert found.edges[0] == 0
     assert found.edges[-1] == pytest.approx(given)
     assert json.loads(json.dumps(found.to_dict()))["lower"] == found.lower
@@ -130,13 +130,13 @@ def test_lower_never_passes_upper(architecture, classes, warmup, seed):
 
 @pytest.mark.parametrize("architecture", ["standard_cnn", "resnet"])
 def test_the_bound_without_spectral_norm(architecture):
-    config = config_of(architecture, dtype="float64")
+    config = config_of(architecture, classes=3, warmup=0, dtype="float64")
     module = build(config).discriminator.module(discriminator(config))
     for _, layer in nnx.iter_modules(module):
-        if isinstance(layer, Conv | Linear):
+        if isinstance(layer, Conv | Linear | Embedding):
             layer.norm = None
-    real, fake = images(config, n=4)
-    found = certify(module, real, fake, steps=6, starts=4)
+    real, fake = images(config, n=3)
+    found = certify(module, real, fake, labels=np.arange(3), steps=4, starts=3)
     assert all(layer.sigma is None for layer in found.layers)
     assert 0 < found.lower <= found.upper_estimate <= found.upper
 
@@ -145,14 +145,14 @@ def test_slopes_between_any_two_images_are_below_upper():
     config = config_of("resnet", 3)
     variables = discriminator(config, 3)
     real, fake = images(config)
-    found = certificate(config, variables, real, fake, labels=np.zeros(12, int), steps=0, starts=4)
+    found = certificate(config, variables, real, fake, labels=np.zeros(6, int), steps=0, starts=3)
     assert "ascent" not in found.largest
     score = jax.jit(build(config).discriminator.apply, static_argnames="train")
     x, y = jnp.asarray(real), jnp.asarray(fake)
     for label in range(3):  # the bound is for every class
-        labels = jnp.full(12, label)
+        labels = jnp.full(6, label)
         a, b = (score(variables, images, labels, train=False)[0] for images in (x, y))
-        slopes = np.abs(a - b) / np.linalg.norm(np.asarray(x - y).reshape(12, -1), axis=1)
+        slopes = np.abs(a - b) / np.linalg.norm(np.asarray(x - y).reshape(6, -1), axis=1)
         assert (slopes <= found.upper).all()
 
 
@@ -184,14 +184,11 @@ def test_bounds_of_a_linear_network_meet(chains):
     assert tight.lower == pytest.approx(tight.upper, rel=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "options"),
-    [("standard_cnn", {}), ("resnet", {}), ("resnet", {"shortcut_input": "activated"})],
-)
-def test_bounds_meet_where_all_is_positive(architecture, options):
+@pytest.mark.parametrize("architecture", ["standard_cnn", "resnet"])
+def test_bounds_meet_where_all_is_positive(architecture):
     """Positive weights keep positive images off the kinks, and no window reaches over the border: a constant image is
     what every layer stretches most, so each factor of the bound is attained."""
-    config = config_of(architecture, classes=3, dtype="float64", **options)
+    config = config_of(architecture, classes=3, warmup=0, dtype="float64")
     module = build(config).discriminator.module(discriminator(config))
     rng = np.random.default_rng(0)
     for _, layer in nnx.iter_modules(module):
@@ -208,12 +205,11 @@ def test_bounds_meet_where_all_is_positive(architecture, options):
             if layer.bias is not None:
                 layer.bias[...] = jnp.abs(layer.bias[...])
     shape = (2, config.image_size, config.image_size, 1)
-    for label in (None, 1):
-        labels = None if label is None else np.full(2, label)
-        found = certify(module, np.full(shape, 0.5), np.full(shape, 0.7), labels=labels, steps=0, starts=4)
-        assert found.lower == pytest.approx(found.upper, rel=1e-8)
-        assert found.lower == pytest.approx(found.upper_estimate, rel=1e-8)
-    below = certify(module, np.full(shape, 0.5), np.full(shape, 0.7), labels=np.zeros(2, int), steps=0, starts=4)
+    ones = np.ones(2, int)
+    found = certify(module, np.full(shape, 0.5), np.full(shape, 0.7), labels=ones, steps=0, starts=3)
+    assert found.lower == pytest.approx(found.upper, rel=1e-8)
+    assert found.lower == pytest.approx(found.upper_estimate, rel=1e-8)
+    below = certify(module, np.full(shape, 0.5), np.full(shape, 0.7), labels=0 * ones, steps=0, starts=3)
     assert below.upper == found.upper > 1.1 * below.lower  # of another class
 
 
@@ -255,7 +251,7 @@ def test_a_converged_sigma_is_the_svd():
                 u = matrix @ v / np.linalg.norm(matrix @ v)
             layer.norm.u[...], layer.norm.v[...] = jnp.asarray(u), jnp.asarray(v)
     real, fake = images(config, n=2)
-    found = certify(module, real, fake, steps=0, starts=4)
+    found = certify(module, real, fake, steps=0, starts=3)
     for layer in found.layers:
         assert layer.sigma == pytest.approx(layer.reshaped_sigma, rel=1e-9), layer.name
     assert found.nominal == pytest.approx(1, rel=1e-8)  # each layer's matrix has norm 1: what spectral norm promises
@@ -298,9 +294,9 @@ def test_each_class_has_its_slope():
     config = config_of(classes=3, warmup=0)
     variables = discriminator(config, 1)
     real, fake = images(config, n=4)
-    plain = certificate(config, variables, real, fake, steps=0, starts=4)
+    plain = certificate(config, variables, real, fake, steps=0, starts=3)
     first, second = (
-        certificate(config, variables, real, fake, labels=np.full(4, y), steps=0, starts=4) for y in (0, 1)
+        certificate(config, variables, real, fake, labels=np.full(4, y), steps=0, starts=3) for y in (0, 1)
     )
     assert first.upper == second.upper > plain.upper
     assert len({first.lower, second.lower, plain.lower}) == 3
@@ -312,10 +308,10 @@ def test_float32_variables_where_jax_has_no_float64():
     config = config_of()
     variables = discriminator(config)
     real, fake = images(config, n=3)
-    expected = certificate(config, variables, real, fake, steps=2, starts=4)
+    expected = certificate(config, variables, real, fake, steps=2, starts=3)
     with jax.enable_x64(False):
         narrow = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), variables)
-        found = certificate(config, narrow, real, fake, steps=2, starts=4)
+        found = certificate(config, narrow, real, fake, steps=2, starts=3)
         assert jnp.ones(1).dtype == jnp.float32  # as it was
     assert found.upper == pytest.approx(expected.upper, rel=1e-12)
     assert found.lower == pytest.approx(expected.lower, rel=1e-12)
