@@ -22,7 +22,7 @@ from jax_sngan.nn.layers import Conv, Embedding, Linear, normal
 FLOAT64 = jnp.dtype("float64")
 
 
-def config_of(architecture="standard_cnn", classes=0, width=4, warmup=15, **options):
+def config_of(architecture="standard_cnn", classes=0, width=4, warmup=2, **options):
     return ModelConfig(
         architecture=architecture,
         image_size=28 if architecture == "standard_cnn" else 32,
@@ -100,10 +100,10 @@ def identity(x):
 @pytest.mark.parametrize(
     ("architecture", "classes", "warmup", "seed"),
     [
-        ("standard_cnn", 0, 15, 0),
+        ("standard_cnn", 0, 2, 0),
         ("standard_cnn", 3, 0, 1),  # without a warm-up sigma is far too small
-        ("resnet", 0, 15, 2),
-        ("resnet", 3, 15, 3),
+        ("resnet", 0, 2, 2),
+        ("resnet", 3, 2, 3),
     ],
 )
 def test_lower_never_passes_upper(architecture, classes, warmup, seed):
@@ -241,7 +241,7 @@ def test_the_ascent_finds_the_steep_place(chains):
 
 
 def test_a_converged_sigma_is_the_svd():
-    config = config_of(dtype="float64")
+    config = config_of(warmup=0, dtype="float64")
     module = build(config).discriminator.module(discriminator(config))
     for _, layer in nnx.iter_modules(module):
         if isinstance(layer, Conv | Linear):
