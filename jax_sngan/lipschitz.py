@@ -8,6 +8,7 @@ mode, with u and v as stored, and is computed in float64 whatever the network's 
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -221,20 +222,13 @@ def zero_padded_operator_norm(kernel: Float64s, size: tuple[int, int], stride: i
     Returns:
       |conv(x)| / |x| of the best x found: never above the norm but for rounding, and mostly within 1e-9 of it.
     """
-    w = jnp.asarray(kernel)
-
-    @jax.jit
-    def there_and_back(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = conv(x[None], w, stride, padding)
-        return jnp.sqrt(jnp.sum(y * y)), input_gradient(y, w, size, stride, padding)[0]
-
-    shape = (*size, kernel.shape[2])
+    shape, w = (*size, kernel.shape[2]), jnp.asarray(kernel)
     x = np.random.default_rng(0).normal(size=shape).ravel()
     basis = [x / np.linalg.norm(x)]
     diagonal: list[float] = []
     beside: list[float] = []
     for _ in range(min(MOST_ITERATIONS, x.size)):
-        x = _numpy(there_and_back(jnp.asarray(basis[-1].reshape(shape)))[1]).ravel()
+        x = _numpy(_there_and_back(jnp.asarray(basis[-1].reshape(shape)), w, stride, padding)[1]).ravel()
         diagonal.append(float(basis[-1] @ x))
         done = np.stack(basis)
         for _ in range(2):  # once more takes away what rounding left
@@ -245,7 +239,15 @@ def zero_padded_operator_norm(kernel: Float64s, size: tuple[int, int], stride: i
             break
         beside.append(length)
         basis.append(x / length)
-    return float(there_and_back(jnp.asarray(best.reshape(shape)))[0]) / float(np.linalg.norm(best))
+    longest = _there_and_back(jnp.asarray(best.reshape(shape)), w, stride, padding)[0]
+    return float(longest) / float(np.linalg.norm(best))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _there_and_back(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> tuple[jax.Array, jax.Array]:
+    """|conv(x)|, and the transpose of conv at conv(x); x [h, w, c_in]."""
+    y = conv(x[None], kernel, stride, padding)
+    return jnp.sqrt(jnp.sum(y * y)), input_gradient(y, kernel, x.shape[:2], stride, padding)[0]
 
 
 def _standard_cnn(walk: Walk, d: standard_cnn.Discriminator, conditional: bool) -> Float64s:
@@ -286,26 +288,27 @@ Evaluate = Callable[[Float64s, NDArray[np.int32] | None], tuple[Float64s, Float6
 
 
 def _evaluator(module: nnx.Module, batch: int) -> Evaluate:
-    """(images, labels) -> scores [n] and their gradients [n, h, w, c], in batches of one size, so compiled once."""
+    """(images, labels) -> scores [n] and their gradients [n, h, w, c], in batches of one size: compiled once."""
     graph, split = nnx.split(module)
     state = nnx.to_pure_dict(split)  # merged in a traced function, which an nnx.State refuses
 
-    @jax.jit
-    def of_batch(state: Any, x: jax.Array, labels: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        def total(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            scores = nnx.merge(graph, state)(x, labels, train=False)
-            return jnp.sum(scores), scores
-
-        (_, scores), gradients = jax.value_and_grad(total, has_aux=True)(x)
-        return scores, gradients
-
     def evaluate(images: Float64s, labels: NDArray[np.int32] | None) -> tuple[Float64s, Float64s]:
         rows = [np.arange(i, i + batch) % len(images) for i in range(0, len(images), batch)]  # the last one goes round
-        results = [of_batch(state, jnp.asarray(images[r]), None if labels is None else labels[r]) for r in rows]
+        results = [_of_batch(graph, state, jnp.asarray(images[r]), None if labels is None else labels[r]) for r in rows]
         scores, gradients = (np.concatenate([_numpy(a) for a in r])[: len(images)] for r in zip(*results, strict=True))
         return scores, gradients
 
     return evaluate
+
+
+@partial(jax.jit, static_argnums=0)
+def _of_batch(graph: Any, state: Any, x: jax.Array, labels: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def total(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        scores = nnx.merge(graph, state)(x, labels, train=False)
+        return jnp.sum(scores), scores
+
+    (_, scores), gradients = jax.value_and_grad(total, has_aux=True)(x)
+    return scores, gradients
 
 
 def _ascend(
