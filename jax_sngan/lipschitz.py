@@ -19,11 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from jax_sngan.config import ModelConfig
-from jax_sngan.models import Variables, build, resnet, standard_cnn
+from jax_sngan.models import Variables, build, mlp, resnet, standard_cnn
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.blocks import FirstDiscriminatorBlock
 from jax_sngan.nn.conv import conv, input_gradient
+from jax_sngan.nn.layer_norm import EPS as LAYER_NORM_EPS
+from jax_sngan.nn.layer_norm import LayerNorm
 from jax_sngan.nn.layers import Conv, Embedding, Linear
+from jax_sngan.nn.normalization import NoNorm
 from jax_sngan.nn.operator_norm import operator_norm_bound
 
 Float64s = NDArray[np.float64]
@@ -80,7 +83,7 @@ def certificate(
 ) -> Certificate:
     """`certify` of the discriminator of a config, whose variables may be of any float type."""
     with jax.enable_x64(True):
-        network = build(dataclasses.replace(config, dtype="float64")).discriminator
+        network = build(dataclasses.replace(config, dtype="float64", compute_dtype="same")).discriminator
         wide = jax.tree.map(lambda a: jnp.asarray(np.asarray(a, np.float64)), variables)
         return certify(network.module(wide), real, fake, labels=labels, seed=seed, steps=steps, starts=starts, box=box)
 
@@ -156,11 +159,17 @@ class Walk:
         self.size = size  # (h, w) of the map that the next layer reads
         self.layers: list[LayerCertificate] = []
 
-    def layer(self, name: str, layer: Linear | Conv | BatchNorm) -> Float64s:
+    def norm(self, norm: BatchNorm | LayerNorm | NoNorm) -> Float64s:
+        """The factor of a normalisation in evaluation."""
+        if isinstance(norm, NoNorm):
+            return np.ones(3)
+        scale = np.abs(_numpy(norm.scale[...]))
+        if isinstance(norm, LayerNorm):  # steepest where an image's spread is nothing beside eps: hundreds, but a bound
+            return np.full(3, scale.max() / np.sqrt(LAYER_NORM_EPS))
+        return np.full(3, (scale / np.sqrt(_numpy(norm.var[...]) + norm.eps)).max())  # an affine map of each channel
+
+    def layer(self, name: str, layer: Linear | Conv) -> Float64s:
         """The factor of a layer; the map's size moves on."""
-        if isinstance(layer, BatchNorm):  # in evaluation an affine map of each channel
-            slope = np.abs(_numpy(layer.scale[...])) / np.sqrt(_numpy(layer.var[...]) + layer.eps)
-            return np.full(3, slope.max())
         kernel = _numpy(layer.kernel[...])
         if isinstance(layer, Linear):
             norm = bound = _largest_singular(kernel)
@@ -185,9 +194,9 @@ class Walk:
     def _add(self, name: str, layer: Any, size: tuple[int, int] | None, norm: float, bound: float) -> Float64s:
         kernel = layer.kernel[...]
         # Taken from what the forward pass multiplies by, so that it holds however that was normalised.
-        divisor = np.linalg.norm(_numpy(kernel)) / np.linalg.norm(_numpy(layer._weight(False)))
+        divisor = np.linalg.norm(_numpy(kernel)) / np.linalg.norm(_numpy(layer._weight(False, size or ())))
         reshaped = _largest_singular(_numpy(layer._matrix(kernel)))
-        sigma = None if layer.norm is None else float(divisor)
+        sigma = None if layer.norm is None and layer.exact_target is None else float(divisor)
         self.layers.append(LayerCertificate(name, tuple(kernel.shape), size, sigma, reshaped, norm, bound))
         return np.array([reshaped, norm, bound]) / (sigma or 1.0)
 
@@ -252,8 +261,8 @@ def _there_and_back(x: jax.Array, kernel: jax.Array, stride: int, padding: int) 
 
 def _standard_cnn(walk: Walk, d: standard_cnn.Discriminator, conditional: bool) -> Float64s:
     bound = np.ones(3)
-    for i, layer in enumerate(d.convs):
-        bound = bound * walk.layer(f"convs.{i}", layer)
+    for i, (layer, norm) in enumerate(zip(d.convs, d.norms, strict=True)):
+        bound = bound * walk.layer(f"convs.{i}", layer) * walk.norm(norm)
     return bound * walk.score(d.score, d.embed if conditional else None)
 
 
@@ -267,18 +276,31 @@ def _resnet(walk: Walk, d: resnet.Discriminator, conditional: bool) -> Float64s:
 
 def _block(walk: Walk, name: str, block: Any) -> Float64s:
     size = walk.size
-    main = walk.layer(f"{name}.conv1", block.conv1) * walk.layer(f"{name}.conv2", block.conv2)
-    halves = isinstance(block, FirstDiscriminatorBlock) or block.downsample
-    walk.size = (size[0] // 2, size[1] // 2) if isinstance(block, FirstDiscriminatorBlock) else size
+    first = isinstance(block, FirstDiscriminatorBlock)
+    before = np.ones(3) if first else walk.norm(block.norm1)
+    main = before * walk.layer(f"{name}.conv1", block.conv1) * walk.norm(block.norm2)
+    main = main * walk.layer(f"{name}.conv2", block.conv2)
+    halves = first or block.downsample
+    walk.size = (size[0] // 2, size[1] // 2) if first else size
     shortcut = np.ones(3) if block.shortcut is None else walk.layer(f"{name}.shortcut", block.shortcut)
+    if not first and block.shortcut_input == "activated":
+        shortcut = before * shortcut
     walk.size = (size[0] // 2, size[1] // 2) if halves else size
     return (main + shortcut) * (0.5 if halves else 1.0)  # the mean of 2x2 has norm 1/2
+
+
+def _mlp(walk: Walk, d: mlp.Discriminator, conditional: bool) -> Float64s:
+    bound = np.ones(3)
+    for i, (layer, norm) in enumerate(zip(d.hidden, d.norms, strict=True)):
+        bound = bound * walk.layer(f"hidden.{i}", layer) * walk.norm(norm)
+    return bound * walk.score(d.score, None)
 
 
 # The discriminators whose structure is known. Each takes a Walk at the image, the module and whether there is a class.
 BOUNDS: dict[type, Callable[[Walk, Any, bool], Float64s]] = {
     standard_cnn.Discriminator: _standard_cnn,
     resnet.Discriminator: _resnet,
+    mlp.Discriminator: _mlp,
 }
 
 

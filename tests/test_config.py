@@ -29,11 +29,11 @@ from jax_sngan.preset_configs import PRESETS, preset
         ({"flip": 1}, "flip must be bool, got 1"),
         ({"steps": True}, "steps must be int, got True"),
         ({"loss": "hing"}, "loss must be one of hinge"),
-        ({"model.image_size": 33}, "image_size must be one of 28, 32, 48, 64 for standard_cnn, got 33"),
-        ({"model.channels": 2}, "channels must be 1 or 3, got 2"),
+        ({"model.image_size": 33}, "image_size must be one of 28, 32, 48, 64, 128 for standard_cnn, got 33"),
+        ({"model.channels": 2}, "channels must be 1 or 3; 2 is for points"),
         ({"model.spectral_norm.iterations": 0}, "iterations must be at least 1, got 0"),
         ({"generator_optimizer.beta2": 1}, "beta2 must be below 1.0, got 1"),
-        ({"model.depth": 3}, "unknown option 'depth'"),
+        ({"model.deep": 3}, "unknown option 'deep'"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict, says: str) -> None:
@@ -85,5 +85,5 @@ def test_every_option_has_a_help_text() -> None:
 
 
 def test_an_unknown_preset_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match="unknown preset 'cifar'; there are: cifar10_cnn, cifar10_resnet, fashion"):
+    with pytest.raises(UserError, match="unknown preset 'cifar'; there are: celeba64, cifar100_projection, "):
         preset("cifar")

@@ -48,7 +48,7 @@ LAYOUT = [
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     # 12: the loop, and the package's own names
-    ["train", "evaluate", "recording", "adoption"],
+    ["train", "evaluate", "recording", "adoption", "certify"],
     ["replay"],
     ["__init__"],
 ]

@@ -14,7 +14,7 @@ from jax_sngan import data, lipschitz
 from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.lipschitz import certificate, certify, zero_padded_operator_norm
 from jax_sngan.models import build
-from jax_sngan.models.standard_cnn import leaky_relu
+from jax_sngan.nn.activations import leaky_relu
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.conv import conv
 from jax_sngan.nn.layers import Conv, Embedding, Linear, normal
@@ -25,7 +25,7 @@ FLOAT64 = jnp.dtype("float64")
 def config_of(architecture="standard_cnn", classes=0, width=4, warmup=2, **options):
     return ModelConfig(
         architecture=architecture,
-        image_size=28 if architecture == "standard_cnn" else 32,
+        image_size=32 if architecture == "resnet" else 28,
         channels=1,
         num_classes=classes,
         discriminator_width=width,
@@ -98,16 +98,18 @@ def identity(x):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "classes", "warmup", "seed"),
+    ("architecture", "classes", "warmup", "seed", "options"),
     [
-        ("standard_cnn", 0, 2, 0),
-        ("standard_cnn", 3, 0, 1),  # without a warm-up sigma is far too small
-        ("resnet", 0, 2, 2),
-        ("resnet", 3, 2, 3),
+        ("standard_cnn", 0, 2, 0, {}),
+        ("standard_cnn", 3, 0, 1, {}),  # without a warm-up sigma is far too small
+        ("standard_cnn", 0, 2, 4, {"discriminator_norm": "batch"}),
+        ("resnet", 0, 2, 2, {}),
+        ("resnet", 3, 2, 3, {"discriminator_norm": "layer", "shortcut_input": "activated"}),
+        ("mlp", 0, 2, 5, {"discriminator_norm": "layer", "depth": 2}),
     ],
 )
-def test_lower_never_passes_upper(architecture, classes, warmup, seed):
-    config = config_of(architecture, classes, warmup=warmup)
+def test_lower_never_passes_upper(architecture, classes, warmup, seed, options):
+    config = config_of(architecture, classes, warmup=warmup, **options)
     variables = discriminator(config, seed)
     real, fake = images(config)
     labels = np.arange(len(real)) % classes if classes else None

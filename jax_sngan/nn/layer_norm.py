@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-_EPS = 1e-5
+EPS = 1e-5
 
 
 class LayerNorm(nnx.Module):
@@ -23,5 +23,5 @@ class LayerNorm(nnx.Module):
         wide = x.astype(self.scale.dtype)  # statistics are not for bfloat16
         axes, shape = tuple(range(1, x.ndim)), (1,) * (x.ndim - 1) + (-1,)
         centred = wide - jnp.mean(wide, axes, keepdims=True)
-        normal = centred * lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + _EPS)
+        normal = centred * lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + EPS)
         return (normal * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)).astype(x.dtype)

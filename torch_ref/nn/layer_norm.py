@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-_EPS = 1e-5
+EPS = 1e-5
 
 
 class LayerNorm(nn.GroupNorm):
     """[n, features, ...] -> the same, normalised over all axes but the first, then scaled and shifted by feature."""
 
     def __init__(self, features: int, *, dtype: torch.dtype):
-        super().__init__(1, features, _EPS, dtype=dtype)
+        super().__init__(1, features, EPS, dtype=dtype)
 
     def forward(self, input: Tensor, labels: Tensor | None = None) -> Tensor:
         """input [n, features, ...]; all classes are the same."""

@@ -1,0 +1,36 @@
+"""How steep a run's discriminator is: each layer's norms, a bound from above, the steepest gradient found."""
+
+from jax_sngan import command_line
+from jax_sngan.files import write_json
+
+
+def main() -> None:
+    """Prints the certificate."""
+    parser = command_line.Parser(description=__doc__)
+    parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
+    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_argument("--num", type=int, default=256, metavar="N", help="images of each kind (default 256)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the images (default 0)")
+    parser.add_argument("--ascent", type=int, default=50, metavar="N", help="steps of the search upwards (default 50)")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="folder that holds the data set's original files")
+    parser.add_argument("--json", metavar="FILE", help="write the certificate there; - is standard output")
+    arguments = parser.parse()
+
+    from jax_sngan.certify import certify_run, table  # jax takes a second to load
+
+    step, found = certify_run(
+        arguments.workdir,
+        step=arguments.step,
+        num=arguments.num,
+        seed=arguments.seed,
+        ascent=arguments.ascent,
+        data_dir=arguments.data_dir,
+    )
+    if arguments.json != "-":
+        print(table(step, found))
+    if arguments.json:
+        write_json(arguments.json, {"step": step, **found.to_dict()})
+
+
+if __name__ == "__main__":
+    command_line.run(main)
