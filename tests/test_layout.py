@@ -31,11 +31,21 @@ LAYOUT = [
         "nn/operator_norm",
         "nn/resample",
     ],
-    ["metrics/coverage", "metrics/divergences", "metrics/frechet"],
+    ["metrics/coverage", "metrics/divergences", "metrics/frechet", "metrics/inception_score", "metrics/kernel"],
     # 2: the options; files and archives
-    ["config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/__init__", "metrics/modes"],
+    ["metrics/manifold", "config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/modes"],
     # 3: one subject each
-    ["augment", "inputs", "optim", "preset_configs", "protocols", "nn/spectral_norm", "nn/batch_norm", "nn/dropout"],
+    [
+        "augment",
+        "metrics/__init__",
+        "inputs",
+        "optim",
+        "preset_configs",
+        "protocols",
+        "nn/spectral_norm",
+        "nn/batch_norm",
+        "nn/dropout",
+    ],
     ["folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
     ["data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],

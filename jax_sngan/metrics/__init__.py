@@ -6,8 +6,22 @@ the features of `classifier`; only Inception's features may be called `fid`.
 
 from jax_sngan.metrics.coverage import classes_covered
 from jax_sngan.metrics.frechet import Moments, frechet_distance, frechet_from_moments
+from jax_sngan.metrics.inception_score import inception_score
+from jax_sngan.metrics.kernel import kernel_distance
+from jax_sngan.metrics.manifold import density_coverage, nearest_real, precision_recall
 
-__all__ = ["Moments", "classes_covered", "frechet_distance", "frechet_from_moments", "score_name"]
+__all__ = [
+    "Moments",
+    "classes_covered",
+    "density_coverage",
+    "frechet_distance",
+    "frechet_from_moments",
+    "inception_score",
+    "kernel_distance",
+    "nearest_real",
+    "precision_recall",
+    "score_name",
+]
 
 
 def score_name(metric: str, generated: int, real: str) -> str:

@@ -1,0 +1,100 @@
+"""What lies within what: precision and recall, density and coverage, and the nearest real image of each generated one.
+
+Sets of features are compared through balls around each vector that reach to its k-th nearest neighbour in its own set.
+Distances are taken in float64 and in blocks of rows, so memory is linear in the number of vectors.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from jax_sngan.metrics.kernel import features_of
+
+Float64s = NDArray[np.float64]
+_BLOCK = 1024  # rows whose distances to all are held at once
+
+
+def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al. 2019, eq. 1 and 2).
+
+    Args:
+      real, fake: [n, d], [m, d] features.
+      k: neighbours that a ball reaches to, below n and m.
+    Returns:
+      (precision, recall): the share of fake in some real vector's ball, and of real in some fake vector's ball; a
+      vector on the rim is inside, as in their program.
+    Raises:
+      ValueError: a shape is not as above, a feature is not finite, or k is out of its range.
+    """
+    x, y = _both(real, fake, k)
+    return _share_inside(y, x, _radii(x, k)), _share_inside(x, y, _radii(y, k))
+
+
+def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[float, float]:
+    """Density and coverage (Naeem et al. 2020, eq. 3 and 4).
+
+    Args:
+      real, fake: [n, d], [m, d] features.
+      k: neighbours that a real vector's ball reaches to, below n.
+    Returns:
+      (density, coverage): real balls that a fake vector lies in, over k, on average, which may pass 1; and the share of
+      real balls that hold a fake vector. A vector on the rim is outside, as in their program.
+    Raises:
+      ValueError: a shape is not as above, a feature is not finite, or k is out of its range.
+    """
+    x, y = _both(real, fake, k, only_real=True)
+    radii = _radii(x, k)
+    inside, covered = 0, 0
+    for start, distances in _distances(x, y):
+        reach = radii[start : start + len(distances), None]
+        inside += int((distances < reach).sum())
+        covered += int((distances.min(axis=1) < reach[:, 0]).sum())
+    return inside / (k * len(y)), covered / len(x)
+
+
+def nearest_real(real: ArrayLike, fake: ArrayLike) -> tuple[NDArray[np.int64], Float64s]:
+    """The nearest real vector of each fake one, to look for memorised images.
+
+    Returns:
+      (rows [m] of real, distances [m]).
+    Raises:
+      ValueError: a shape is not [n, d] and [m, d], or a feature is not finite.
+    """
+    x, y = _both(real, fake, 1, only_real=True)
+    parts = [(distances.argmin(1), distances.min(1)) for _, distances in _distances(y, x)]
+    return np.concatenate([rows for rows, _ in parts]), np.concatenate([least for _, least in parts])
+
+
+def _share_inside(points: Float64s, centres: Float64s, radii: Float64s) -> float:
+    inside = sum(int((distances <= radii).any(axis=1).sum()) for _, distances in _distances(points, centres))
+    return inside / len(points)
+
+
+def _radii(x: Float64s, k: int) -> Float64s:
+    """[n] distances to the k-th nearest neighbour, the vector itself not counted."""
+    return np.concatenate([np.partition(distances, k, axis=1)[:, k] for _, distances in _distances(x, x)])
+
+
+def _distances(x: Float64s, y: Float64s) -> Iterator[tuple[int, Float64s]]:
+    """(first row, [rows, m] Euclidean distances) of blocks of x to all of y; a vector's to itself is exactly 0."""
+    squares = np.sum(y * y, axis=1)
+    for start in range(0, len(x), _BLOCK):
+        part = x[start : start + _BLOCK]
+        squared = np.sum(part * part, axis=1)[:, None] + squares - 2 * part @ y.T
+        if x is y:
+            rows = np.arange(len(part))
+            squared[rows, start + rows] = 0
+        yield start, np.sqrt(np.maximum(squared, 0))  # rounding may fall below 0
+
+
+def _both(real: ArrayLike, fake: ArrayLike, k: int, *, only_real: bool = False) -> tuple[Float64s, Float64s]:
+    x, y = features_of(real, "real"), features_of(fake, "fake")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"features have {x.shape[1]} and {y.shape[1]} dimensions; they must be equal")
+    fewest = len(x) if only_real else min(len(x), len(y))
+    if not 1 <= k < fewest:
+        raise ValueError(f"k must be from 1 to {fewest - 1}, got {k}")
+    # Around their common centre the squares above lose the fewest digits.
+    centre = x.mean(axis=0)
+    return x - centre, y - centre

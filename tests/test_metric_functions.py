@@ -1,0 +1,121 @@
+"""Scores of features against their formulas written out, one pair of vectors at a time, and against closed forms."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from jax_sngan.metrics import (
+    density_coverage,
+    inception_score,
+    kernel_distance,
+    manifold,
+    nearest_real,
+    precision_recall,
+)
+
+
+def sets(n=40, m=30, d=6, shift=0.5, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.normal(size=(m, d)) + shift
+
+
+def test_kernel_distance_is_the_unbiased_estimate():
+    x, y = sets(30, 30)
+
+    def k(a, b):
+        return (a @ b / 6 + 1) ** 3
+
+    pairs = list(itertools.permutations(range(30), 2))
+    within = sum(k(x[i], x[j]) + k(y[i], y[j]) for i, j in pairs) / len(pairs)
+    across = sum(k(a, b) for a in x for b in y) / 900
+    mean, std = kernel_distance(x, y)  # every subset is the whole
+    assert mean == pytest.approx(within - 2 * across, rel=1e-10)
+    assert std == pytest.approx(0, abs=1e-10)
+
+
+def test_kernel_distance_of_equal_distributions_is_about_zero():
+    x, y = sets(2000, 2000, shift=0.0)
+    mean, std = kernel_distance(x, y, seed=1, subsets=20, subset_size=200)
+    assert abs(mean) < 0.1 < kernel_distance(x, y + 1, subsets=20, subset_size=200)[0]
+    assert std > 0
+    assert kernel_distance(x, y, seed=1, subsets=20, subset_size=200) == (mean, std)
+    assert kernel_distance(x, y, seed=2, subsets=20, subset_size=200) != (mean, std)
+
+
+def test_inception_score_in_closed_form():
+    sure = np.eye(10)[np.arange(1000) % 10]
+    assert inception_score(sure, 10) == pytest.approx((10, 0))
+    assert inception_score(np.full((1000, 10), 0.1), 10) == pytest.approx((1, 0))
+    assert inception_score(np.eye(10)[np.zeros(50, int)], 5) == pytest.approx((1, 0))
+    mean, std = inception_score(np.concatenate([sure[:500], np.full((500, 10), 0.1)]), 2)
+    assert (mean, std) == pytest.approx((5.5, 4.5))
+
+
+def brute(real, fake, k):
+    """(precision, recall, density, coverage), pair by pair."""
+
+    def distance(a, b):
+        return float(np.sqrt(np.sum((a - b) ** 2)))
+
+    def radius(s, i):
+        return sorted(distance(s[i], s[j]) for j in range(len(s)) if j != i)[k - 1]
+
+    r, f = [radius(real, i) for i in range(len(real))], [radius(fake, j) for j in range(len(fake))]
+    between = np.array([[distance(a, b) for b in fake] for a in real])
+    inside = between < np.array(r)[:, None]
+    return (
+        np.mean([any(between[i, j] <= r[i] for i in range(len(real))) for j in range(len(fake))]),
+        np.mean([any(between[i, j] <= f[j] for j in range(len(fake))) for i in range(len(real))]),
+        inside.sum() / (k * len(fake)),
+        inside.any(axis=1).mean(),
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_precision_recall_density_coverage(k, monkeypatch):
+    monkeypatch.setattr(manifold, "_BLOCK", 7)  # several blocks, the last one short
+    real, fake = sets()
+    assert (*precision_recall(real, fake, k), *density_coverage(real, fake, k)) == pytest.approx(brute(real, fake, k))
+
+
+def test_far_from_the_origin_no_digits_are_lost():
+    real, fake = sets()
+    assert precision_recall(real + 1e6, fake + 1e6) == precision_recall(real, fake)
+    assert density_coverage(real + 1e6, fake + 1e6) == density_coverage(real, fake)
+
+
+def test_equal_sets_and_a_collapsed_one():
+    real, _ = sets(200)
+    assert precision_recall(real, real) == (1, 1)
+    one = np.repeat(real[:1], 200, axis=0)
+    precision, recall = precision_recall(real, one)
+    assert precision == 1
+    assert recall == 1 / 200
+    assert density_coverage(real, one)[1] < 0.1
+
+
+def test_nearest_real_finds_what_was_copied():
+    real, fake = sets()
+    fake[3] = real[17]
+    rows, distances = nearest_real(real, fake)
+    assert rows[3] == 17
+    assert distances[3] == pytest.approx(0, abs=1e-6)
+    assert distances[4] == pytest.approx(np.min(np.linalg.norm(real - fake[4], axis=1)))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda x, y: kernel_distance(x, y[:, :3]), "6 and 3 dimensions"),
+        (lambda x, y: kernel_distance(x[:1], y), "at least 2"),
+        (lambda x, y: kernel_distance(x * np.nan, y), "NaN"),
+        (lambda x, y: precision_recall(x, y, 30), "k must be from 1 to 29, got 30"),
+        (lambda x, y: density_coverage(x, y, 0), "k must be from 1 to 39, got 0"),
+        (lambda x, y: inception_score(x), "sum to 1"),
+        (lambda x, y: inception_score(np.eye(4), 5), "splits must be from 1 to 4, got 5"),
+    ],
+)
+def test_what_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call(*sets())
