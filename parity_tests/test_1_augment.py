@@ -106,14 +106,9 @@ def test_cutout(side, share, size, dtype, tolerance):
     centres = side + 1 - size % 2
     for image, cut, pair in zip(images, value, PAIRS, strict=True):
         expected = image.copy()
-        rows, columns = (
-            [i for i in range(math.floor(x * centres) - size // 2, math.floor(x * centres) - size // 2 + size)]
-            for x in pair
-        )
-        for i in rows:
-            for j in columns:
-                if 0 <= i < side and 0 <= j < side:
-                    expected[i, j] = 0
+        top, left = (math.floor(x * centres) - size // 2 for x in pair)
+        for i in range(max(top, 0), min(top + size, side)):
+            expected[i, max(left, 0) : min(left + size, side)] = 0
         np.testing.assert_array_equal(cut, expected)
     zeros = np.sum(value[..., 0] == 0, (1, 2))
     half = size - size // 2  # of the square's side, at the first pixels; the same at the last ones
