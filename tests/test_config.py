@@ -32,11 +32,11 @@ from jax_sngan.preset_configs import PRESETS, preset
         ({"flip": 1}, "flip must be bool, got 1"),
         ({"steps": True}, "steps must be int, got True"),
         ({"loss": "hing"}, "loss must be one of hinge"),
-        ({"model.image_size": 33}, "image_size must be one of 28, 32, 48, 64 for standard_cnn, got 33"),
-        ({"model.channels": 2}, "channels must be 1 or 3, got 2"),
+        ({"model.image_size": 33}, "image_size must be one of 28, 32, 48, 64, 128 for standard_cnn, got 33"),
+        ({"model.channels": 2}, "channels must be 1 or 3; 2 is for points"),
         ({"model.spectral_norm.iterations": 0}, "iterations must be at least 1, got 0"),
         ({"generator_optimizer.beta2": 1}, "beta2 must be below 1.0, got 1"),
-        ({"model.depth": 3}, "unknown option 'depth'"),
+        ({"model.dept": 3}, "unknown option 'dept'"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict, says: str) -> None:

@@ -80,14 +80,14 @@ def layer_of(kind, *shape, config, **options):
     return kind(*shape, spectral_norm=config, init=normal(0.5), dtype=jnp.dtype("float64"), rngs=nnx.Rngs(0), **options)
 
 
-TARGETS = pytest.mark.parametrize("target", [1.0, 0.5, 3.0])
+TARGETS = pytest.mark.parametrize("target", [1.0, 3.0])
 
 
 @TARGETS
 @pytest.mark.parametrize("order", ["v_first", "u_first"])
 def test_a_matrix_ends_with_its_target(order, target):
     """Read from what layers give for one-hot inputs."""
-    config = SpectralNormConfig(order=order, iterations=50, target=target)
+    config = SpectralNormConfig(order=order, iterations=20, target=target)
     linear = layer_of(Linear, 5, 7, config=config)
     conv = layer_of(Conv, 2, 7, 3, config=config)
     embedding = layer_of(Embedding, 6, 4, config=config)
