@@ -5,9 +5,12 @@ import json
 import pytest
 
 from jax_sngan.config import (
+    AugmentConfig,
     ModelConfig,
     OptimizerConfig,
+    PenaltyConfig,
     RunConfig,
+    SpectralNormConfig,
     TrainConfig,
     differences,
     flatten,
@@ -33,7 +36,7 @@ from jax_sngan.preset_configs import PRESETS, preset
         ({"model.channels": 2}, "channels must be 1 or 3; 2 is for points"),
         ({"model.spectral_norm.iterations": 0}, "iterations must be at least 1, got 0"),
         ({"generator_optimizer.beta2": 1}, "beta2 must be below 1.0, got 1"),
-        ({"model.deep": 3}, "unknown option 'deep'"),
+        ({"model.dept": 3}, "unknown option 'dept'"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict, says: str) -> None:
@@ -41,6 +44,115 @@ def test_what_does_not_fit_is_named(change: dict, says: str) -> None:
         replace(TrainConfig(), change)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+CLIPPED = {"weight_clip": 0.01, "model.spectral_norm.networks": "none"}
+POINTS = {
+    "model.architecture": "mlp",
+    "model.image_size": 1,
+    "model.channels": 2,
+    "model.output": "identity",
+    "model.generator_norm": "none",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model.spectral_norm.target": 0.0}, ("spectral_norm.target must be above 0, got 0",)),
+        ({"model.spectral_norm.target": -1.0}, ("target must be at least 0.0, got -1.0",)),
+        *(
+            (
+                {"model.spectral_norm.form": "operator", f"model.spectral_norm.{name}": value},
+                (f"spectral_norm.{name}", "power iteration", "form=operator", f"got {value}"),
+            )
+            for name, value in (
+                ("iterations", 2),
+                ("order", "u_first"),
+                ("eps", 1e-8),
+                ("eps_form", "add"),
+                ("init", "normal"),
+                ("warmup", 15),
+                ("evaluation", "iterate"),
+            )
+        ),
+        ({**POINTS, "model.architecture": "standard_cnn"}, ("image_size must be one of 28", "for standard_cnn, got 1")),
+        ({**POINTS, "model.image_size": 2}, ("channels must be 1 or 3; 2 is for points", "image_size=1")),
+        ({**POINTS, "model.output": "tanh"}, ("channels must be 1 or 3; 2 is for points", "output=identity")),
+        ({"model.channels": 4}, ("channels must be below 4, got 4",)),
+        (
+            {"model.num_classes": 10, "model.generator_norm": "none"},
+            ("generator_norm must be batch", "num_classes=10", "told its class"),
+        ),
+        ({"model.num_classes": 10, "model.architecture": "mlp"}, ("num_classes must be 0 for mlp, got 10",)),
+        (
+            {"model.compute_dtype": "bfloat16", "model.dtype": "float64"},
+            ("compute_dtype must be same", "dtype=float64", "got bfloat16"),
+        ),
+        ({"weight_clip": 0.01}, ("weight_clip must be 0 with spectral norm", "got 0.01", "networks=none")),
+        (
+            {"weight_clip": 0.01, "model.spectral_norm.networks": "both"},
+            ("weight_clip must be 0 with spectral norm", "got 0.01"),
+        ),
+        *(
+            (
+                {**CLIPPED, "penalty.kind": kind},
+                ("weight_clip must be 0", f"penalty.kind={kind}", "got 0.01", "take one"),
+            )
+            for kind in ("gradient_penalty", "r1", "dragan")
+        ),
+        *(
+            (
+                {"model.discriminator_norm": "batch", "penalty.kind": kind},
+                ("model.discriminator_norm must be none or layer", f"penalty.kind={kind}", "got batch", "ties"),
+            )
+            for kind in ("gradient_penalty", "r1", "dragan")
+        ),
+        ({"batch_size": 6, "accumulate": 4}, ("accumulate must divide batch_size 6, got 4",)),
+        ({**POINTS, "flip": True}, ("flip, dequantize and augment are for images", "channels=2 is points")),
+        ({**POINTS, "dequantize": True}, ("are for images",)),
+        ({**POINTS, "augment.cutout": 0.5}, ("are for images",)),
+    ],
+)
+def test_options_that_exclude_each_other(change: dict, words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as error:
+        replace(TrainConfig(), change)
+    assert "\n" not in str(error.value)
+    for part in words:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model.spectral_norm.form": "operator", "model.spectral_norm.target": 2.0},
+        POINTS,
+        {"model.num_classes": 10, "model.discriminator_norm": "batch"},
+        {"model.compute_dtype": "bfloat16"},
+        CLIPPED,
+        {"model.discriminator_norm": "layer", "penalty.kind": "r1"},
+        {"batch_size": 6, "accumulate": 3},
+        {"flip": True, "dequantize": True, "augment.cutout": 0.5},
+    ],
+    ids=lambda change: ", ".join(change),
+)
+def test_their_neighbours_are_allowed(change: dict) -> None:
+    assert from_dict(TrainConfig, to_dict(replace(TrainConfig(), change))) == replace(TrainConfig(), change)
+
+
+def test_what_needs_keys() -> None:
+    for change, needs in (
+        ({}, False),
+        ({"penalty.kind": "r1"}, False),
+        ({"penalty.kind": "gradient_penalty"}, True),
+        ({"penalty.kind": "dragan"}, True),
+        ({"dequantize": True}, True),
+        ({"augment.colour": True}, True),
+        ({"augment.translation": 0.1}, True),
+        ({"model.generator_dropout": 0.1}, True),
+        ({"model.discriminator_dropout": 0.1}, True),
+    ):
+        assert replace(TrainConfig(), change).needs_keys is needs, change
 
 
 def test_an_int_may_stand_for_a_float() -> None:
@@ -79,11 +191,19 @@ def test_every_option_has_a_help_text() -> None:
             nested = dataclasses.is_dataclass(f.default_factory)
             assert nested or len(f.metadata["help"]) > 10, f.name
 
-    for kind in (TrainConfig, RunConfig, ModelConfig, OptimizerConfig):
+    for kind in (
+        TrainConfig,
+        RunConfig,
+        ModelConfig,
+        SpectralNormConfig,
+        OptimizerConfig,
+        PenaltyConfig,
+        AugmentConfig,
+    ):
         check(kind)
     assert "model.spectral_norm.order" in flatten(TrainConfig())
 
 
 def test_an_unknown_preset_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match="unknown preset 'cifar'; there are: celeba64, cifar100_projection, "):
+    with pytest.raises(UserError, match="unknown preset 'cifar'; there are: cifar10_cnn, cifar10_resnet, fashion"):
         preset("cifar")

@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from jax_sngan.config import SpectralNormConfig
-from jax_sngan.nn.layers import Conv, normal
+from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, normal
+from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.nn.spectral_norm import SpectralStat, estimate_sigma, power_iteration, spectral_normalize
 
 
@@ -70,3 +71,63 @@ def test_a_layer_compiles_once_and_computes_the_same_without_jit():
             nnx.to_pure_dict(nnx.state(layer, SpectralStat)),
         )
     assert traces == 1
+
+
+# The norm that a layer ends with -----------------------------------------------------------------------------------
+
+
+def layer_of(kind, *shape, config, **options):
+    return kind(*shape, spectral_norm=config, init=normal(0.5), dtype=jnp.dtype("float64"), rngs=nnx.Rngs(0), **options)
+
+
+TARGETS = pytest.mark.parametrize("target", [1.0, 3.0])
+
+
+@TARGETS
+@pytest.mark.parametrize("order", ["v_first", "u_first"])
+def test_a_matrix_ends_with_its_target(order, target):
+    """Read from what layers give for one-hot inputs."""
+    config = SpectralNormConfig(order=order, iterations=20, target=target)
+    linear = layer_of(Linear, 5, 7, config=config)
+    conv = layer_of(Conv, 2, 7, 3, config=config)
+    embedding = layer_of(Embedding, 6, 4, config=config)
+    inputs = {linear: jnp.eye(5), conv: jnp.eye(18).reshape(18, 3, 3, 2), embedding: jnp.arange(6)}
+    for layer, x in inputs.items():
+        for _ in range(10):
+            y = layer(x, train=True)
+        assert np.linalg.norm(y.reshape(len(x), -1), 2) == pytest.approx(target, rel=1e-8), type(layer)
+        np.testing.assert_allclose(layer(x, train=False), y, rtol=1e-8, atol=1e-12)
+
+
+@TARGETS
+def test_the_operator_norm_ends_with_its_target(target):
+    """No power iteration: a layer has it in its first pass, in training and in evaluation."""
+    config = SpectralNormConfig(form="operator", target=target)
+    for layer, x in (
+        (layer_of(Linear, 5, 7, config=config), jnp.eye(5)),
+        (layer_of(Embedding, 6, 4, config=config), jnp.arange(6)),
+    ):
+        for train in (True, False):
+            assert np.linalg.norm(layer(x, train=train), 2) == pytest.approx(target, rel=1e-12)
+    # A single pixel's answer, far from the border, is the kernel; numpy transforms it on the map that wraps around.
+    side, conv = 6, layer_of(Conv, 2, 3, 3, padding=1, config=config)
+    answer = np.asarray(conv(jnp.zeros((2, side, side, 2)).at[jnp.arange(2), 2, 3, jnp.arange(2)].set(1), train=True))
+    spectrum = np.fft.fft2(answer, axes=(1, 2)).transpose(1, 2, 0, 3)  # [h, w, in, out]
+    assert np.linalg.norm(spectrum, 2, (-2, -1)).max() == pytest.approx(target, rel=1e-12)
+    # The same kernel as a matrix has another norm.
+    matrix = answer[:, 1:4, 2:5].reshape(-1, 3)
+    assert abs(np.linalg.norm(matrix, 2) / target - 1) > 0.05
+
+
+@TARGETS
+@pytest.mark.parametrize("kind", [Conv, ConvTranspose])
+def test_the_operator_norm_of_a_stride(kind, target):
+    """On the map of the larger side: what a convolution reads and what its transpose gives."""
+    options = {"stride": 2, "padding": 1}
+    layer = layer_of(kind, 3, 2, 4, config=SpectralNormConfig(form="operator", target=target), **options)
+    plain = layer_of(kind, 3, 2, 4, config=None, **options)
+    np.testing.assert_array_equal(layer.kernel[...], plain.kernel[...])
+    side = 8 if kind is Conv else 4
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, side, side, 3)))
+    norm = circular_operator_norm(plain.kernel[...], (8, 8), 2)
+    np.testing.assert_allclose(layer(x, train=True), plain(x, train=True) * (target / norm), rtol=1e-12)

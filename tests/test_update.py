@@ -1,0 +1,151 @@
+"""What a training step computes where torch has no say: batches in parts, and products in bfloat16."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from conftest import TINY
+from jax_sngan import update
+from jax_sngan.config import TrainConfig, replace
+from jax_sngan.inputs import Inputs, input_shapes
+from jax_sngan.models import Network, Variables, build
+from jax_sngan.nn.layers import Layer
+from jax_sngan.state import TrainState, create_state
+
+WHOLE = 1e-10  # a mean of means is the mean, but for rounding
+# Beta 0: Adam's first moment is the gradient itself, so that a step of Adam's, nearly its sign, hides nothing.
+BASE = replace(
+    TINY,
+    {"n_dis": 1, "model.architecture": "mlp", "model.dtype": "float64", "model.generator_norm": "none"},
+)
+CASES: dict[str, dict[str, Any]] = {
+    "separate": {"model.spectral_norm.networks": "both"},
+    "joint, r1, two latents an image": {
+        "passes": "joint",
+        "penalty.kind": "r1",
+        "generator_batch_multiplier": 2,
+        "model.discriminator_norm": "layer",
+        "model.spectral_norm.iterations": 2,
+        "n_dis": 2,
+    },
+}
+
+
+def drawn(shapes: Any) -> Any:
+    """Arrays of these shapes by numpy, which compiles nothing."""
+    rng = np.random.default_rng(0)
+
+    def draw(a: Any) -> np.ndarray:
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            return rng.normal(0, 0.5, a.shape).astype(a.dtype)
+        return rng.integers(0, 256, a.shape).astype(a.dtype)
+
+    return jax.tree.map(draw, shapes)
+
+
+def start(config: TrainConfig) -> tuple[TrainState, Inputs]:
+    """A state with Adam's moments at zero, and a step's inputs."""
+    shapes = jax.eval_shape(partial(create_state, config))
+    zeros = {
+        name: jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), getattr(shapes, name))
+        for name in ("step", "generator_opt", "discriminator_opt")
+    }
+    return drawn(shapes)._replace(**zeros), drawn(input_shapes(config))
+
+
+def assert_close(a: Any, b: Any) -> None:
+    """Of trees of one kind: the largest number of all is the scale, since a bias' gradient may cancel to nothing."""
+    scale = max(float(np.max(np.abs(y))) for y in jax.tree.leaves(b))
+    for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        assert np.max(np.abs(np.asarray(x) - np.asarray(y))) <= WHOLE * scale, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_parts_of_a_batch_give_the_whole_ones_step(case: str) -> None:
+    config = replace(BASE, CASES[case])
+    state, inputs = start(config)
+    (whole, logs), (parts, part_logs) = (
+        jax.jit(partial(update.training_step, replace(config, {"accumulate": n})))(state, inputs) for n in (1, 2)
+    )
+    assert_close(part_logs, logs)
+    assert_close(parts.generator_ema, whole.generator_ema)
+    for network in ("generator", "discriminator"):
+        ours, theirs = (getattr(s, network) for s in (parts, whole))
+        assert_close(ours.params, theirs.params)
+        assert (ours.batch, theirs.batch) == ({}, {})
+        if theirs.spectral:  # no power iteration more and none less
+            assert_close(ours.spectral, theirs.spectral)
+        for moment in ("mu", "nu"):
+            assert_close(*(getattr(getattr(s, f"{network}_opt"), moment) for s in (parts, whole)))
+        gradients = jax.tree.leaves(getattr(whole, f"{network}_opt").mu)
+        assert gradients
+        assert all(np.any(g != 0) for g in gradients)
+        before, after = (jax.tree.leaves(getattr(s, network).spectral) for s in (state, whole))
+        assert all(np.any(x != y) for x, y in zip(before, after, strict=True))
+
+
+def test_batch_normalisation_does_tie_a_batch_together() -> None:
+    """Why the promise above has its condition: each part has statistics of its own."""
+    config = replace(BASE, {"model.generator_norm": "batch"})
+    state, inputs = start(config)
+    whole, parts = (
+        jax.jit(partial(update.generator_update, replace(config, {"accumulate": n})))(state, inputs)[0] for n in (1, 2)
+    )
+    apart = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), parts.generator_opt.mu, whole.generator_opt.mu)
+    assert max(jax.tree.leaves(apart)) > 1e-4
+    assert_close(parts.discriminator.spectral, whole.discriminator.spectral)
+
+
+@pytest.mark.parametrize("architecture", ["standard_cnn", "mlp"])
+def test_a_step_in_bfloat16_leaves_a_state_of_float32(architecture: str) -> None:
+    changes = {
+        "model.architecture": architecture,
+        "model.compute_dtype": "bfloat16",
+        "model.spectral_norm.networks": "both",
+        "model.discriminator_norm": "layer",
+        "model.discriminator_dropout": 0.1,
+        "penalty.kind": "gradient_penalty",
+        "augment.colour": True,
+        "accumulate": 2,
+    }
+    config = replace(TINY, changes)
+    state = jax.eval_shape(partial(create_state, config))
+    after, logs = jax.eval_shape(partial(update.training_step, config), state, input_shapes(config))
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
+    assert {a.dtype.name for a in jax.tree.leaves((after, logs))} == {"float32", "int32"}
+
+
+def test_bfloat16_is_of_the_products_alone() -> None:
+    wide = replace(TINY.model, {"discriminator_norm": "batch"})
+    networks = [build(replace(wide, {"compute_dtype": kind})).discriminator for kind in ("bfloat16", "same")]
+    variables: Variables = networks[1].init(jax.random.key(0))
+    images = np.random.default_rng(1).uniform(-1, 1, (8, 28, 28, 1)).astype(np.float32)
+
+    def all_of(network: Network, variables: Variables) -> Any:
+        scores, after = network.apply(variables, images, train=True)
+        module = network.module(variables)
+        layers = [part for _, part in nnx.iter_modules(module) if isinstance(part, Layer)]
+        sigmas = [layer.norm.divisor(layer._matrix(layer.kernel[...]), train=False) for layer in layers]
+        quotients = [layer.kernel[...] / sigma for layer, sigma in zip(layers, sigmas, strict=True)]
+        return scores, after, sigmas, quotients, [layer._weight(False) for layer in layers], module.score._weight(False)
+
+    (scores, after, sigmas, quotients, weights, last), (exact, after_wide, sigmas_wide, *_) = (
+        jax.jit(partial(all_of, network))(variables) for network in networks
+    )
+    assert scores.dtype == exact.dtype == jnp.float32
+    apart = np.asarray(scores - exact)
+    assert 0 < np.sqrt(np.mean(apart**2)) < 0.1 * np.std(exact)  # 2^-8 a product, through six of them
+    # u, v and sigma are of the float32 weights, whatever is done with them.
+    jax.tree.map(np.testing.assert_array_equal, after.spectral, after_wide.spectral)
+    jax.tree.map(np.testing.assert_array_equal, sigmas, sigmas_wide)
+    assert {s.dtype.name for s in sigmas} == {"float32"}
+    assert sorted(w.dtype.name for w in weights) == ["bfloat16"] * 5 + ["float32"]  # the score is float32 to the end
+    assert last.dtype == jnp.float32
+    for weight, quotient in zip(weights, quotients, strict=True):
+        rounding = 2**-9 if weight.dtype == jnp.bfloat16 else 2**-22  # the quotient, rounded once
+        np.testing.assert_allclose(weight.astype(jnp.float32), quotient, rtol=1.01 * rounding)
