@@ -43,15 +43,18 @@ Line = dict[str, Any]  # as report_plugin writes it
 Plot = dict[str, Any]  # as growth.growth_curves makes it
 
 
-def rung_files() -> dict[int, Path]:
-    """The ladder: rung -> its file."""
-    return {int(p.name[5]): p for p in sorted((ROOT / "parity_tests").glob("test_[0-9]_*.py"))}
+def rung_files() -> dict[int, list[Path]]:
+    """The ladder: rung -> its files."""
+    files: dict[int, list[Path]] = {}
+    for path in sorted((ROOT / "parity_tests").glob("test_[0-9]_*.py")):
+        files.setdefault(int(path.name[5]), []).append(path)
+    return files
 
 
 def rung_titles() -> dict[int, str]:
-    """What each rung is about, from the first line of its file: "operations"."""
+    """What each rung is about, from the first line of its first file: "operations"."""
     titles = {}
-    for rung, path in rung_files().items():
+    for rung, (path, *_) in rung_files().items():
         first = (ast.get_docstring(ast.parse(path.read_text())) or path.stem).splitlines()[0]
         found = re.match(r"Rung \d, ([^:]+):", first)
         titles[rung] = found[1] if found else path.stem
@@ -80,7 +83,7 @@ class Ladder:
         self.processes: list[subprocess.Popen[Any]] = []
         self.lock = threading.Lock()
 
-    def run(self, files: dict[int, Path], *, growth: bool) -> tuple[dict[int, list[Line]], list[Plot], str]:
+    def run(self, files: dict[int, list[Path]], *, growth: bool) -> tuple[dict[int, list[Line]], list[Plot], str]:
         """As many at a time as there are cores, at most two.
 
         Returns:
@@ -117,16 +120,16 @@ class Ladder:
             return [], f"growth.py ended with {process.returncode}: {(err.strip().splitlines() or [''])[-1]}"
         return json.loads(out), ""
 
-    def run_rung(self, rung: int, path: Path) -> list[Line]:
+    def run_rung(self, rung: int, paths: list[Path]) -> list[Line]:
         """Every line of one rung's process; where it dies, a failed case that says how."""
-        file = str(path.relative_to(ROOT))
-        left_out = [f"--deselect={prefix}" for prefix in LEFT_OUT_OF_QUICK if self.quick and prefix.startswith(file)]
+        files = [str(path.relative_to(ROOT)) for path in paths]
+        left_out = [f"--deselect={p}" for p in LEFT_OUT_OF_QUICK if self.quick and p.startswith(tuple(files))]
         lines: list[Line] = []
         reading, writing = os.pipe()
         with tempfile.TemporaryFile() as output:
             options = ["-q", "-p", "no:cacheprovider", "-p", "parity_tests.report_plugin"]
             process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *options, f"--report-lines=/dev/fd/{writing}", *left_out, file],
+                [sys.executable, "-m", "pytest", *options, f"--report-lines=/dev/fd/{writing}", *left_out, *files],
                 cwd=ROOT,
                 env=child_environment(),
                 stdin=subprocess.DEVNULL,
@@ -144,7 +147,7 @@ class Ladder:
             code = process.wait()
             output.seek(0)
             printed = output.read().decode(errors="replace").strip().splitlines()
-        return lines + ended_early(file, lines, code, printed[-1] if printed else "")
+        return lines + ended_early(files[0], lines, code, printed[-1] if printed else "")
 
 
 def ended_early(file: str, lines: list[Line], code: int, printed: str) -> list[Line]:

@@ -1,13 +1,9 @@
 """Rung 6's runs: one training in both wings and in torch from other starts or by other sums, and how they part."""
 
 import contextlib
-import dataclasses
-import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -344,8 +340,3 @@ def batch_norm_constants(config: ModelConfig, flat: Mapping[str, np.ndarray]) ->
     if missing := means - set(constants):
         raise ValueError(f"{config.architecture}: unknown what the biases add before {', '.join(sorted(missing))}")
     return constants
-
-
-def write_json(growths: Mapping[str, Growth], path: str | os.PathLike[str]) -> None:
-    """Case -> steps, curves and largest, as JSON for whoever draws them."""
-    Path(path).write_text(json.dumps({case: dataclasses.asdict(g) for case, g in growths.items()}, indent=1) + "\n")
