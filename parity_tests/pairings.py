@@ -66,6 +66,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "augment.translation": 0.125,
         "augment.cutout": 0.5,
         "accumulate": 2,
+        "batch_size": 16,  # BatchNorm of a part of two images is a sign, whose gradient is rounding
     },
     "mlp, batch norm in D alone, cosine, the average warmed up": {
         **NETWORKS["mlp"],
@@ -75,6 +76,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "generator_optimizer.schedule": "cosine",
         "discriminator_optimizer.schedule": "cosine",
         "ema_warmup": True,
+        "batch_size": 16,
     },
     "mlp, points of the plane, layer norm": {
         **NETWORKS["mlp"],
