@@ -157,7 +157,9 @@ class Ladder:
     def run_rung(self, rung: int, paths: list[Path]) -> list[Line]:
         """Every line of one rung's process; where it dies, a failed case that says how."""
         files = [str(path.relative_to(ROOT)) for path in paths]
-        left_out = [f"--deselect={p}" for p in LEFT_OUT_OF_QUICK if self.quick and p.startswith(tuple(files))]
+        left_out = [
+            f"--deselect={prefix}" for prefix in LEFT_OUT_OF_QUICK if self.quick and prefix.startswith(tuple(files))
+        ]
         lines: list[Line] = []
         reading, writing = os.pipe()
         with tempfile.TemporaryFile() as output:
