@@ -12,6 +12,7 @@ def to_float(images: Array, dtype: jnp.dtype) -> Array:
 def dequantize(images: Array, noise: Array) -> Array:
     """uint8 [..., h, w, c] with noise in [0, 1), one grey level, added -> in [-1, 1), uniform within each level.
 
+    In float32 the upper end of a level can be reached, by rounding.
     The authors' data sets (sngan_projection/datasets) have x / 128 - 1 + noise / 128.
     """
     return (images.astype(noise.dtype) + noise) / 128 - 1

@@ -32,7 +32,7 @@ from jax_sngan.nn.conv import (
 )
 from jax_sngan.nn.resample import mean_pool, upsample_bilinear, upsample_nearest
 from jax_sngan.nn.spectral_norm import estimate_sigma, normalize, power_iteration, spectral_normalize
-from jax_sngan.optim import adam_direction, descend, learning_rate, moving_average
+from jax_sngan.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
 from parity_tests.compare import EXACT, Tolerance, assert_close, assert_within
 from parity_tests.tolerances import OPS_F32, OPS_F64
 from parity_tests.trees import QUICK_COMPILE
@@ -643,6 +643,28 @@ def test_linear_schedule(decay_start):
             falling.step()
 
 
+@pytest.mark.parametrize("decay_start", [0, 4])
+def test_cosine_schedule(decay_start):
+    config = OptimizerConfig(learning_rate=3e-4, schedule="cosine", decay_start=decay_start)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10 - decay_start)
+    rates = []
+    for step in range(11):
+        ours = learning_rate(config, jnp.asarray(step), 10)
+        assert_close(ours, np.asarray(torch_optim.learning_rate(config, step, 10)), OPS_F64, f"step {step}")
+        by_torch = abs(float(ours) - optimizer.param_groups[0]["lr"]) / config.learning_rate
+        assert_within(by_torch, OPS_F64, f"step {step} against CosineAnnealingLR")
+        rates.append(float(ours))
+        optimizer.step()
+        if step >= decay_start:
+            falling.step()
+    assert rates[: decay_start + 1] == [3e-4] * (decay_start + 1)
+    assert rates[(10 + decay_start) // 2] == pytest.approx(1.5e-4)
+    assert rates[10] == 0
+    for rate in (learning_rate(config, jnp.asarray(13), 10), torch_optim.learning_rate(config, 13, 10)):
+        assert float(rate) == 0  # torch's own would rise again
+
+
 def test_constant_schedule():
     for step in (0, 5, 100):
         assert float(learning_rate(OptimizerConfig(learning_rate=3e-4), jnp.asarray(step), 10)) == 3e-4
@@ -658,6 +680,41 @@ def test_moving_average(dtype, tolerance):
     by_torch_ref = {"w": torch.from_numpy(average.copy())}
     torch_optim.moving_average(by_torch_ref, torch.nn.ParameterDict({"w": torch.from_numpy(params)}), 0.99)
     assert_close(ours, by_torch_ref["w"], tolerance)
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.25, 0.0])
+def test_average_decay(decay):
+    for step in (0, 1, 2, 20, 8990, 8991, 100_000):
+        for warmup in (False, True):
+            ours = average_decay(decay, warmup, jnp.asarray(step, jnp.int32))
+            theirs = torch_optim.average_decay(decay, warmup, step)
+            assert_close(np.asarray(ours), np.asarray(theirs), OPS_F64, f"step {step}, warmup {warmup}")
+            assert float(ours) == pytest.approx(min(decay, (1 + step) / (10 + step)) if warmup else decay, rel=1e-15)
+
+
+@DTYPES
+def test_moving_average_warmed_up(dtype, tolerance):
+    rng = np.random.default_rng(10)
+    average, params = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
+    # A traced decay is float64 wherever x64 is on; the average stays what it is.
+    ours = moving_average(jnp.asarray(average), jnp.asarray(params), average_decay(0.999, True, jnp.asarray(2)))
+    by_torch_ref = {"w": torch.from_numpy(average.copy())}
+    decay = torch_optim.average_decay(0.999, True, 2)
+    torch_optim.moving_average(by_torch_ref, torch.nn.ParameterDict({"w": torch.from_numpy(params)}), decay)
+    assert_close(ours, by_torch_ref["w"], tolerance)
+    assert_close(ours, (average / 4 + params * 3 / 4).astype(dtype), tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_clip(dtype):
+    params = np.array([[-3.0, -0.05, -0.0], [0.01, 0.05, 0.0500001]]).astype(dtype)
+    module = torch.nn.ParameterDict({"w": torch.from_numpy(params.copy()), "b": torch.full((2,), 1.0)})
+    ours = clip({"w": jnp.asarray(params), "b": jnp.ones(2, jnp.float32)}, 0.05)
+    torch_optim.clip(module, 0.05)
+    for name in ("w", "b"):
+        assert_close(ours[name], module[name], EXACT, name)
+    np.testing.assert_array_equal(ours["w"], np.clip(params, np.asarray(-0.05, dtype), np.asarray(0.05, dtype)))
+    np.testing.assert_array_equal(np.asarray(ours["w"])[0, 1:2], params[0, 1:2])  # what is inside stays
 
 
 @DTYPES

@@ -32,7 +32,28 @@ MODELS = [
     model("resnet", 48, 3, 4, spectral_norm=U_FIRST),
     model("resnet", 64, 1, 0, upsampling="bilinear"),
     model("resnet", 128, 1, 4, shortcut_input="activated"),
-]
+    # The relatives.
+    model("mlp", 4, 3, 0, discriminator_norm="batch", depth=2),
+    dataclasses.replace(
+        model("mlp", 1, 2, 0, output="identity", discriminator_norm="layer", generator_norm="none"),
+        discriminator_dropout=0.4,
+        spectral_norm=SpectralNormConfig(networks="both"),
+    ),
+    model(
+        "resnet", 28, 1, 4, discriminator_norm="layer", generator_dropout=0.3, discriminator_dropout=0.2,
+        spectral_norm=SpectralNormConfig(networks="both", target=2.0),
+    ),
+    dataclasses.replace(
+        model("standard_cnn", 128, 3, 0, discriminator_norm="batch", generator_dropout=0.5),
+        generator_width=2,
+        discriminator_width=2,
+        spectral_norm=SpectralNormConfig(networks="none"),
+    ),
+    model(
+        "standard_cnn", 28, 1, 4, discriminator_dropout=0.3,
+        spectral_norm=SpectralNormConfig(networks="both", form="operator", target=1.5),
+    ),
+]  # fmt: skip
 IN_F32 = [MODELS[0], MODELS[4]]
 CASES = [(m, NETWORK_F64) for m in MODELS] + [(dataclasses.replace(m, dtype="float32"), NETWORK_F32) for m in IN_F32]
 
@@ -40,7 +61,8 @@ CASES = [(m, NETWORK_F64) for m in MODELS] + [(dataclasses.replace(m, dtype="flo
 def named(value: Any) -> str | None:
     if isinstance(value, ModelConfig):
         classes = "-classes" if value.num_classes else ""
-        return f"{value.architecture}-{value.image_size}x{value.channels}{classes}-{value.dtype}"
+        exact = "-operator" if value.spectral_norm.form == "operator" else ""
+        return f"{value.architecture}-{value.image_size}x{value.channels}{classes}{exact}-{value.dtype}"
     return "" if isinstance(value, float) else None
 
 
@@ -52,6 +74,13 @@ def draw(config: ModelConfig, network: str, rng: np.random.Generator) -> tuple[A
     return (np.tanh(x) if network == "discriminator" else x), labels
 
 
+def keys_of(config: ModelConfig, network: str) -> list[np.ndarray | None]:
+    """The dropout's keys of two training passes, and none for the evaluation."""
+    if getattr(config, f"{network}_dropout") == 0:
+        return [None] * 3
+    return [np.array([5, 0xFFFFFFFF], np.uint32), np.array([6, 1], np.uint32), None]
+
+
 def in_jax(config: ModelConfig, network: str, variables: Any, x: Any, labels: Any, weights: Any) -> dict[str, Any]:
     """Results of a training pass, another, and an evaluation; variables after each; gradients of a sum of all three."""
     net = getattr(build(config), network)
@@ -59,8 +88,10 @@ def in_jax(config: ModelConfig, network: str, variables: Any, x: Any, labels: An
     def passes(params: Any, x: Any) -> Any:
         def number(params: Any, x: Any) -> Any:
             now, ys, after = variables._replace(params=params), [], []
-            for i, train in enumerate((True, True, False)):
-                y, now = net.apply(now, x[i], None if labels is None else labels[i], train=train)
+            for i, (train, key) in enumerate(zip((True, True, False), keys_of(config, network), strict=True)):
+                own_labels = None if labels is None else labels[i]
+                own_key = None if key is None else jnp.asarray(key)
+                y, now = net.apply(now, x[i], own_labels, train=train, key=own_key)
                 ys.append(y)
                 after.append(now)
             total = sum(jnp.sum(jnp.sin(y) * w) for y, w in zip(ys, weights, strict=True))
@@ -79,9 +110,10 @@ def in_torch(config: ModelConfig, network: str, flat: Any, x: Any, labels: Any, 
     load_module(module, flat)
     inputs = torch.from_numpy(x.copy()).requires_grad_()
     total, ys, after = torch.zeros((), dtype=inputs.dtype), [], []
-    for i, train in enumerate((True, True, False)):
+    for i, (train, key) in enumerate(zip((True, True, False), keys_of(config, network), strict=True)):
         module.train(train)
-        y = module(inputs[i], None if labels is None else torch.from_numpy(labels[i]))
+        own_key = None if key is None else torch.from_numpy(key.astype(np.int64))
+        y = module(inputs[i], None if labels is None else torch.from_numpy(labels[i]), own_key)
         total = total + (torch.sin(y) * torch.from_numpy(weights[i])).sum()
         ys.append(y.detach())
         after.append({name: t.detach().clone() for name, t in module.state_dict().items()})
@@ -125,6 +157,26 @@ def test_passes_agree(config, tolerance, network):
     first, second, evaluated = ours["after"]
     assert_same(evaluated, second)  # evaluation moves nothing
     assert_same(second.params, variables.params)  # no pass changes a stored weight
-    moved = "batch" if network == "generator" else "spectral"
-    before, after = (jax.tree.leaves(getattr(v, moved)) for v in (first, second))
-    assert any(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(before, after, strict=True))
+    for carried in ("spectral", "batch"):
+        before, after = (jax.tree.leaves(getattr(v, carried)) for v in (first, second))
+        moved = [np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(before, after, strict=True)]
+        assert any(moved) or not moved
+
+
+def test_what_a_pass_carries():
+    """By the config; the passes above compare whatever there is."""
+    for config in MODELS[9:]:
+        for network in convert.NETWORKS:
+            entries = convert.network_entries(config, network)
+            normed = config.spectral_norm_of(network)
+            assert bool(entries.spectral) == (normed is not None and normed.form == "reshaped")
+            assert bool(entries.batch) == (getattr(config, f"{network}_norm") == "batch")
+
+
+@pytest.mark.parametrize("network", convert.NETWORKS)
+def test_a_training_pass_with_dropout_needs_its_key(network):
+    config = dataclasses.replace(MODELS[9], generator_dropout=0.1, discriminator_dropout=0.1)
+    variables = random_variables(config, network, np.random.default_rng(0))
+    x = jnp.asarray(draw(config, network, np.random.default_rng(1))[0][0])
+    with pytest.raises(ValueError, match=f"a training pass of a {network} with dropout needs a key"):
+        getattr(build(config), network).apply(variables, x, train=True)

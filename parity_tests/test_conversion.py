@@ -20,8 +20,16 @@ from torch_ref.checkpoint import Checkpoint
         {},
         {"model.num_classes": 3, "model.image_size": 32, "model.channels": 3},
         {**RESNET, **U_FIRST},
+        {
+            "model.architecture": "mlp",
+            "model.discriminator_norm": "layer",
+            "model.spectral_norm.networks": "both",
+        },
+        {"model.discriminator_norm": "batch", "model.generator_norm": "none", "model.spectral_norm.networks": "none"},
+        {**RESNET, "model.image_size": 28, "model.discriminator_norm": "layer", "model.spectral_norm.form": "operator"},
+        {"model.image_size": 128, "model.spectral_norm.networks": "both", **U_FIRST},
     ],
-    ids=["standard_cnn", "classes", "resnet"],
+    ids=["standard_cnn", "classes", "resnet", "mlp", "normed", "resnet, normed", "128 pixels"],
 )
 def test_conversion_is_exact_both_ways(changes, tmp_path):
     config = replace(BASE, changes | {"model.dtype": "float32"})
