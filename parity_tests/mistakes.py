@@ -49,9 +49,9 @@ _RESNET_G, _RESNET_D = (
 _LOSS = _rung_4("test_loss_and_gradients")
 _STEP = _rung_5("test_one_step_in_float64")
 _OPERATOR = "test_1_operator_norm.py::test_circular_and_its_gradient"
+_PENALTY, _LAYER_NORM = "test_1_penalties.py::test_of_a_small_function", "test_2_normalization.py::test_layer_norm"
 _GP, _CLIPPED = f"{_STEP}[gradient penalty]", f"{_STEP}[weight clipping]"
 _DROPPED, _PARTS = f"{_STEP}[dropout, noise and augmentation]", f"{_STEP}[a batch in parts]"
-_COSINE = f"{_STEP}[cosine, the average warmed up]"
 _PLAIN, _TWO, _FIRST = f"{_STEP}[hinge]", f"{_STEP}[two D updates]", f"{_STEP}[generator first]"
 
 MISTAKES = [
@@ -795,7 +795,7 @@ MISTAKES = [
         "squares = jnp.sum(jnp.square(gradients)",
         "squares = jnp.mean(jnp.square(gradients)",
         "norms are driven to the root of the number of pixels, not to 1",
-        _GP,
+        _PENALTY,
     ),
     Mistake(
         "the penalty's target added",
@@ -803,7 +803,7 @@ MISTAKES = [
         "excess = norms - target",
         "excess = norms + target",
         "D is driven to be flat",
-        _GP,
+        _PENALTY,
     ),
     Mistake(
         "one-sided penalty on the wrong side",
@@ -811,7 +811,7 @@ MISTAKES = [
         "jax.nn.relu(excess)",
         "jax.nn.relu(-excess)",
         "steep D's go free, flat ones are punished",
-        f"{_STEP}[one-sided gradient penalty]",
+        _PENALTY,
     ),
     Mistake(
         "the real image's share taken for the other's",
@@ -819,7 +819,7 @@ MISTAKES = [
         "mix * real + (1 - mix) * fake",
         "(1 - mix) * real + mix * fake",
         "the same points in distribution: only a comparison on the same numbers sees it",
-        _GP,
+        _PENALTY,
     ),
     Mistake(
         "one share for the whole batch",
@@ -827,7 +827,7 @@ MISTAKES = [
         "mix * real + (1 - mix) * fake",
         "mix[:1] * real + (1 - mix[:1]) * fake",
         "the penalty sees one cut through the batch at a time",
-        _GP,
+        _PENALTY,
     ),
     Mistake(
         "R1 without its half",
@@ -835,7 +835,7 @@ MISTAKES = [
         "0.5 * jnp.mean(jnp.sum(",
         "jnp.mean(jnp.sum(",
         "gamma is twice what the paper means by it",
-        f"{_STEP}[r1]",
+        _PENALTY,
     ),
     Mistake(
         "DRAGAN without the standard deviation",
@@ -843,7 +843,7 @@ MISTAKES = [
         "0.5 * jnp.std(real) * noise",
         "0.5 * noise",
         "points lie outside of where images are",
-        f"{_STEP}[dragan]",
+        _PENALTY,
     ),
     Mistake(
         "DRAGAN's unbiased standard deviation",
@@ -851,7 +851,7 @@ MISTAKES = [
         "jnp.std(real)",
         "jnp.std(real, ddof=1)",
         "points a little farther off",
-        f"{_STEP}[dragan]",
+        _PENALTY,
     ),
     Mistake(
         "no gradient from the penalty",
@@ -875,7 +875,7 @@ MISTAKES = [
         "jnp.clip(p, -bound, bound)",
         "jnp.minimum(p, bound)",
         "the critic grows without bound where its weights are negative",
-        _CLIPPED,
+        _rung_1("test_clip"),
     ),
     Mistake(
         "clipped before the update",
@@ -893,7 +893,7 @@ MISTAKES = [
         "jnp.mean(jnp.square(centred), axes, keepdims=True)",
         "jnp.var(wide, axes, keepdims=True, ddof=1)",
         "maps a little too small",
-        f"{_STEP}[one-sided gradient penalty]",
+        _LAYER_NORM,
     ),
     Mistake(
         "layer norm of each pixel",
@@ -901,7 +901,7 @@ MISTAKES = [
         "tuple(range(1, x.ndim))",
         "(x.ndim - 1,)",
         "pixels lose their contrast with each other",
-        f"{_STEP}[one-sided gradient penalty]",
+        _LAYER_NORM,
     ),
     Mistake(
         "dropout not scaled up",
@@ -909,7 +909,7 @@ MISTAKES = [
         "x * kept.astype(x.dtype) / (1 - rate)",
         "x * kept.astype(x.dtype)",
         "evaluation sees activations larger than training did",
-        _DROPPED,
+        "test_2_normalization.py::test_dropout",
     ),
     Mistake(
         "one dropout key in every layer",
@@ -917,7 +917,7 @@ MISTAKES = [
         "noise.stream(key, i)",
         "noise.stream(key, 0)",
         "layers of one shape drop the same activations",
-        _DROPPED,
+        "test_2_normalization.py::test_every_layer_drops_by_its_own_key",
     ),
     Mistake(
         "every use of a key the same stream",
@@ -925,7 +925,7 @@ MISTAKES = [
         "jax.random.fold_in(_wrapped(key), number)",
         "jax.random.fold_in(_wrapped(key), 0)",
         "noise, dropout and augmentation are one another's",
-        _DROPPED,
+        "test_1_noise.py::test_streams",
     ),
     Mistake(
         "pixels' noise of half a level",
@@ -933,7 +933,7 @@ MISTAKES = [
         "(images.astype(noise.dtype) + noise) / 128",
         "(images.astype(noise.dtype) + 0.5 * noise) / 128",
         "grey levels stay apart, and D sees which images are real by that",
-        _DROPPED,
+        "test_1_noise.py::test_dequantize",
     ),
     Mistake(
         "shifts to the other side",
@@ -941,7 +941,7 @@ MISTAKES = [
         "pixels[None, :] - shift",
         "pixels[None, :] + shift",
         "the same shifts in distribution: only a comparison on the same numbers sees it",
-        _DROPPED,
+        "test_1_augment.py::test_translate",
     ),
     Mistake(
         "generated images not augmented in G updates",
@@ -957,7 +957,7 @@ MISTAKES = [
         "dropout(leaky_relu(norm(",
         "dropout(jax.nn.relu(norm(",
         "half of the critic's slopes are 0",
-        f"{_STEP}[mlp]",
+        _rung_3("mlp-4x3-float64--discriminator"),
     ),
     # Schedules, averages, batches in parts, losses ---------------------------------------------------------------
     Mistake(
@@ -966,7 +966,7 @@ MISTAKES = [
         "jnp.cos(jnp.pi * past / span)",
         "jnp.cos(jnp.pi / 2 * past / span)",
         "the rate ends at half of what it began with",
-        _COSINE,
+        _rung_1("test_cosine_schedule"),
     ),
     Mistake(
         "the average warms up a step late",
@@ -974,7 +974,7 @@ MISTAKES = [
         "(1 + done) / (10 + done)",
         "done / (9 + done)",
         "the first step's average is the first step's generator",
-        _COSINE,
+        _rung_1("test_average_decay"),
     ),
     Mistake(
         "parts summed, not averaged",
