@@ -30,8 +30,8 @@ REGULARISERS: dict[str, dict[str, Any]] = {
 COVERING = {
     "standard_cnn": (
         "spectral_norm",
-        "operator_norm",
         "weight_clipping",
+        "operator_norm",
         "none",
         "gradient_penalty",
         "spectral_norm_in_both",

@@ -25,7 +25,8 @@ Flat = dict[str, np.ndarray]
 # Level 0 (trees.QUICK_COMPILE) compiles in 6 s where this takes 10, but its 200 steps take 6 s and these 1 s.
 RUN_COMPILE = {"xla_backend_optimization_level": 1}
 # What has a true gradient of zero, and what repeats it. Adam makes steps of its rounding, so it wanders.
-WANDERING = ("cancelled biases", "running means")
+CANCELLED, MEANS = "cancelled biases", "running means"
+WANDERING = (CANCELLED, MEANS)
 
 
 @dataclass(frozen=True)
@@ -300,9 +301,9 @@ def group_of(name: str, cancelled: bool) -> str:
     if part.endswith("_opt"):
         return f"{part.removesuffix('_opt')} moments"
     if cancelled:
-        return "cancelled biases"
+        return CANCELLED
     if name.endswith("running_mean"):
-        return "running means"
+        return MEANS
     if name.endswith(("centred_mean", "running_var")):
         return "running statistics"
     if name.endswith(("_u", "_v")):
@@ -327,7 +328,7 @@ def batch_norm_constants(config: ModelConfig, flat: Mapping[str, np.ndarray]) ->
             carried = (
                 flat[f"{block}.conv2.bias"]
                 + flat[f"{block}.shortcut.bias"]
-                + flat[f"{block}.shortcut.weight"][:, :, 0, 0] @ carried
+                + _weight(config, flat, f"{block}.shortcut")[:, :, 0, 0] @ carried
             )
         if blocks:
             constants["generator.norm.running_mean"] = carried
@@ -340,3 +341,15 @@ def batch_norm_constants(config: ModelConfig, flat: Mapping[str, np.ndarray]) ->
     if missing := means - set(constants):
         raise ValueError(f"{config.architecture}: unknown what the biases add before {', '.join(sorted(missing))}")
     return constants
+
+
+def _weight(config: ModelConfig, flat: Mapping[str, np.ndarray], layer: str) -> np.ndarray:
+    """A layer's kernel as a pass has it; with spectral norm by the u and v that are stored, a pass earlier or later.
+
+    What it carries is rounding, so that its own change from one pass to the next does not count.
+    """
+    if f"{layer}.weight_orig" not in flat:
+        return flat[f"{layer}.weight"]
+    kernel = flat[f"{layer}.weight_orig"]
+    sigma = flat[f"{layer}.weight_u"] @ kernel.reshape(len(kernel), -1) @ flat[f"{layer}.weight_v"]
+    return kernel * (config.spectral_norm.target / sigma)
