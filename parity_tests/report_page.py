@@ -165,8 +165,8 @@ def _growth(report: Mapping[str, Any]) -> str:
     else:
         parts.append(
             "<p>Both wings train from the same weights on the same inputs. Beside their difference stands that of "
-            "torch from itself, when its first weights are moved by a rounding: no program can be expected to stay "
-            "nearer.</p>"
+            "torch from itself, when its first weights are moved by a rounding or its sums made in another order: no "
+            "program can be expected to stay nearer.</p>"
         )
     for plot in report["growth"]:
         parts += [

@@ -14,11 +14,12 @@ from jax_sngan.config import TrainConfig, flatten, replace
 from jax_sngan.losses import LOSSES
 from jax_sngan.models import ARCHITECTURES
 from jax_sngan.preset_configs import preset
+from parity_tests.compare import assert_within
 from parity_tests.configs import BASE
 from parity_tests.pairings import NETWORKS, NOT_TURNED, OTHERS, REGULARISERS, RUN, config_of, covering, every_pairing
 from parity_tests.test_5_update import choices
 from parity_tests.tolerances import TRAJECTORY_F32_RATIO, TRAJECTORY_F64, TRAJECTORY_WANDER_RATIO
-from parity_tests.trajectory import WANDERING, Growth, JaxWing, TorchWing, grow, run, run_float32
+from parity_tests.trajectory import CANCELLED, WANDERING, Growth, JaxWing, TorchWing, grow, run, run_float32, run_torch
 from parity_tests.trees import QUICK_COMPILE
 from parity_tests.variations import VARIATIONS, threads
 
@@ -26,29 +27,44 @@ STEPS = 200
 F32_STEPS = 50
 
 
-def assert_follows(growth: Growth) -> None:
-    """All but the wandering arrays agree at every record; at the end those have wandered no further than torch's."""
+def assert_follows(config: TrainConfig) -> None:
+    """All but the wandering biases agree at every record, these at the last one or else as torch's with its own.
+
+    A running mean is what the biases have put into it, and they are compared, plus the centred mean, which is too.
+    """
+    growth = run(config, STEPS)
     for group, errors in growth.curves["jax"].items():
-        found, where = max(errors), f"{group}, {growth.largest[group]}"
-        if group in WANDERING:
-            found, own = errors[-1], growth.torch(group)[-1]
-            assert found <= TRAJECTORY_WANDER_RATIO * own, f"{where}: relative error {found:.2e}, torch's own {own:.2e}"
-        else:
-            assert found <= TRAJECTORY_F64, f"{where}: relative error {found:.2e}, allowed {TRAJECTORY_F64:.2e}"
+        where = f"{group}, {growth.largest[group]}"
+        if group not in WANDERING:
+            assert_within(max(errors), TRAJECTORY_F64, where)
+    if CANCELLED not in growth.curves["jax"]:
+        return
+    found, where = growth.jax(CANCELLED)[-1], f"{CANCELLED}, {growth.largest[CANCELLED]}"
+    if found <= TRAJECTORY_F64:
+        assert_within(found, TRAJECTORY_F64, where)
+    else:
+        own = run_torch(config, STEPS, every=STEPS).torch(CANCELLED)[-1]
+        assert_within(found / own, TRAJECTORY_WANDER_RATIO, f"{where}, over torch's own")
 
 
-def outside(growth: Growth, name: str = "jax") -> dict[str, float]:
-    """Group -> one run's errors over torch's own, the geometric mean over the records, where it is too much.
+def ratios(growth: Growth, name: str = "jax") -> dict[str, float]:
+    """Group -> one run's errors over torch's own, the geometric mean over the records.
 
     Not record by record: an error that grows a hundredfold in five steps is that much larger in whichever run it
     reaches first.
     """
-    ratios = {}
+    found = {}
     for group, errors in growth.curves[name].items():
         own = growth.torch(group, without=name)
         if max(errors + own) > 0:  # the count of steps is exact
-            ratios[group] = float(np.exp(np.mean(np.log(errors) - np.log(own))))
-    return {group: ratio for group, ratio in ratios.items() if ratio > TRAJECTORY_F32_RATIO}
+            found[group] = float(np.exp(np.mean(np.log(errors) - np.log(own))))
+    return found
+
+
+def assert_inside(growth: Growth, name: str = "jax") -> None:
+    """One run is from the reference as far as torch is by itself."""
+    for group, ratio in ratios(growth, name).items():
+        assert_within(ratio, TRAJECTORY_F32_RATIO, f"{group}, over torch's own", "float32")
 
 
 @pytest.mark.parametrize(
@@ -56,24 +72,25 @@ def outside(growth: Growth, name: str = "jax") -> dict[str, float]:
     [pytest.param(p, id="-".join(p), marks=() if p in covering() else pytest.mark.long) for p in every_pairing()],
 )
 def test_two_hundred_steps_in_float64(pairing):
-    assert_follows(run(config_of(*pairing, steps=STEPS), STEPS))
+    assert_follows(config_of(*pairing, steps=STEPS))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c.startswith("mlp") else pytest.mark.long) for c in OTHERS]
+)
 def test_two_hundred_steps_put_together_otherwise(case):
-    assert_follows(run(replace(BASE, RUN | OTHERS[case] | {"steps": STEPS}), STEPS))
+    assert_follows(replace(BASE, RUN | OTHERS[case] | {"steps": STEPS}))
 
 
 def test_the_default_preset_in_float32():
     """Full width, as it ships: JAX against torch lies inside torch against torch."""
-    assert not outside(run_float32(preset("fashion"), F32_STEPS))
+    assert_inside(run_float32(preset("fashion"), F32_STEPS))
 
 
 @pytest.mark.long
 def test_the_cifar_network_in_float32():
     """The paper's width, on the images that ship."""
-    assert not outside(run_float32(preset("cifar10_cnn"), F32_STEPS))
+    assert_inside(run_float32(preset("cifar10_cnn"), F32_STEPS))
 
 
 def test_a_learning_rate_one_step_late_is_seen_in_float64():
@@ -102,14 +119,14 @@ def test_a_learning_rate_a_tenth_too_large_is_seen_in_float32():
     }
     with threads(1):
         growth = grow(config, TorchWing(config, start), wings, steps=10, every=5)
-    assert "losses" in outside(growth, "wrong")
-    assert not outside(growth, "reversed")
+    assert ratios(growth, "wrong")["losses"] > TRAJECTORY_F32_RATIO
+    assert_inside(growth, "reversed")
 
 
 def test_every_network_loss_and_regulariser_has_its_trajectories():
     assert set(NETWORKS) == set(ARCHITECTURES)
     assert {(n, loss) for n, loss, _ in covering()} == {(n, loss) for n in ARCHITECTURES for loss in LOSSES}
-    assert {(n, r) for n, _, r in covering()} == {(n, r) for n in ARCHITECTURES for r in REGULARISERS}
+    assert {r for _, _, r in covering()} == set(REGULARISERS)
     assert len(every_pairing()) == len(ARCHITECTURES) * len(LOSSES) * len(REGULARISERS)
 
 

@@ -11,9 +11,11 @@ from parity_tests.mistakes import MISTAKES, Mistake
 
 PACKAGE = teeth.ROOT / "jax_sngan"
 MATHEMATICS = {
-    *(f"nn/{name}.py" for name in ("spectral_norm", "conv", "layers", "batch_norm", "blocks", "resample")),
-    *(f"models/{name}.py" for name in ("__init__", "standard_cnn", "resnet")),
-    *(f"{name}.py" for name in ("losses", "optim", "update", "inputs", "images", "state", "convert")),
+    *(f"nn/{name}.py" for name in ("spectral_norm", "operator_norm", "conv", "layers", "blocks", "resample")),
+    *(f"nn/{name}.py" for name in ("batch_norm", "layer_norm", "activations", "dropout")),
+    *(f"models/{name}.py" for name in ("__init__", "standard_cnn", "resnet", "mlp")),
+    *(f"{name}.py" for name in ("losses", "penalties", "augment", "noise", "optim", "update", "inputs", "images")),
+    *(f"{name}.py" for name in ("state", "convert")),
 }
 
 

@@ -1,13 +1,10 @@
 """Rung 6's runs: one training in both wings and in torch from other starts or by other sums, and how they part."""
 
 import contextlib
-import dataclasses
-import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -19,7 +16,8 @@ import torch_ref.state
 import torch_ref.update
 from jax_sngan import convert, data, update
 from jax_sngan.config import ModelConfig, TrainConfig
-from jax_sngan.inputs import Inputs, draw_inputs
+from jax_sngan.inputs import Images, Inputs, draw_inputs
+from jax_sngan.mixtures import grid
 from parity_tests.trees import TINY, biases_before_batch_norm
 from parity_tests.variations import VARIATIONS, threads
 
@@ -27,7 +25,8 @@ Flat = dict[str, np.ndarray]
 # Level 0 (trees.QUICK_COMPILE) compiles in 6 s where this takes 10, but its 200 steps take 6 s and these 1 s.
 RUN_COMPILE = {"xla_backend_optimization_level": 1}
 # What has a true gradient of zero, and what repeats it. Adam makes steps of its rounding, so it wanders.
-WANDERING = ("cancelled biases", "running means")
+CANCELLED, MEANS = "cancelled biases", "running means"
+WANDERING = (CANCELLED, MEANS)
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class Wing:
         """The state, copied."""
         raise NotImplementedError
 
-    def generator(self) -> Mapping[str, np.ndarray]:
-        """Its part of dump, perhaps not copied."""
+    def network(self, name: str) -> Mapping[str, np.ndarray]:
+        """The part of dump that is one network's, perhaps not copied."""
         raise NotImplementedError
 
     def advance(self, inputs: Inputs) -> Mapping[str, Any]:
@@ -80,16 +79,36 @@ class Wing:
         before = self.constants_of_norms()
         for name, value in self.advance(inputs).items():
             self.logs.setdefault(f"logs.{name}", []).append(np.asarray(value))
-        after = before if self.config.update_order == "discriminator_first" else self.constants_of_norms()
+        after = self.constants_of_norms()
         momentum = self.config.model.batch_norm_momentum
-        for constants in (before, *(after,) * self.config.n_dis):  # one entry a training pass of the generator
-            for name, value in constants.items():
-                self.constants[name] = (1 - momentum) * self.constants.get(name, 0.0) + momentum * value
+        for name in before:
+            # One entry a training pass of the network, and a batch in parts makes a pass for each of them.
+            for moved in self.passes(name.partition(".")[0]):
+                value = (after if moved else before)[name]
+                for _ in range(self.config.accumulate):
+                    self.constants[name] = (1 - momentum) * self.constants.get(name, 0.0) + momentum * value
+
+    def passes(self, network: str) -> list[bool]:
+        """A step's training passes of a network: whether each came after the network's own update.
+
+        Raises:
+          ValueError: between two updates of D its biases are not seen from outside.
+        """
+        first = self.config.update_order == "discriminator_first"
+        if network == "generator":
+            return [False] * (self.config.n_dis + 1) if first else [False, *[True] * self.config.n_dis]
+        if self.config.n_dis > 1:
+            raise ValueError("BatchNorm in D needs n_dis=1 here")
+        own = [False] * update.passes(self.config)
+        return [*own, True] if first else [False, *own]
 
     def constants_of_norms(self) -> Flat:
-        """batch_norm_constants of the generator as it is now."""
-        constants = batch_norm_constants(self.config.model, self.generator())
-        return {name: np.array(value) for name, value in constants.items()}
+        """batch_norm_constants of both networks as they are now."""
+        m = self.config.model
+        flat = {**self.network("generator")} if m.generator_norm == "batch" else {}
+        if m.discriminator_norm == "batch":
+            flat |= self.network("discriminator")
+        return {name: np.array(value) for name, value in batch_norm_constants(m, flat).items()}
 
     def record(self) -> Flat:
         """State, logs so far [steps, ...], and beside each running mean the same without the constants in it."""
@@ -113,9 +132,9 @@ class JaxWing(Wing):
         """The state, copied."""
         return {name: np.array(a) for name, a in convert.to_torch(self.config, self.state).items()}
 
-    def generator(self) -> Mapping[str, np.ndarray]:
-        """Its part of dump."""
-        return convert.variables_to_torch(self.config.model, "generator", self.state.generator, "generator.")
+    def network(self, name: str) -> Mapping[str, np.ndarray]:
+        """The part of dump that is one network's."""
+        return convert.variables_to_torch(self.config.model, name, getattr(self.state, name), f"{name}.")
 
     def advance(self, inputs: Inputs) -> Mapping[str, Any]:
         """One training step; returns its logs."""
@@ -143,9 +162,9 @@ class TorchWing(Wing):
         """The state, copied."""
         return torch_ref.state.dump(self.state)
 
-    def generator(self) -> Mapping[str, np.ndarray]:
-        """Its part of dump, not copied."""
-        return {f"generator.{name}": tensor.numpy() for name, tensor in self.state.generator.state_dict().items()}
+    def network(self, name: str) -> Mapping[str, np.ndarray]:
+        """The part of dump that is one network's, not copied."""
+        return {f"{name}.{entry}": tensor.numpy() for entry, tensor in getattr(self.state, name).state_dict().items()}
 
     def advance(self, inputs: Inputs) -> Mapping[str, Any]:
         """One training step; returns its logs."""
@@ -160,8 +179,11 @@ class TorchWing(Wing):
 
 
 @cache
-def images(image_size: int, channels: int) -> data.Dataset:
-    """The garments that ship with the package."""
+def images(image_size: int, channels: int) -> Images:
+    """The garments that ship with the package; with two channels points of the plane, as images of one pixel."""
+    if channels == 2:
+        points, labels = grid().sample(10_000, seed=0)
+        return SimpleNamespace(images=points.astype(np.float64).reshape(-1, 1, 1, 2), labels=labels)
     return data.load("fashion", image_size=image_size, channels=channels)
 
 
@@ -179,8 +201,8 @@ def moved(config: TrainConfig, flat: Flat, seed: int, by: float = 1e-15) -> Flat
     }
 
 
-def run(config: TrainConfig, steps: int, *, every: int = 10, seeds: tuple[int, ...] = (0, 1)) -> Growth:
-    """A training in both wings from torch's start, and in torch from that start moved by 1e-15, once a seed.
+def run(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 0) -> Growth:
+    """A training in both wings from torch's start, and in torch from that start moved by 1e-15, `moves` times.
 
     Args:
       steps: how many are done; the schedule is the config's.
@@ -188,9 +210,22 @@ def run(config: TrainConfig, steps: int, *, every: int = 10, seeds: tuple[int, .
     """
     start = torch_ref.state.dump(torch_ref.state.create_state(config))
     wings: dict[str, Wing] = {"jax": JaxWing(config, start, RUN_COMPILE)}
-    wings |= {f"torch, moved {seed}": TorchWing(config, moved(config, start, seed)) for seed in seeds}
     with threads(1):
-        return grow(config, TorchWing(config, start), wings, steps, every)
+        return grow(config, TorchWing(config, start), wings | _torchs_own(config, start, moves), steps, every)
+
+
+def run_torch(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 2) -> Growth:
+    """The same without the project: torch from moved starts and, where images draw nothing, with batches reversed."""
+    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    wings: dict[str, Wing] = {}
+    if not config.needs_keys:  # else the n-th image of a batch has random numbers of its own
+        wings["torch, batch reversed"] = TorchWing(config, start, reverse=True)
+    with threads(1):
+        return grow(config, TorchWing(config, start), wings | _torchs_own(config, start, moves), steps, every)
+
+
+def _torchs_own(config: TrainConfig, start: Flat, moves: int) -> dict[str, Wing]:
+    return {f"torch, moved {seed}": TorchWing(config, moved(config, start, seed)) for seed in range(moves)}
 
 
 def run_float32(config: TrainConfig, steps: int, *, every: int = 5) -> Growth:
@@ -235,7 +270,8 @@ def errors(config: ModelConfig, actual: Flat, expected: Flat) -> dict[str, tuple
 
     The scale is the array's largest entry. Of what has a true gradient of zero nothing but rounding would be left to
     divide by: there it is the kernel beside the bias. A running mean's is the standard deviation that its images are
-    divided by. Integers and types must be the same.
+    divided by. Adam's first moment is one step's gradient where beta1 is 0, whose terms may happen to cancel: its scale
+    is at least the root of the second, which it is divided by. Integers and types must be the same.
     """
     assert sorted(actual) == sorted(expected)
     kernels = biases_before_batch_norm(config, expected)
@@ -246,6 +282,9 @@ def errors(config: ModelConfig, actual: Flat, expected: Flat) -> dict[str, tuple
         scale = float(np.max(np.abs(expected[kernels.get(name, name)])))
         if name.endswith("running_mean"):
             scale = float(np.sqrt(np.max(expected[name.replace("running_mean", "running_var")])))
+        if ".exp_avg." in name:
+            second = kernels.get(name, name).replace(".exp_avg.", ".exp_avg_sq.")
+            scale = max(scale, float(np.sqrt(np.max(expected[second]))))
         error = float(np.max(np.abs(a.astype(np.float64) - b))) / max(scale, TINY)
         if not np.isfinite(error):
             error = float("inf")
@@ -262,9 +301,9 @@ def group_of(name: str, cancelled: bool) -> str:
     if part.endswith("_opt"):
         return f"{part.removesuffix('_opt')} moments"
     if cancelled:
-        return "cancelled biases"
+        return CANCELLED
     if name.endswith("running_mean"):
-        return "running means"
+        return MEANS
     if name.endswith(("centred_mean", "running_var")):
         return "running statistics"
     if name.endswith(("_u", "_v")):
@@ -277,29 +316,40 @@ def batch_norm_constants(config: ModelConfig, flat: Mapping[str, np.ndarray]) ->
 
     BatchNorm takes it off again, so no image sees it. A network with running means must have its case here.
     """
-    if config.architecture == "standard_cnn":
-        names = [name for name in flat if name.startswith("generator.deconvs.") and name.endswith(".bias")]
-        return {name.replace("deconvs", "norms").replace("bias", "running_mean"): flat[name] for name in names}
     constants: Flat = {}
+    means = {name for name in flat if name.endswith("running_mean")}
     if config.architecture == "resnet":
         # A block's result is conv2's plus the shortcut's, and a 1x1 shortcut passes a constant on as a constant.
-        carried = np.zeros_like(flat["generator.blocks.0.norm1.running_mean"])
-        blocks = sum(name.endswith("norm1.running_mean") for name in flat)
+        carried = np.zeros_like(flat.get("generator.blocks.0.norm1.running_mean", 0.0))
+        blocks = sum(name.startswith("generator.") and name.endswith("norm1.running_mean") for name in means)
         for block in (f"generator.blocks.{i}" for i in range(blocks)):
             constants[f"{block}.norm1.running_mean"] = carried
             constants[f"{block}.norm2.running_mean"] = flat[f"{block}.conv1.bias"]
             carried = (
                 flat[f"{block}.conv2.bias"]
                 + flat[f"{block}.shortcut.bias"]
-                + flat[f"{block}.shortcut.weight"][:, :, 0, 0] @ carried
+                + _weight(config, flat, f"{block}.shortcut")[:, :, 0, 0] @ carried
             )
-        constants["generator.norm.running_mean"] = carried
-    missing = {name for name in flat if name.endswith("running_mean")} - set(constants)
-    if missing:
+        if blocks:
+            constants["generator.norm.running_mean"] = carried
+    else:
+        # norms.i stands behind the layer of the same number.
+        g, d = {"standard_cnn": ("deconvs", "convs"), "mlp": ("hidden", "hidden")}[config.architecture]
+        for name in means:
+            layers = g if name.startswith("generator.") else d
+            constants[name] = flat[name.replace("norms", layers).replace("running_mean", "bias")]
+    if missing := means - set(constants):
         raise ValueError(f"{config.architecture}: unknown what the biases add before {', '.join(sorted(missing))}")
     return constants
 
 
-def write_json(growths: Mapping[str, Growth], path: str | os.PathLike[str]) -> None:
-    """Case -> steps, curves and largest, as JSON for whoever draws them."""
-    Path(path).write_text(json.dumps({case: dataclasses.asdict(g) for case, g in growths.items()}, indent=1) + "\n")
+def _weight(config: ModelConfig, flat: Mapping[str, np.ndarray], layer: str) -> np.ndarray:
+    """A layer's kernel as a pass has it; with spectral norm by the u and v that are stored, a pass earlier or later.
+
+    What it carries is rounding, so that its own change from one pass to the next does not count.
+    """
+    if f"{layer}.weight_orig" not in flat:
+        return flat[f"{layer}.weight"]
+    kernel = flat[f"{layer}.weight_orig"]
+    sigma = flat[f"{layer}.weight_u"] @ kernel.reshape(len(kernel), -1) @ flat[f"{layer}.weight_v"]
+    return kernel * (config.spectral_norm.target / sigma)

@@ -79,7 +79,7 @@ def main() -> int:
     return 0 if found["passed"] else 1
 
 
-def rungs(text: str, files: dict[int, Path]) -> list[int]:
+def rungs(text: str, files: dict[int, list[Path]]) -> list[int]:
     """The rungs that an option names.
 
     Raises:
