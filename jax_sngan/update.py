@@ -206,7 +206,7 @@ def _in_parts(
     """Runs part(carry, inputs) -> (carry, (gradients, logs)) over the parts of a batch; the results are means."""
     n = config.accumulate
     if n == 1:
-        return part(carry, inputs)  # type: ignore[no-any-return]
+        return part(carry, inputs)
     split = {
         name: a.reshape(n, len(a) // n, *a.shape[1:]) for name in batched if (a := getattr(inputs, name)) is not None
     }

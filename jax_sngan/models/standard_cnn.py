@@ -71,7 +71,7 @@ class Discriminator(nnx.Module):
         convs.append(Conv(channels, widths[-1], 3, padding=1, **layer))
         self.convs = nnx.List(convs)
         # The first layer has none, as in DCGAN: it would take brightness and contrast out of the images.
-        norms = [normalization(config, "discriminator", conv.bias.shape[0]) for conv in convs[1:]]
+        norms = [normalization(config, "discriminator", conv.kernel.shape[-1]) for conv in convs[1:]]
         self.norms = nnx.List([NoNorm(), *norms])
         layer["compute_dtype"] = layer["dtype"]
         features = (config.image_size >> depth) ** 2 * widths[-1]

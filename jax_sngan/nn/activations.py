@@ -1,5 +1,7 @@
 """Activations that the networks share."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -14,4 +16,7 @@ def identity(x: Array) -> Array:
     return x
 
 
-OUTPUTS = {"tanh": jnp.tanh, "identity": identity}  # what a generator's last layer goes through
+OUTPUTS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "identity": identity,
+}  # what a generator's last layer goes through

@@ -1,5 +1,7 @@
 """Which normalisation a network's config asks for, all called alike."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -18,7 +20,7 @@ class NoNorm(nnx.Module):
         return x
 
 
-def normalization(config: ModelConfig, network: str, features: int, *, conditional: bool = False) -> nnx.Module:
+def normalization(config: ModelConfig, network: str, features: int, *, conditional: bool = False) -> Any:
     """A network's normalisation of [n, ..., features]; conditional: by class where the config has classes."""
     kind, dtype = getattr(config, f"{network}_norm"), jnp.dtype(config.dtype)
     if kind == "none":

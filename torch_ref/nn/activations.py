@@ -1,5 +1,7 @@
 """Activations that the networks share."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,4 +17,7 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
-OUTPUTS = {"tanh": torch.tanh, "identity": identity}  # what a generator's last layer goes through
+OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "identity": identity,
+}  # what a generator's last layer goes through

@@ -58,7 +58,7 @@ class Layer(nn.Module):
 
     def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
         """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
-        return torch.linalg.svdvals(self.weight)[0]  # type: ignore[arg-type]
+        return torch.linalg.svdvals(self.weight)[0]
 
     def _weight(self, size: tuple[int, ...] = ()) -> Tensor:
         weight: Tensor = self.weight  # type: ignore[assignment]  # normalised to 1 where torch's spectral norm is

@@ -1,5 +1,7 @@
 """Which normalisation a network's config asks for, all called alike."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ class NoNorm(nn.Module):
         return x
 
 
-def normalization(config: ModelConfig, network: str, features: int, *, conditional: bool = False) -> nn.Module:
+def normalization(config: ModelConfig, network: str, features: int, *, conditional: bool = False) -> Any:
     """A network's normalisation of [n, features, ...]; conditional: by class where the config has classes."""
     kind, dtype = getattr(config, f"{network}_norm"), getattr(torch, config.dtype)
     if kind == "none":
