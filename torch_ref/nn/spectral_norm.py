@@ -5,7 +5,7 @@ Miyato et al. 2018, Algorithm 1. Layers use torch.nn.utils alone; the functions 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ def load_spectral_state(network: nn.Module, vectors: dict[str, Tensor]) -> None:
 @contextmanager
 def held(network: nn.Module) -> Iterator[None]:
     """Training passes inside leave u and v as they are."""
-    norms = [
+    norms: list[Any] = [
         hook for m in network.modules() for hook in m._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)
     ]
     norms += [m for m in network.modules() if isinstance(m, _SpectralNorm)]
