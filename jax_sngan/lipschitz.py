@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from jax_sngan.config import ModelConfig
-from jax_sngan.models import Variables, build, resnet, standard_cnn
+from jax_sngan.models import Variables, build, mlp, resnet, standard_cnn
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.blocks import FirstDiscriminatorBlock
 from jax_sngan.nn.conv import conv, input_gradient
@@ -257,6 +257,14 @@ def _standard_cnn(walk: Walk, d: standard_cnn.Discriminator, conditional: bool) 
     return bound * walk.score(d.score, d.embed if conditional else None)
 
 
+def _mlp(walk: Walk, d: mlp.Discriminator, conditional: bool) -> Float64s:
+    del conditional  # it knows no classes
+    bound = np.ones(3)
+    for i, layer in enumerate(d.hidden):
+        bound = bound * walk.layer(f"hidden.{i}", layer)
+    return bound * walk.score(d.score, None)
+
+
 def _resnet(walk: Walk, d: resnet.Discriminator, conditional: bool) -> Float64s:
     bound = np.ones(3)
     for i, block in enumerate(d.blocks):
@@ -278,6 +286,7 @@ def _block(walk: Walk, name: str, block: Any) -> Float64s:
 # The discriminators whose structure is known. Each takes a Walk at the image, the module and whether there is a class.
 BOUNDS: dict[type, Callable[[Walk, Any, bool], Float64s]] = {
     standard_cnn.Discriminator: _standard_cnn,
+    mlp.Discriminator: _mlp,
     resnet.Discriminator: _resnet,
 }
 
