@@ -5,6 +5,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def perform(out: Path, runs: list[Run], compute: dict[str, Compute], say: Callab
             started = time.monotonic()
             figures, arrays = compute[run.kind](run)
             facts_path, arrays_path = _paths(out, run)
-            write_whole(arrays_path, lambda p, a=arrays: np.savez_compressed(p, **a))
+            write_whole(arrays_path, partial(_write_arrays, arrays))
             write_json(facts_path, {"key": run.key, "name": run.name, "spec": run.spec, "figures": figures})
             found = Finished(run, figures, arrays_path)
             say(f"[{number}/{len(runs)}] {run.name}: {_short(figures)} ({duration(time.monotonic() - started)})")
@@ -97,6 +98,10 @@ def perform(out: Path, runs: list[Run], compute: dict[str, Compute], say: Callab
     if reused:
         say(f"{reused} of {len(runs)} runs were there already")
     return done
+
+
+def _write_arrays(arrays: Arrays, path: Path) -> None:
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its own options
 
 
 def _paths(out: Path, run: Run) -> tuple[Path, Path]:

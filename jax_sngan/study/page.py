@@ -156,7 +156,7 @@ def _wasserstein(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
             "<p>The Wasserstein distance asks how far mass has to be carried to make one distribution of the other. It "
             "knows which points are near: two Gaussians a distance t apart are t apart, overlap or not, and its "
             "gradient does not die out. By the duality of Kantorovich and Rubinstein</p>"
-            '<p class="formula">W(p, q) = max over f with slope at most 1 of ( mean of f over p − mean of f over q )</p>'
+            '<p class="formula">W(p, q) = max over f with slope at most 1 of (mean of f over p − mean of f over q)</p>'
             "<p>so a discriminator without a sigmoid, a <em>critic</em>, estimates it, if its slopes stay below 1. "
             "With slopes up to K it estimates K times as much, or less where the network can't reach the optimum.</p>",
             _found(*lines),
@@ -179,7 +179,7 @@ def _lipschitz(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
             _figure(
                 pictures,
                 f"{data}-field.png",
-                f"D's score as colour (blue high) and the direction of its gradient, which moves G's points, on {title}. "
+                f"D's score as colour (blue high), and where its gradient points, which moves G's points, on {title}. "
                 "Circles: modes; cyan: generated points. Arrows have one length; the median slope stands below.",
             )
         )
@@ -194,7 +194,8 @@ def _bound(told: dict[str, Any], gan: str, text: str) -> str:
 def _spectral(told: dict[str, Any]) -> str:
     return "\n".join(
         [
-            "<p>Spectral normalisation (Miyato et al. 2018) divides each weight matrix by its largest singular value:</p>"
+            "<p>Spectral normalisation (Miyato et al. 2018) divides each matrix of weights by its largest singular "
+            "value:</p>"
             '<p class="formula">W → W / σ(W), σ(W) = max ‖W h‖ / ‖h‖</p>'
             "<p>Every layer then has norm 1 and so has the product, everywhere and not only between the samples. σ is "
             "found by one step of the power iteration an update, which costs next to nothing. (A convolution as a "
@@ -262,9 +263,9 @@ def _how(told: dict[str, Any], size: Size) -> str:
             "spectral one; the optimiser is the same Adam, its rate falling to 0. So these are not the settings with "
             "which each paper got its best figures. Clipping bound and penalty weight in the plane are the best of "
             "three each, by one trial on seed 0.</p>",
-            f"<p>In the plane {POINTS_SCORED:,} points of the raw generator are scored ({size.point_steps:,} G updates, "
-            f"width {size.point_width}, batch {size.point_batch}); on images the averaged generator's. Kullback-Leibler "
-            "is of the histogram of modes; Jensen-Shannon of histograms of 50 × 50 cells; Wasserstein is exact, of "
+            f"<p>In the plane {POINTS_SCORED:,} points of the raw generator are scored (width {size.point_width}, "
+            f"batch {size.point_batch}); on images the averaged generator's. Kullback-Leibler is of the histogram of "
+            "modes; Jensen-Shannon of histograms of 50 × 50 cells; Wasserstein is exact, of "
             "1,000 points against 1,000, in units of the data's standard deviation. Two sets of 1,000 real points are "
             "not at distance 0 either.</p>",
         ]

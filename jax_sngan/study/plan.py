@@ -254,4 +254,4 @@ def _configured(gan: str, data: str, seed: int, remedy: str | None, spec: dict[s
             f"{network}_optimizer.beta2": 0.9 if points else 0.999,
             f"{network}_optimizer.schedule": "linear",
         }
-    return replace(base, common | changes)  # type: ignore[no-any-return]
+    return replace(base, common | changes)

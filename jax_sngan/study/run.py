@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def run(
     }
     pictures = draw(done)
     for name, picture in pictures.items():
-        write_whole(out / "figures" / name, lambda p, b=picture: p.write_bytes(b))
+        write_whole(out / "figures" / name, partial(_write_bytes, picture))
     write_whole(out / "table.md", lambda p: p.write_text(summary.markdown(rows), encoding="utf-8"))
     write_json(out / "study_rows.json", told)
     write_whole(out / "index.html", lambda p: p.write_text(page.page(told, size, pictures), encoding="utf-8"))
@@ -81,6 +82,10 @@ def run(
         write_json(json_path, told)
     say(f"{out / 'index.html'} tells it; {duration(time.monotonic() - started)}")
     return told
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def draw(done: list[Finished]) -> dict[str, bytes]:
