@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -160,7 +161,7 @@ def train(
     ends = [*range(0, config.steps, together), config.steps]
     if 0 in stops:
         look(0, state)
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         if end - start == 1:
             state, logs = train_step(_seedless(config))(state, draw_inputs(config, data, start))
             losses.append(np.array([[logs["d_loss"][-1], logs["g_loss"]]], np.float32))
