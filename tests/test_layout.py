@@ -58,8 +58,12 @@ LAYOUT = [
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     # 12: the loop, and the package's own names
-    ["train", "evaluate", "recording", "adoption", "certify"],
-    ["replay"],
+    ["train", "evaluate", "recording", "adoption", "certify", "study/plan"],
+    ["replay", "study/folder", "study/summary"],
+    # 14: the GAN family side by side
+    ["study/training", "study/critics", "study/figures"],
+    ["study/page"],
+    ["study/run", "study/__init__"],
     ["__init__"],
 ]
 TIERS = {module: tier for tier, row in enumerate(LAYOUT) for module in row}
