@@ -59,11 +59,12 @@ class Layer(nnx.Module):
         self.compute_dtype = compute_dtype or dtype
         self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
         self.bias = nnx.Param(jnp.zeros((bias,), dtype)) if bias else None
-        self.norm, self.exact_target = None, None
-        if spectral_norm is not None and spectral_norm.form == "reshaped":
-            self.norm = SpectralNorm(self._matrix(self.kernel[...]), spectral_norm, rngs)
-        elif spectral_norm is not None:
-            self.exact_target = spectral_norm.target
+        estimated, exact = (
+            spectral_norm if spectral_norm and spectral_norm.form == form else None for form in ("reshaped", "operator")
+        )
+        # Assigned once: nnx fixes on the first assignment whether an attribute holds arrays.
+        self.norm = SpectralNorm(self._matrix(self.kernel[...]), estimated, rngs) if estimated else None
+        self.exact_target = exact.target if exact else None
 
     def _matrix(self, kernel: Array) -> Array:
         return kernel.reshape(-1, kernel.shape[-1]).T
