@@ -117,7 +117,6 @@ NOT_TURNED = {
     **{f"model.{name}": _NETWORK for name in ("upsampling", "shortcut_input", "batch_norm_eps", "batch_norm_momentum")},
     "model.generator_width": _SIZE,
     "model.discriminator_width": _SIZE,
-    "model.channels": _SIZE,
     "model.latent_size": _SIZE,
     "steps": _SIZE,
     "model.dtype": "float64 here, float32 in the comparison at full width",
