@@ -28,7 +28,7 @@ class Figure(NamedTuple):
 FIGURES = {
     "covered": Figure("modes covered", True, 1),
     "high_quality": Figure("high quality", True, 1, " %", 100.0),
-    "reverse_kl": Figure("KL (generated | true)", False, 3),
+    "reverse_kl": Figure("KL to the true shares", False, 3),
     "js": Figure("Jensen-Shannon", False, 3),
     "wasserstein": Figure("Wasserstein", False, 3),
     "fcd": Figure("Frechet classifier distance", False, 2),
