@@ -24,6 +24,7 @@ from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.blocks import FirstDiscriminatorBlock
 from jax_sngan.nn.conv import conv, input_gradient
 from jax_sngan.nn.layers import Conv, Embedding, Linear
+from jax_sngan.nn.normalization import NoNorm
 from jax_sngan.nn.operator_norm import operator_norm_bound
 
 Float64s = NDArray[np.float64]
@@ -208,6 +209,8 @@ def upper_bound(
     """
     if type(module) not in BOUNDS:
         raise ValueError(f"no Lipschitz bound is known for {type(module).__module__}.{type(module).__name__}")
+    if any(not isinstance(norm, NoNorm) for norm in getattr(module, "norms", ())):
+        raise ValueError("no Lipschitz bound is known for a discriminator with batch or layer normalisation")
     walk = Walk((image_shape[0], image_shape[1]))
     return BOUNDS[type(module)](walk, module, conditional), walk.layers
 

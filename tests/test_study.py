@@ -241,6 +241,7 @@ def test_remedies_compare_the_same_seeds():
         (["--out", "new", "--sedes", "1"], ["unknown option --sedes", "did you mean --seeds?"]),
         (["--out", "full"], ["--out full holds something else"]),
         (["--out", "full/file"], ["--out full/file holds something else"]),
+        (["--out", "new", "--json", "full"], ["cannot write full: it is a folder"]),
         (["--out", "/proc/study"], ["cannot write /proc/study"]),
     ],
 )
