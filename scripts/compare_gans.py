@@ -39,6 +39,8 @@ def main() -> None:
         steps=arguments.steps,
         data=arguments.data,
     )
+    if arguments.json and Path(arguments.json).is_dir():
+        raise UserError(f"cannot write {arguments.json}: it is a folder")
     out = Path(arguments.out)
     folder.check(out)
 

@@ -348,3 +348,21 @@ def test_an_unknown_discriminator_is_refused():
         certify(Chain([linear(4, 1, 0)], identity), real, real)
     with pytest.raises(ValueError, match="labels were given for a discriminator without classes"):
         certify(Chain([linear(4, 1, 0)], identity), real, real, labels=[0, 0])
+
+
+def test_fully_connected_layers_multiply():
+    config = ModelConfig(
+        architecture="mlp",
+        image_size=1,
+        channels=3,
+        discriminator_width=8,
+        depth=2,
+        spectral_norm=SpectralNormConfig(networks="none"),
+    )
+    variables = discriminator(config, 1)
+    real, fake = np.random.default_rng(0).normal(size=(2, 64, 1, 1, 3))
+    found = certificate(config, variables, real, fake, box=None, steps=5)
+    kernels = [*(v["kernel"] for v in variables.params["hidden"].values()), variables.params["score"]["kernel"]]
+    product = np.prod([np.linalg.norm(np.asarray(k, np.float64), 2) for k in kernels])
+    np.testing.assert_allclose([found.nominal, found.upper], product, rtol=1e-6)
+    assert 0 < found.lower <= found.upper

@@ -122,18 +122,18 @@ def critics(told: dict[str, dict[str, Any]]) -> bytes:
     for name, f in told.items():
         t, critic = np.array(f["distances"]), CRITICS[name]
         if critic.of == "jsd":
-            left.plot(t, f["truth"], "k:", lw=1.2, label="2 JSD, exact")
+            left.plot(t, f["truth"], "k:", lw=1.6, zorder=5, label="2 JSD, exact")
             left.plot(t, f["estimate"], "o-", ms=4, color=COLOURS["standard"], label="log 4 − loss of D")
             right.plot(t, np.abs(f["pull_saturating"]), "o-", ms=4, color=COLOURS["standard"], label="standard loss")
             right.plot(t, np.abs(f["pull"]), "o-", ms=4, color=COLOURS["non_saturating"], label="non-saturating")
             continue
         colour = COLOURS.get(name, COLOURS["sngan_hinge"])
-        if name == "wgan_gp":
-            middle.plot(t, f["truth"], "k:", lw=1.2, label="distance, exact")
         middle.plot(t, np.abs(f["estimate"]), "o-", ms=4, color=colour, label=critic.title)
         right.plot(t, np.abs(f["pull"]), "o-", ms=4, color=colour, label=critic.title)
+    exact = [(f["distances"], f["truth"]) for name, f in told.items() if CRITICS[name].of == "wasserstein"]
+    for t, truth in exact[:1]:
+        middle.plot(t, truth, "k:", lw=1.6, zorder=5, label="distance, exact")
     left.axhline(2 * np.log(2), color="#888888", lw=0.8, ls="--")
-    middle.set_yscale("symlog", linthresh=0.1)
     right.set_yscale("symlog", linthresh=0.01)
     for axes, title in ((left, "Jensen-Shannon"), (middle, "Wasserstein"), (right, "pull on the generator")):
         axes.set_title(title, fontsize=9)
@@ -190,12 +190,13 @@ def _panel(xy: NDArray[np.float32], mixture: Mixture) -> Image.Image:
 
 def _panels(runs: list[Finished], draw: Callable[[Axes, Finished], None], *, plane: bool = True) -> bytes:
     """One panel a GAN, in two rows."""
-    figure = Figure(figsize=(8, 5.8 if plane else 4.6), layout="constrained")
+    figure = Figure(figsize=(8, 6.0 if plane else 4.6), layout="constrained")
     for axes, run in zip(figure.subplots(2, 3).flat, runs, strict=False):
         draw(axes, run)
-        axes.set_title(GANS[run.run.gan].title, fontsize=9)
+        axes.set_title(GANS[run.run.gan].title, fontsize=9, pad=7)
         if plane:
             axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xticks=[], yticks=[], aspect="equal")
+            axes.xaxis.labelpad = 3
     for axes in figure.axes[len(runs) :]:
         axes.set_axis_off()
     return _png(figure)

@@ -50,7 +50,7 @@ def page(told: dict[str, Any], size: Size, pictures: dict[str, bytes]) -> str:
         ("penalty", "Gradient penalty", _bound(told, "wgan_gp", _PENALTY)),
         ("spectral", "Spectral normalisation", _spectral(told)),
         ("images", "On images", _images(told, pictures)),
-        ("table", "All figures", _tables(told)),
+        ("table", "All figures", _tables(told, pictures)),
         ("how", "How it was measured", _how(told, size)),
     ]
     shown = [s for s in sections if s[2]]
@@ -67,6 +67,7 @@ def page(told: dict[str, Any], size: Size, pictures: dict[str, bytes]) -> str:
     )
 
 
+_LOSSES = "Losses over training (seed 0), smoothed. Those of different GANs can't be compared with each other."
 _CLIPPING = (
     "<p>WGAN (Arjovsky et al. 2017) keeps the critic's slopes bounded by force: after each update every weight is cut "
     "to the range from −c to c. Then the network can't be arbitrarily steep; but <em>how</em> steep it can be depends "
@@ -237,7 +238,7 @@ def _images(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
     return intro + "\n".join(parts)
 
 
-def _tables(told: dict[str, Any]) -> str:
+def _tables(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
     parts = ["<p>Mean ± standard deviation over the seeds.</p>"]
     for data, title in summary.DATA_TITLES.items():
         if summary.of(told["rows"], data):
@@ -246,7 +247,8 @@ def _tables(told: dict[str, Any]) -> str:
             body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in line)}</tr>" for line in lines)
             parts.append(
                 f"<h3>{escape(title[0].upper() + title[1:])}</h3>"
-                f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+                + _figure(pictures if data in POINTS else {}, f"{data}-losses.png", _LOSSES)
+                + f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
             )
     return "\n".join(parts)
 

@@ -28,7 +28,7 @@ class Figure(NamedTuple):
 FIGURES = {
     "covered": Figure("modes covered", True, 1),
     "high_quality": Figure("high quality", True, 1, " %", 100.0),
-    "reverse_kl": Figure("KL (generated | true)", False, 3),
+    "reverse_kl": Figure("KL to the true shares", False, 3),
     "js": Figure("Jensen-Shannon", False, 3),
     "wasserstein": Figure("Wasserstein", False, 3),
     "fcd": Figure("Frechet classifier distance", False, 2),
@@ -155,20 +155,30 @@ def collapse(rows: list[Row], data: str) -> str:
 
 
 def remedy_sentence(rows: list[Row], data: str, remedy: str) -> str:
-    """A remedy with and without, on the seeds that both have. "" without rows."""
+    """A remedy with and without, on the seeds that both have. "" without rows.
+
+    A change counts if it is larger than the deviation of the plain GAN over all its seeds.
+    """
     changed = {r["seed"]: r for r in of(rows, data, remedy)}
-    plain = {r["seed"]: r for r in of(rows, data) if r["gan"] == REMEDY_BASE and r["seed"] in changed}
-    if not plain:
+    plain = {r["seed"]: r for r in of(rows, data) if r["gan"] == REMEDY_BASE}
+    both = sorted(changed.keys() & plain.keys())
+    if not both:
         return ""
     parts, signs = [], []
     for figure in ("covered", "high_quality"):
-        without, with_it = (mean(float(side[s][figure]) for s in plain) for side in (plain, changed))
-        signs.append((with_it > without) - (with_it < without))
+        without, with_it = (mean(float(side[s][figure]) for s in both) for side in (plain, changed))
+        deviation = stdev(float(r[figure]) for r in plain.values()) if len(plain) > 1 else 0.0
+        change = with_it - without
+        signs.append((change > deviation) - (change < -deviation))
         parts.append(f"{FIGURES[figure].title} {number(figure, without)} without, {number(figure, with_it)} with")
-    verdict = (
-        "better" if min(signs) >= 0 < max(signs) else "worse" if max(signs) <= 0 > min(signs) else "no clear change"
-    )
-    return f"{REMEDIES[remedy].title}: {'; '.join(parts)}: {verdict}."
+    if min(signs) >= 0 < max(signs):
+        verdict = "better"
+    elif max(signs) <= 0 > min(signs):
+        verdict = "worse"
+    else:
+        verdict = "better in one, worse in the other" if any(signs) else "no change beyond the spread of the seeds"
+    chance = "; one seed, so it may be chance" if len(both) == 1 else ""
+    return f"{REMEDIES[remedy].title}: {'; '.join(parts)}: {verdict}{chance}."
 
 
 def critic_sentence(gan: str, figures: dict[str, Any], title: str) -> str:
@@ -178,7 +188,7 @@ def critic_sentence(gan: str, figures: dict[str, Any], title: str) -> str:
         worst = max(abs(a - b) for a, b in zip(truth, estimate, strict=True))
         pull, saturated = abs(figures["pull"][-1]), abs(figures["pull_saturating"][-1])
         return (
-            f"{title} comes within {worst:.2f} of 2 JSD at every distance. At the largest, {t[-1]:g}, the standard "
+            f"{title} comes within {worst:.3f} of 2 JSD at every distance. At the largest, {t[-1]:g}, the standard "
             f"loss pulls G with {saturated:.3f}, the non-saturating one with {pull:.3f}."
         )
     ratios = [e / w for e, w in zip(estimate, truth, strict=True) if w > 0]
