@@ -187,7 +187,7 @@ def _many_steps(config: TrainConfig) -> Any:
 def slope(
     config: TrainConfig, state: TrainState, real: NDArray[Any], fake: NDArray[Any], *, box: tuple[float, float] | None
 ) -> Certificate | None:
-    """Bounds of D's Lipschitz constant, or None where a number is not finite or a normalisation has no bound."""
+    """Bounds of D's Lipschitz constant, or None where a number is not finite or D is normalised."""
     finite = all(bool(np.isfinite(x).all()) for x in (*jax.tree.leaves(state.discriminator), fake))
     if not finite or config.model.discriminator_norm != "none":
         return None
