@@ -21,8 +21,8 @@ COMPUTE: dict[str, folder.Compute] = {
     "images": training.images,
     "critic": critics.estimates,
 }
-# Seconds of one core, measured on a 2.7 GHz server core: of a unit of work, and to start a run. For an estimate.
-_SECONDS = {"points": 4e-6, "images": 5e-5, "critic": 1.2e-5}
+# Seconds of one server core, roughly as measured: of a unit of work, and to start a run. For an estimate.
+_SECONDS = {"points": 4e-6, "images": 8e-4, "critic": 1.2e-5}
 _START = {"points": 2.0, "images": 40.0, "critic": 4.0}
 
 
