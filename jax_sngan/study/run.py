@@ -112,4 +112,5 @@ def machine() -> str:
     """What computed, in words: cores, kind of processor, device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = jax.devices()[0]
-    return f"{platform.machine()}, {cores} cores, {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}"
+    many = f"{cores} core" if cores == 1 else f"{cores} cores"
+    return f"{platform.machine()}, {many}, {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}"
