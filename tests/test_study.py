@@ -261,7 +261,7 @@ def test_dry_run_lists_and_makes_nothing(script, tmp_path):
     assert lines[-1].startswith("about ")
     assert not list(tmp_path.iterdir())
     full = script("compare_gans.py", "--out", "new", "--dry-run", "--seeds", "2").out.splitlines()
-    assert sum("stacked_fashion-" in line for line in full) == len(plan.GANS)
+    assert sum("stacked_fashion-" in line for line in full) == 2 * len(plan.GANS)
     assert sum(line.startswith("fashion-") and "-seed1" in line for line in full) >= len(plan.GANS)
 
 

@@ -184,8 +184,7 @@ def resized(size: Size, *, seeds: int | None, steps: int | None, data: str | Non
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")
     if seeds is not None:
-        changes |= {"seeds": seeds, "remedy_seeds": min(seeds, size.remedy_seeds)}
-        changes |= {"image_seeds": min(seeds, size.image_seeds), "stacked_seeds": min(seeds, size.stacked_seeds)}
+        changes |= dict.fromkeys(("seeds", "remedy_seeds", "image_seeds", "stacked_seeds"), seeds)
     if steps is not None:
         changes |= {"point_steps": steps, "critic_steps": steps, "image_steps": steps}
     if data is not None:

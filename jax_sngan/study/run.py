@@ -21,8 +21,8 @@ COMPUTE: dict[str, folder.Compute] = {
     "images": training.images,
     "critic": critics.estimates,
 }
-# Seconds of one core, measured on a 2.7 GHz server core: of a unit of work, and to start a run. For an estimate.
-_SECONDS = {"points": 4e-6, "images": 5e-5, "critic": 1.2e-5}
+# Seconds of one server core, roughly as measured: of a unit of work, and to start a run. For an estimate.
+_SECONDS = {"points": 4e-6, "images": 8e-4, "critic": 1.2e-5}
 _START = {"points": 2.0, "images": 40.0, "critic": 4.0}
 
 
@@ -112,4 +112,5 @@ def machine() -> str:
     """What computed, in words: cores, kind of processor, device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = jax.devices()[0]
-    return f"{platform.machine()}, {cores} cores, {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}"
+    many = f"{cores} core" if cores == 1 else f"{cores} cores"
+    return f"{platform.machine()}, {many}, {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}"
