@@ -77,7 +77,7 @@ class Chain(nnx.Module):
 def _chain(walk, module, conditional):
     factor = np.ones(3)
     for i, layer in enumerate(module.steps):
-        factor = factor * walk.layer(f"steps.{i}", layer)
+        factor = factor * (walk.norm(layer) if isinstance(layer, BatchNorm) else walk.layer(f"steps.{i}", layer))
     return factor
 
 
