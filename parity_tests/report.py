@@ -30,8 +30,17 @@ LEFT_OUT_OF_QUICK = [
             "resnet-48",
             "resnet-64",
             "resnet-128",
+            "resnet-28",
+            "resnet-32x1-classes-float32",
+            "resnet-32x1-classes-float64--generator",
+            "standard_cnn-128",
+            "standard_cnn-28x1-classes-operator",
         )
     ),
+    "parity_tests/test_1_penalties.py::test_of_a_discriminator",
+    "parity_tests/test_2_layers.py::test_layer[ConvTranspose",
+    "parity_tests/test_2_layers.py::test_block[GeneratorBlock",
+    "parity_tests/test_5_update.py::test_the_first_step_of_a_run",
     *(
         f"parity_tests/test_5_update.py::test_one_step_in_float64[{case}"
         for case in (
@@ -39,6 +48,11 @@ LEFT_OUT_OF_QUICK = [
             "minimax",
             "non_saturating",
             "wasserstein",
+            "least_squares",
+            "generator first",
+            "resnet]",
+            "weight clipping",
+            "dropout",
             "two D updates",
             "resnet, their",
             "no constraint",
@@ -64,9 +78,11 @@ LEFT_OUT_OF_QUICK = [
             "two_hundred_steps_in_float64[resnet",
             "two_hundred_steps_in_float64[mlp-non_saturating",
             "two_hundred_steps_in_float64[mlp-least_squares",
+            "two_hundred_steps_in_float64[mlp-wasserstein",
+            "two_hundred_steps_in_float64[mlp-minimax",
             "two_hundred_steps_in_float64[mlp-hinge-dragan",
-            "two_hundred_steps_in_float64[mlp-minimax-operator_norm",
             "two_hundred_steps_put_together_otherwise[mlp, points",
+            "two_hundred_steps_put_together_otherwise[mlp, noise",
             "the_default_preset_in_float32",
             "a_learning_rate",
         )
