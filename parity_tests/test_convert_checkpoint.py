@@ -23,18 +23,16 @@ from jax_sngan.foreign import PROGRAMS
 from jax_sngan.protocols import PROTOCOLS
 from jax_sngan.state import TrainState, create_state
 from parity_tests.configs import BASE, RESNET, U_FIRST
-from parity_tests.test_whole_runs import assert_same_logs, lines
+from parity_tests.processes import ROOT, assert_same_logs, lines, start
+from parity_tests.tolerances import TRAJECTORY_F64
 from parity_tests.trees import assert_agree, assert_same, biases_before_batch_norm, random_state, random_variables
 from torch_ref import checkpoint as reference
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "convert_checkpoint.py"
 OPTIONS = [
     "--model.generator-width=2", "--model.discriminator-width=2", "--model.latent-size=4", "--batch-size=4",
     "--n-dis=1", "--steps=100", "--log-every=20", "--sample-every=0", "--checkpoint-every=50", "--model.dtype=float64",
 ]  # fmt: skip
-# Rung 6: a trajectory in float64. Rounding of 1e-16 a step grows along 100 steps of a GAN.
-TRAJECTORY = 1e-8
 
 
 @pytest.fixture
@@ -52,19 +50,6 @@ def converter(
         return int(end.value.code or 0), *capfd.readouterr()
 
     return call
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A script as a process of its own; compiled programs are shared between those of one folder."""
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -113,7 +98,7 @@ def test_a_run_moves_between_the_wings_half_way(tmp_path: Path) -> None:
     scales = biases_before_batch_norm(config.model, whole)
     scales |= {f"generator.norms.{i}.running_mean": f"generator.deconvs.{i}.weight" for i in range(2)}
     for half in halves.values():
-        assert_agree(half, whole, TRAJECTORY, scales)
+        assert_agree(half, whole, TRAJECTORY_F64, scales)
 
 
 @pytest.mark.parametrize(
