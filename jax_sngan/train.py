@@ -18,8 +18,9 @@ from jax_sngan.compilation_cache import use_compilation_cache
 from jax_sngan.config import RunConfig, TrainConfig, to_dict
 from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
+from jax_sngan.evaluate import TrainingEvaluation
 from jax_sngan.inputs import draw_inputs, input_shapes, sample_latents
-from jax_sngan.loop import Loop, Result, describe_start
+from jax_sngan.loop import Loop, Make, Result, describe_start
 from jax_sngan.models import allow_dtype
 from jax_sngan.run_log import RunLog
 from jax_sngan.sample import Generator, averaged
@@ -75,11 +76,12 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     keep_freed_memory()
     mesh = make_mesh(run.mesh, config)
     data = load_data(config, run)
+    evaluation = TrainingEvaluation(config, run) if run.evaluate_every else None
     sampling = f"python scripts/sample.py {workdir} --grid grid.png"
     prepare(workdir, config, sampling)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep_checkpoints))
-        engine = JaxEngine(config, data, checkpoints, mesh, sampling)
+        engine = JaxEngine(config, data, checkpoints, mesh, sampling, run.standing_statistics)
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling)
         devices = jax.devices() if mesh is None else mesh.devices.flatten()
@@ -88,15 +90,25 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         describe_start(config, workdir, data.summary(), parameters, used, engine.start)
         log = stack.enter_context(RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size))
         log.say("compiling the training step (kept for the next start) …")
-        return Loop(config, run, workdir, log, engine).run_all()
+        return Loop(config, run, workdir, log, engine, evaluation).run_all()
 
 
 class JaxEngine:
     """State, jitted step and checkpoints (loop.Engine)."""
 
-    def __init__(self, config: TrainConfig, data: Dataset, checkpoints: Checkpoints, mesh: Mesh | None, sampling: str):
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        checkpoints: Checkpoints,
+        mesh: Mesh | None,
+        sampling: str,
+        standing: int = 0,
+    ):
+        """standing: latents of the averaged generator's batch statistics in evaluations; 0: the stored ones."""
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
-        self.sampling = sampling
+        self.sampling, self.standing = sampling, standing
+        self.best = min(checkpoints.scores.values(), default=None)
         steps = checkpoints.steps()
         if steps:
             state = checkpoints.restore(steps[-1], shapes(partial(create_state, config)))
@@ -125,6 +137,12 @@ class JaxEngine:
         m = self.config.model
         generator = Generator(self.config, 0, averaged(self.state.generator, self.state.generator_ema))
         return generator.images(sample_latents(self.config.seed, num, m.latent_size, jnp.dtype(m.dtype)))
+
+    def generator(self, average: bool) -> Make:
+        """See loop.Engine."""
+        own = self.state.generator
+        made = Generator(self.config, 0, averaged(own, self.state.generator_ema) if average else own)
+        return made.standing(self.standing).images if average and self.standing else made.images
 
     def not_finite(self) -> str | None:
         """See loop.Engine."""

@@ -120,8 +120,10 @@ class Checkpoints:
     """The checkpoints of one workdir, WORKDIR/checkpoints/STEP/state.pt."""
 
     def __init__(self, workdir: str | Path, keep: int | None = None):
-        """keep: how many of the latest stay; None: all."""
+        """keep: how many of the latest stay, beside the best; None: all."""
         self.folder, self.keep = Path(workdir) / "checkpoints", keep
+        metrics = {step: self.metrics(step) for step in self.steps()} if keep else {}
+        self.scores = {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}  # lower is better
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""
@@ -138,7 +140,13 @@ class Checkpoints:
         unfinished.mkdir(parents=True, exist_ok=True)  # a folder without its last name is no checkpoint
         save(unfinished / "state.pt", checkpoint)
         os.replace(unfinished, final)
+        if "best_metric" in checkpoint.metrics:
+            self.scores[step] = checkpoint.metrics["best_metric"]
+        best = min(self.scores, key=lambda s: self.scores[s], default=None)
         for old in self.steps()[: -self.keep] if self.keep else []:
+            if old == best:
+                continue
+            self.scores.pop(old, None)
             (self.folder / str(old) / "state.pt").unlink()
             (self.folder / str(old)).rmdir()
 
