@@ -1,5 +1,6 @@
 """Orbax checkpoints: a run's state with its config and its last metrics."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,8 +68,7 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         if keep is not None:
-            metrics = {step: self.metrics(step) for step in self.steps()}
-            self.scores |= {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}
+            self.scores |= known_scores(self)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -175,6 +175,17 @@ class HasSteps(Protocol):
         ...
 
 
+def known_scores(checkpoints: HasSteps) -> dict[int, float]:
+    """Step -> best_metric of the checkpoints that were evaluated; of a damaged one nothing is known."""
+    found = {}
+    for step in checkpoints.steps():
+        with contextlib.suppress(UserError):  # restoring it says what is wrong; here it only loses its claim to be best
+            metrics = checkpoints.metrics(step)
+            if "best_metric" in metrics:
+                found[step] = metrics["best_metric"]
+    return found
+
+
 def choose_step(checkpoints: HasSteps, step: str | int) -> int:
     """latest, best or a number -> the step of a checkpoint. best: the lowest value of the run's evaluated metric.
 
@@ -185,7 +196,7 @@ def choose_step(checkpoints: HasSteps, step: str | int) -> int:
     if step == "latest":
         return steps[-1]
     if step == "best":
-        scored = {s: m["best_metric"] for s in steps if "best_metric" in (m := checkpoints.metrics(s))}
+        scored = known_scores(checkpoints)
         if not scored:
             raise UserError(f"no checkpoint in {checkpoints.folder} has an evaluated metric; use --step latest")
         return min(scored, key=lambda s: scored[s])

@@ -1,6 +1,7 @@
 """How a Frechet distance depends on the number of images: a run's and the real images' own, with their limits."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from jax_sngan import command_line
@@ -50,7 +51,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     extractor = evaluate.open_features(arguments.features, source, given, arguments.data_dir)
     real = reference(data, extractor, evaluate.real_name(source, split))
     features = [extractor.extract(images)[0] for images, _ in given.batches(arguments.num, 0)]
-    sets = {f"{given.name}": np.concatenate(features)}
+    sets = {Path(given.name).name: np.concatenate(features)}
     if split == "test":
         training = evaluate.load_real(source, "train", given, arguments.data_dir)
         rows = np.random.default_rng(0).permutation(len(training))[: arguments.num]

@@ -66,6 +66,15 @@ def test_frechet_of_singular_covariances(real, fake):
     assert frechet_distance(fake, real) == pytest.approx(by_samples(real, fake), rel=RELATIVE)
 
 
+@pytest.mark.parametrize("least", [1e-1, 1e-3, 1e-5, 1e-9])
+def test_frechet_of_unequal_variances(least):
+    """From where a Cholesky factor and eigenvalues serve to where only eigenvectors and singular values do."""
+    scale = np.geomspace(1, least, 48)
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(48, 48)))[0]
+    real, fake = (np.random.default_rng(i).normal(size=(400, 48)) * scale @ turn for i in (1, 2))
+    assert frechet_distance(real, fake) == pytest.approx(by_samples(real, fake), rel=RELATIVE)
+
+
 def test_frechet_closed_forms():
     rng = np.random.default_rng(0)
     white = rng.normal(size=(60, 6))

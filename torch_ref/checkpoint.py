@@ -4,6 +4,7 @@ A file is a plain dict: "config" as config.json has it, "metrics" {name: number}
 "state" {name: tensor} under the names of state.dump. Reading one runs no code of it.
 """
 
+import contextlib
 import os
 import pickle
 import warnings
@@ -122,8 +123,11 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, keep: int | None = None):
         """keep: how many of the latest stay, beside the best; None: all."""
         self.folder, self.keep = Path(workdir) / "checkpoints", keep
-        metrics = {step: self.metrics(step) for step in self.steps()} if keep else {}
-        self.scores = {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}  # lower is better
+        self.scores: dict[int, float] = {}  # step: best_metric, of the evaluated ones; lower is better
+        for step in self.steps() if keep else []:
+            with contextlib.suppress(UserError):  # a damaged one; restoring it says what is wrong
+                if "best_metric" in (metrics := self.metrics(step)):
+                    self.scores[step] = metrics["best_metric"]
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""

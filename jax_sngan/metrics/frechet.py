@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Float64s = NDArray[np.float64]
+_ACCURACY = 1e-10  # of the sum of roots: a tenth of what tests hold the distance to
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Moments:
     @cached_property
     def root(self) -> Float64s:
         """R [d, rank] with R R^T = covariance; kept, since real images meet many generated ones. Raises as it does."""
-        return _root(self.covariance)
+        return _triangular_root(self.covariance) if self.count > self.mean.size else _root(self.covariance)
 
 
 def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
@@ -116,12 +117,39 @@ def frechet_from_moments(real: Moments, fake: Moments) -> float:
     if real.mean.shape != fake.mean.shape:
         raise ValueError(f"features have {real.mean.size} and {fake.mean.size} dimensions; they must be equal")
     s1, s2 = real.covariance, fake.covariance
-    # The eigenvalues of S1^1/2 S2 S1^1/2 are the squared singular values of R1^T R2 with S = R R^T. Singular values
-    # keep their accuracy near zero, where the root of an eigenvalue would turn rounding of 1e-16 into 1e-8.
-    product = real.root.T @ fake.root  # [rank 1, rank 2]
-    overlap = np.linalg.svd(product, compute_uv=False).sum() if product.size else 0.0
+    # The eigenvalues of S1^1/2 S2 S1^1/2 are the squared singular values of R1^T R2 with S = R R^T.
+    overlap = _nuclear_norm(real.root.T @ fake.root)
     gap = real.mean - fake.mean
     return max(float(gap @ gap + np.trace(s1) + np.trace(s2) - 2.0 * overlap), 0.0)  # rounding may fall below 0
+
+
+def _nuclear_norm(matrix: Float64s) -> float:
+    """The sum of singular values, from eigenvalues of the square where those are accurate enough: half the time.
+
+    Singular values keep their accuracy near zero, where the root of an eigenvalue would turn rounding of 1e-16 into
+    1e-8.
+    """
+    if not matrix.size:
+        return 0.0
+    squares = np.linalg.eigvalsh(matrix @ matrix.T)
+    if squares[0] > 0:
+        roots = np.sqrt(squares)
+        # LAPACK's error in an eigenvalue is a few eps of the largest; here 10.
+        error = np.sum(5 * np.finfo(np.float64).eps * squares[-1] / roots)
+        if error < _ACCURACY * roots.sum():
+            return float(roots.sum())
+    return float(np.linalg.svd(matrix, compute_uv=False).sum())
+
+
+def _triangular_root(covariance: Float64s) -> Float64s:
+    """The Cholesky factor, many times faster than eigenvectors, of a covariance that is far from singular."""
+    try:
+        root: Any = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:  # singular
+        return _root(covariance)
+    pivots = np.diag(root) ** 2
+    # Smaller ones may be rounding, which a root would raise to 1e-7 of the whole.
+    return root if pivots.min() > 1e-8 * pivots.max() else _root(covariance)
 
 
 def _root(covariance: Float64s) -> Float64s:

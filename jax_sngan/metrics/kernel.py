@@ -47,8 +47,12 @@ def squared_mmd(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    k: NDArray[np.float64] = (x @ y.T / x.shape[1] + 1) ** 3
-    return k
+    k = x @ y.T  # of x and x, numpy computes one half
+    k /= x.shape[1]
+    k += 1
+    cubed: NDArray[np.float64] = k * k
+    cubed *= k  # a power is ten times slower
+    return cubed
 
 
 def features_of(features: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -81,19 +81,40 @@ def radii(features: ArrayLike, k: int = 1) -> Float64s:
 
 
 def _radii(x: Float64s, k: int) -> Float64s:
-    return np.concatenate([np.partition(distances, k, axis=1)[:, k] for _, distances in _distances(x, x)])
+    """Each pair's distance is computed once: a block of rows meets only the rows from its own on."""
+    nearest = np.full((len(x), k + 1), np.inf)  # squares of the k + 1 least so far, itself among them
+    squares = np.sum(x * x, axis=1)
+    for start in range(0, len(x), _BLOCK):
+        squared = _squared(x[start : start + _BLOCK], squares[start : start + _BLOCK], x[start:], squares[start:])
+        rows = len(squared)
+        squared[np.arange(rows), np.arange(rows)] = 0
+        end = start + rows
+        nearest[end:] = _least(np.concatenate([nearest[end:], squared[:, rows:].T], axis=1), k)
+        nearest[start:end] = _least(np.concatenate([nearest[start:end], squared], axis=1), k)
+    return np.sqrt(nearest.max(axis=1))
+
+
+def _least(squared: Float64s, k: int) -> Float64s:
+    """The k + 1 least of each row, in any order."""
+    squared.partition(k, axis=1)
+    return squared[:, : k + 1]
+
+
+def _squared(x: Float64s, x_squares: Float64s, y: Float64s, y_squares: Float64s) -> Float64s:
+    """[n, m] squared distances of x [n, d] to y [m, d], whose sums of squares are given."""
+    squared: Float64s = (-2 * x) @ y.T
+    squared += y_squares
+    squared += x_squares[:, None]
+    return np.maximum(squared, 0, out=squared)  # rounding may fall below 0
 
 
 def _distances(x: Float64s, y: Float64s) -> Iterator[tuple[int, Float64s]]:
-    """(first row, [rows, m] Euclidean distances) of blocks of x to all of y; a vector's to itself is exactly 0."""
+    """(first row, [rows, m] Euclidean distances) of blocks of x to all of y."""
     squares = np.sum(y * y, axis=1)
     for start in range(0, len(x), _BLOCK):
         part = x[start : start + _BLOCK]
-        squared = np.sum(part * part, axis=1)[:, None] + squares - 2 * part @ y.T
-        if x is y:
-            rows = np.arange(len(part))
-            squared[rows, start + rows] = 0
-        yield start, np.sqrt(np.maximum(squared, 0))  # rounding may fall below 0
+        squared = _squared(part, np.sum(part * part, axis=1), y, squares)
+        yield start, np.sqrt(squared, out=squared)
 
 
 def _both(real: ArrayLike, fake: ArrayLike, k: int, *, only_real: bool = False) -> tuple[Float64s, Float64s]:
