@@ -278,7 +278,7 @@ class RunConfig(Options):
     )
     evaluate_metrics: str = option(
         "fcd,classes",
-        "as of scripts/evaluate.py, parted by commas; the checkpoint that is best by the first is kept (--step best)",
+        "as of scripts/evaluate.py, parted by commas; the checkpoint that is best by the first stays beside the latest",
     )
     evaluate_num: int = option(5000, "generated images in an evaluation", minimum=2)
     evaluate_features: str = option("classifier", "as --features of scripts/evaluate.py")
