@@ -111,7 +111,8 @@ def test_nearest_real_finds_what_was_copied():
     assert distances[4] == pytest.approx(np.min(np.linalg.norm(real - fake[4], axis=1)))
 
 
-def test_radii_are_distances_to_the_next_vectors():
+def test_radii_are_distances_to_the_next_vectors(monkeypatch):
+    monkeypatch.setattr(manifold, "_BLOCK", 7)
     real, _ = sets()
     between = np.linalg.norm(real[:, None] - real[None], axis=2)
     for k in (1, 4):
