@@ -286,8 +286,8 @@ MISTAKES = [
     Mistake(
         "variance in one pass",
         "nn/batch_norm.py",
-        "jnp.mean(jnp.square(x - _last(mean, x)), axes)",
-        "jnp.mean(jnp.square(x), axes) - jnp.square(mean)",
+        "_mean(jnp.square(x - spread_features(mean, x.shape)))",
+        "_mean(jnp.square(x)) - jnp.square(mean)",
         "no digits left where the mean is large; negative variances, NaN",
         _rung_2("test_a_large_mean_keeps_its_digits"),
     ),
@@ -314,6 +314,14 @@ MISTAKES = [
         "p[0 * labels]",
         "conditional BatchNorm ignores the class",
         _BATCH_NORM,
+    ),
+    Mistake(
+        "a mean's gradient for a sum's",
+        "nn/sums.py",
+        "lambda shape, g: (spread_features(g, shape),)",
+        "lambda shape, g: (spread_features(g, shape) / shape[0],)",
+        "biases and BatchNorm's scales learn slower by the batch's size; Adam hides it from the biases",
+        _rung_1("test_sums_over_maps_to_the_second_derivative"),
     ),
     # Resampling and blocks ---------------------------------------------------------------------------------------
     Mistake(

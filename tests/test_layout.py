@@ -30,6 +30,7 @@ LAYOUT = [
         "nn/layer_norm",
         "nn/operator_norm",
         "nn/resample",
+        "nn/sums",
     ],
     ["metrics/coverage", "metrics/divergences", "metrics/frechet", "metrics/inception_score", "metrics/kernel"],
     # 2: the options; files and archives

@@ -15,6 +15,7 @@ from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.conv import conv, conv_transpose
 from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.nn.spectral_norm import SpectralNorm
+from jax_sngan.nn.sums import spread_features
 
 Initializer = Callable[[Array, tuple[int, ...], jnp.dtype], Array]
 
@@ -89,7 +90,7 @@ class Layer(nnx.Module):
     def _add_bias(self, y: Array) -> Array:
         if self.bias is None:
             return y
-        return y + self.bias[...].astype(self.compute_dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return y + spread_features(self.bias[...].astype(self.compute_dtype), y.shape)
 
 
 class Linear(Layer):
