@@ -26,15 +26,32 @@ LAYOUT = [
         "stacked",
         "nn/__init__",
         "nn/activations",
-        "nn/conv",
         "nn/layer_norm",
         "nn/operator_norm",
         "nn/resample",
         "nn/sums",
+        "nn/winograd",
     ],
-    ["metrics/coverage", "metrics/divergences", "metrics/frechet", "metrics/inception_score", "metrics/kernel"],
+    [
+        "nn/conv",
+        "metrics/coverage",
+        "metrics/divergences",
+        "metrics/frechet",
+        "metrics/inception_score",
+        "metrics/kernel",
+    ],
     # 2: the options; files and archives
-    ["metrics/manifold", "config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/modes"],
+    [
+        "nn/resampled_conv",
+        "metrics/manifold",
+        "config",
+        "archives",
+        "compilation_cache",
+        "downloads",
+        "files",
+        "resize",
+        "metrics/modes",
+    ],
     # 3: one subject each
     [
         "augment",
@@ -97,11 +114,18 @@ TWINS = [
 ONLY_IN_JAX = {
     # Gradients in the forms that XLA runs well; torch's convolutions bring their own.
     "nn/conv": {
+        "algorithm",
+        "choose_form",
         "columns_kernel_gradient",
+        "plain_conv",
         "plain_input_gradient",
         "plain_kernel_gradient",
         "slices_kernel_gradient",
         "subpixel_input_gradient",
+        "turned",
+        "winograd_conv",
+        "winograd_input_gradient",
+        "winograd_kernel_gradient",
     },
     # The reference's layer is torch.nn.utils.spectral_norm itself.
     "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},
