@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -101,6 +103,19 @@ def prepare(
     images = SAMPLING.format(command=sampling, workdir=workdir) if sampling else ""
     text = README.format(name=config.name, workdir=workdir, train=resuming or command_line(), images=images)
     write_whole(folder / "README.txt", lambda p: p.write_text(text))
+
+
+@contextmanager
+def writing(workdir: Path) -> Iterator[None]:
+    """Within the block, a disk that is full or a folder that may not be written to is told in one line.
+
+    Raises:
+      UserError: it happened.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or workdir}: {error.strerror or error}") from error
 
 
 def command_line() -> str:

@@ -24,6 +24,7 @@ LAYOUT = [
         "penalties",
         "plain_pickle",
         "stacked",
+        "stopping",
         "nn/__init__",
         "nn/activations",
         "nn/conv",
@@ -31,12 +32,21 @@ LAYOUT = [
         "nn/operator_norm",
         "nn/resample",
     ],
-    ["metrics/coverage", "metrics/divergences", "metrics/frechet", "metrics/inception_score", "metrics/kernel"],
+    [
+        "lock",
+        "provenance",
+        "metrics/coverage",
+        "metrics/divergences",
+        "metrics/frechet",
+        "metrics/inception_score",
+        "metrics/kernel",
+    ],
     # 2: the options; files and archives
     ["metrics/manifold", "config", "archives", "compilation_cache", "downloads", "files", "resize", "metrics/modes"],
     # 3: one subject each
     [
         "augment",
+        "manifest",
         "metrics/__init__",
         "inputs",
         "optim",
@@ -46,7 +56,7 @@ LAYOUT = [
         "nn/batch_norm",
         "nn/dropout",
     ],
-    ["folders", "originals", "pictures", "run_log", "workdir"],
+    ["checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
     ["data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
