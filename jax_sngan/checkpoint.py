@@ -5,6 +5,7 @@ manifest are written; nothing of it is used before every file was found as the m
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,21 +75,32 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, keep: int | None = None):
         """keep: how many of the latest stay; None where nothing will be saved."""
         self.folder = Path(workdir).absolute() / "checkpoints"
+        self._keep = keep
+        self._problems: dict[int, str | None] = {}
+        self._manager = self._open()
+
+    def _open(self) -> Any:
+        """Orbax's manager of the steps that are there now."""
+        keep = self._keep
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=keep is not None,
             read_only=keep is None,
             save_interval_steps=int(keep is not None),
             temporary_path_class=SealedPath,
+            lightweight_initialize=True,  # else it reads files that may be damaged, before anyone has looked
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
-        self._problems: dict[int, str | None] = {}
+        return ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()  # an async save is lost without it
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._writing(self._manager.close)  # an async save is lost without it
+        except UserError:
+            if kind is None:  # else it was told already, and Orbax tells it twice
+                raise
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, sound or not, ascending."""
@@ -103,7 +115,8 @@ class Checkpoints:
     def set_aside(self, step: int, ending: str) -> Path:
         """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
         aside = set_aside(self.folder / str(step), ending)
-        self._manager.reload()
+        self._manager.close()
+        self._manager = self._open()  # its reload() would read the others' files
         self._problems.pop(step, None)
         return aside
 
@@ -131,7 +144,6 @@ class Checkpoints:
             return
         self._problems.pop(step, None)
         self._writing(
-            step,
             lambda: self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -150,13 +162,13 @@ class Checkpoints:
         Raises:
           UserError: it can't be written.
         """
-        self._writing(None, self._manager.wait_until_finished)
+        self._writing(self._manager.wait_until_finished)
 
-    def _writing(self, step: int | None, write: Callable[[], Any]) -> None:
+    def _writing(self, write: Callable[[], Any]) -> None:
         try:
             write()
         except (OSError, ValueError) as error:  # ValueError: what tensorstore makes of a full disk
-            kept = [s for s in self.steps() if s != step and (self.folder / str(s)).is_dir()]
+            kept = sorted(int(p.name) for p in self.folder.glob("*") if p.name.isdigit())  # Orbax may have dropped some
             left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is none before it"
             raise UserError(f"a checkpoint cannot be written to {self.folder}: {_reason(error)}; {left}") from error
 
@@ -216,12 +228,15 @@ class Checkpoints:
         check_step(self, step)
         try:
             return read()
-        except (ValueError, OSError, KeyError) as error:  # what Orbax raises for files that are not what it expects
+        except Exception as error:  # Orbax raises nearly anything for files that are not what it expects
             raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """An error's first line; of tensorstore's, which names a file three times, what the system said."""
+    text = str(error).strip() or type(error).__name__
+    said = re.search(r"OS error \d+: (?:[A-Z]+ )?([^\]]+)", text)
+    return said[1] if said else text.splitlines()[0][:300]
 
 
 def shapes(state_of: Callable[[], TrainState]) -> TrainState:

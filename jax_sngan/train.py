@@ -29,7 +29,7 @@ from jax_sngan.sample import Generator, averaged
 from jax_sngan.sharding import make_mesh, replicate, split_inputs
 from jax_sngan.state import TrainState, create_state
 from jax_sngan.update import Logs, train_step, training_step
-from jax_sngan.workdir import check_start, prepare, run_folder, writing
+from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
@@ -86,6 +86,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         lock = stack.enter_context(hold(workdir))
         check_start(workdir, config, run.resume)  # again: a run may have ended here since
         stack.enter_context(writing(workdir))
+        sweep(workdir)
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep_checkpoints))
         start, notes = choose_start(checkpoints, run.step)
         if start is not None:

@@ -1,6 +1,8 @@
 """A run's folder: what it holds, who may start in it, and the text that tells how to go on. Knows no jax."""
 
 import dataclasses
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +105,16 @@ def prepare(
     images = SAMPLING.format(command=sampling, workdir=workdir) if sampling else ""
     text = README.format(name=config.name, workdir=workdir, train=resuming or command_line(), images=images)
     write_whole(folder / "README.txt", lambda p: p.write_text(text))
+
+
+def sweep(workdir: Path) -> None:
+    """Removes what a killed run left half-written: temporary files and checkpoints that never got their name."""
+    for pattern in (".*-????????.json", ".*-????????.jsonl", ".*-????????.txt", "samples/.*-????????.png"):
+        for path in workdir.glob(pattern):
+            path.unlink()
+    for path in (workdir / "checkpoints").glob("*"):
+        if re.fullmatch(r"\d+\.(unsealed|unfinished|orbax-checkpoint-tmp).*", path.name):
+            shutil.rmtree(path)
 
 
 @contextmanager

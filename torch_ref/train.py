@@ -16,7 +16,7 @@ from jax_sngan.lock import hold
 from jax_sngan.loop import Loop, Result, describe_resume, describe_start
 from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import RunLog
-from jax_sngan.workdir import check_start, prepare, run_folder, writing
+from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
 from torch_ref.checkpoint import Checkpoint, Checkpoints
 from torch_ref.images import to_uint8
 from torch_ref.inputs import Inputs
@@ -51,6 +51,7 @@ def train(
     origin = provenance("torch", data, device)
     with hold(workdir) as lock, writing(workdir):
         check_start(workdir, config, run.resume, "torch")  # again: a run may have ended here since
+        sweep(workdir)
         checkpoints = Checkpoints(workdir, run.keep_checkpoints)
         start, notes = choose_start(checkpoints, run.step)
         if start is not None:
