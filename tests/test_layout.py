@@ -24,6 +24,7 @@ LAYOUT = [
         "penalties",
         "plain_pickle",
         "stacked",
+        "stopping",
         "nn/__init__",
         "nn/activations",
         "nn/layer_norm",
@@ -33,6 +34,8 @@ LAYOUT = [
         "nn/winograd",
     ],
     [
+        "lock",
+        "provenance",
         "nn/conv",
         "metrics/coverage",
         "metrics/divergences",
@@ -55,6 +58,7 @@ LAYOUT = [
     # 3: one subject each
     [
         "augment",
+        "manifest",
         "metrics/__init__",
         "inputs",
         "optim",
@@ -64,7 +68,7 @@ LAYOUT = [
         "nn/batch_norm",
         "nn/dropout",
     ],
-    ["folders", "originals", "pictures", "run_log", "workdir"],
+    ["checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
     ["data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair

@@ -167,7 +167,7 @@ def test_presets_of_the_table_exist(preset):
     [
         "python scripts/no_such.py",
         "python scripts/train_jax.py --no-such-option 3",
-        "python scripts/train_jax.py --step 3",  # the beginning of one that exists
+        "python scripts/train_jax.py --log 3",  # the beginning of one that exists
         "python scripts/train_jax.py no_such_preset",
         "pip install -e '.[no_such_extra]'",
         "pytest parity_tests/no_such.py",
