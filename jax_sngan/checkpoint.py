@@ -6,7 +6,7 @@ manifest are written; nothing of it is used before every file was found as the m
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,21 +69,44 @@ class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
 UNSEALED = ".unsealed"
 
 
+class LatestAndBest(ocp.checkpoint_managers.PreservationPolicy):
+    """Keeps the latest checkpoints, and the one with the lowest score among those that there are.
+
+    Orbax's BestN reads an item `metrics` of a form of its own; our checkpoints have had another under that name.
+    """
+
+    def __init__(self, latest: int, scores: dict[int, float]):
+        """scores: by step, of the evaluated checkpoints; filled as they come."""
+        self._latest, self._scores = latest, scores
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each checkpoint (PolicyCheckpointInfo)."""
+        steps = [c.step for c in checkpoints]
+        kept = set(sorted(steps)[-self._latest :])
+        if scored := [s for s in steps if s in self._scores]:
+            kept.add(min(scored, key=lambda s: self._scores[s]))
+        return [s in kept for s in steps]
+
+
 class Checkpoints:
     """The checkpoints of one workdir, in WORKDIR/checkpoints/STEP; a context, whose end waits for the last save."""
 
     def __init__(self, workdir: str | Path, keep: int | None = None):
-        """keep: how many of the latest stay; None where nothing will be saved."""
+        """keep: how many of the latest stay, beside the best; None where nothing will be saved."""
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._keep = keep
         self._problems: dict[int, str | None] = {}
+        self.scores: dict[int, float] = {}  # step: best_metric, of the evaluated ones that are sound; lower is better
         self._manager = self._open()
+        if keep is not None:
+            metrics = {step: self.metrics(step) for step in self.steps() if self.problem(step) is None}
+            self.scores |= {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}
 
     def _open(self) -> Any:
         """Orbax's manager of the steps that are there now."""
         keep = self._keep
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+            preservation_policy=None if keep is None else LatestAndBest(keep, self.scores),
             create=keep is not None,
             read_only=keep is None,
             save_interval_steps=int(keep is not None),
@@ -143,6 +166,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self._problems.pop(step, None)
+        if "best_metric" in metrics:
+            self.scores[step] = metrics["best_metric"]
         self._writing(
             lambda: self._manager.save(
                 step,

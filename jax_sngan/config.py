@@ -273,6 +273,19 @@ class RunConfig(Options):
     sample_every: int = option(500, "steps between two sample grids; 0: none", minimum=0)
     checkpoint_every: int = option(500, "steps between two checkpoints; 0: only the last", minimum=0)
     keep_checkpoints: int = option(2, "how many of the latest checkpoints stay", minimum=1)
+    evaluate_every: int = option(
+        0, "steps between two evaluations, of the averaged generator and of its own weights; 0: none", minimum=0
+    )
+    evaluate_metrics: str = option(
+        "fcd,classes",
+        "as of scripts/evaluate.py, parted by commas; the checkpoint that is best by the first is kept (--step best)",
+    )
+    evaluate_num: int = option(5000, "generated images in an evaluation", minimum=2)
+    evaluate_features: str = option("classifier", "as --features of scripts/evaluate.py")
+    evaluate_real: str | None = option(None, "real images, as --real of scripts/evaluate.py; default: as there")
+    standing_statistics: int = option(
+        0, "evaluate the averaged generator with batch statistics taken anew on this many latents; 0: stored", minimum=0
+    )
     resume: Literal["auto", "never", "must"] = option(
         "auto",
         "auto: go on where there is a checkpoint; never: refuse a workdir that has one; must: refuse one without",

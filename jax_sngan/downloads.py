@@ -27,11 +27,17 @@ class OfficialFile:
     name: str
     md5: str
     folders: tuple[str, ...]  # addresses of folders that hold it, the first is tried first
+    sha256: str = ""  # or its first digits, where a file is published with them and without an MD5
 
     @property
     def url(self) -> str:
         """Where to send a person for it."""
         return self.folders[0] + self.name
+
+    @property
+    def checksum(self) -> tuple[str, str]:
+        """(kind, digits) of the published checksum."""
+        return ("MD5", self.md5) if self.md5 else ("SHA256", self.sha256)
 
 
 _FASHION = (
@@ -98,7 +104,12 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
 
 def md5_of(path: Path) -> str:
     """A file's MD5, in hexadecimal."""
-    digest = hashlib.md5(usedforsecurity=False)
+    return digest_of(path, "md5")
+
+
+def digest_of(path: Path, kind: str) -> str:
+    """A file's checksum of a kind that hashlib knows, in hexadecimal."""
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as f:
         while chunk := f.read(CHUNK):
             digest.update(chunk)
@@ -118,7 +129,8 @@ def fetch(file: OfficialFile, folder: Path, *, progress: bool = True) -> Path:
       UserError: no address gave it, or what came has another checksum. Nothing is left in the folder then.
     """
     target = folder / file.name
-    if target.is_file() and md5_of(target) == file.md5:
+    kind, digits = file.checksum
+    if target.is_file() and digest_of(target, kind.lower()).startswith(digits):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +139,7 @@ def fetch(file: OfficialFile, folder: Path, *, progress: bool = True) -> Path:
     failures = []
     for address in file.folders:
         try:
-            _download(address + file.name, target, file.md5, progress)
+            _download(address + file.name, target, file.checksum, progress)
             return target
         except UserError as e:
             failures.append(str(e))
@@ -136,11 +148,12 @@ def fetch(file: OfficialFile, folder: Path, *, progress: bool = True) -> Path:
     raise UserError("; ".join(failures))
 
 
-def _download(url: str, target: Path, md5: str, progress: bool) -> None:
+def _download(url: str, target: Path, checksum: tuple[str, str], progress: bool) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "jax_sngan"})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response, whole_file(target) as f:
         expected = int(response.headers.get("Content-Length") or 0)
-        digest = hashlib.md5(usedforsecurity=False)
+        kind, digits = checksum
+        digest = hashlib.new(kind.lower(), usedforsecurity=False)
         count = 0
         quiet = None if progress else True  # None: only where a person looks on
         with tqdm(total=expected or None, desc=target.name, unit="B", unit_scale=True, disable=quiet) as bar:
@@ -153,5 +166,5 @@ def _download(url: str, target: Path, md5: str, progress: bool) -> None:
                     break
         if expected and count != expected:
             raise UserError(f"{url}: {count} bytes came of {expected}")
-        if digest.hexdigest() != md5:
-            raise UserError(f"{url}: wrong checksum, expected MD5 {md5}, got {digest.hexdigest()}")
+        if not digest.hexdigest().startswith(digits):
+            raise UserError(f"{url}: wrong checksum, expected {kind} {digits}, got {digest.hexdigest()}")

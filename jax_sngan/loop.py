@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,10 +20,21 @@ class TrainingDiverged(ArithmeticError):
     """A logged number or a parameter is no longer finite; the text names the step, the quantity and what is saved."""
 
 
+Make = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # latents and labels -> uint8 [n, h, w, c]
+
+
+class Scores(NamedTuple):
+    """What an evaluation found."""
+
+    values: dict[str, float]  # by names that say their protocol
+    chosen: float  # of the averaged generator, by the metric that chooses the best checkpoint; lower is better
+
+
 class Engine(Protocol):
     """One wing's half of the loop."""
 
     start: int  # steps done before this process
+    best: float | None  # the lowest Scores.chosen among the checkpoints; None where none was evaluated
     unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
     rollbacks: int  # how often the run went back after a NaN
     sampling: str  # the command that makes images from a checkpoint; "" where there is none
@@ -36,6 +48,10 @@ class Engine(Protocol):
 
     def images(self, num: int) -> np.ndarray:
         """Samples [num, h, w, c] by the averaged generator from the run's fixed latents; uint8, or float points."""
+        ...
+
+    def generator(self, average: bool) -> Make:
+        """The generator as it is now, in evaluation mode, with averaged or its own weights."""
         ...
 
     def not_finite(self) -> str | None:
@@ -67,13 +83,25 @@ class Result(NamedTuple):
 class Loop:
     """The steps of one process."""
 
-    def __init__(self, config: TrainConfig, run: RunConfig, workdir: Path, log: RunLog, engine: Engine, lock: Held):
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: RunConfig,
+        workdir: Path,
+        log: RunLog,
+        engine: Engine,
+        lock: Held,
+        evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
+    ):
+        """evaluate: given engine.generator, its scores; called every run.evaluate_every steps and after the last."""
         self.config, self.run, self.workdir, self.log, self.engine = config, run, workdir, log, engine
         self.lock = lock
         self.done = engine.start
         self.metrics: dict[str, float] = {}
         self.picture: Path | None = None
         self._unlogged = engine.unlogged
+        self._evaluate, self._best = evaluate, engine.best
+        self._scored: dict[int, float] = {}  # the last evaluation's step: its Scores.chosen
 
     def run_all(self) -> Result:
         """Trains to the config's last step, or until a signal asks to stop; ends with a checkpoint either way.
@@ -108,6 +136,8 @@ class Loop:
         if run.sample_every and (self.done % run.sample_every == 0 or last):
             self.picture = self.workdir / "samples" / f"{self.done:06d}.png"
             pictures.save_grid(self.picture, self.engine.images(pictures.count(self.config.model.channels)))
+        if self._evaluate and run.evaluate_every and (self.done % run.evaluate_every == 0 or last):
+            self._write_scores(self._evaluate)
         if run.checkpoint_every and self.done % run.checkpoint_every == 0 and not last:
             self._save()
 
@@ -127,10 +157,22 @@ class Loop:
         self._unlogged = []
         self.log.write(self.done, self.metrics)
 
+    def _write_scores(self, evaluate: Callable[[Callable[[bool], Make]], Scores]) -> None:
+        """An evaluation, written and shown; a checkpoint where it is the best so far."""
+        self._collect()
+        scores = evaluate(self.engine.generator)
+        self.log.write_scores(self.done, scores.values)
+        self._scored = {self.done: scores.chosen}
+        if self._best is None or scores.chosen < self._best:
+            self._best = scores.chosen
+            self._save()
+
     def _save(self) -> None:
         """A checkpoint; never of a state that is not finite."""
         self._check()
-        self.engine.save(self.metrics, self._unlogged)
+        chosen = self._scored.get(self.done)
+        metrics = self.metrics if chosen is None else self.metrics | {"best_metric": chosen}
+        self.engine.save(metrics, self._unlogged)
 
     def _check(self) -> None:
         """The numbers and the state are finite, and the workdir is there."""

@@ -9,8 +9,10 @@ import math
 import pickletools
 import re
 import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -58,6 +60,13 @@ class _Array:
     array: np.ndarray | None = None
 
 
+@dataclass
+class _Given:
+    """The function that a caller of `read` puts in a name's place."""
+
+    value: Any
+
+
 class _Mark:
     """Where the arguments of an opcode begin on the stack."""
 
@@ -72,12 +81,7 @@ def read_dict(data: bytes) -> dict[str, Any]:
     Raises:
       ValueError: it is cut short, holds something else than plain values and arrays, or is no pickle of a dict.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # pickletools' own, at escapes in damaged names
-            value = _walk(data)
-    except (LookupError, TypeError, AttributeError, OverflowError) as e:  # an opcode that did not find what it works on
-        raise ValueError(f"a damaged pickle ({type(e).__name__})") from e
+    value = read(data)
     if not isinstance(value, dict):
         raise ValueError(f"a pickle of a {type(value).__name__}, not of a dict")
     return {
@@ -86,7 +90,30 @@ def read_dict(data: bytes) -> dict[str, Any]:
     }
 
 
-def _walk(data: bytes) -> Any:
+def read(
+    data: bytes | BinaryIO,
+    known: Mapping[str, Any] | None = None,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The value of a pickle, arrays as they stand on the stack; of a file only one pickle is read.
+
+    Args:
+      data: the pickle, or a file that stands at its beginning.
+      known: "module name" -> what stands in its place: a function is called where the pickle calls the name. Nothing
+        else than these and numpy's arrays is understood.
+      persistent: what a persistent id stands for; without it the pickle must have none.
+    Raises:
+      ValueError: as read_dict.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # pickletools' own, at escapes in damaged names
+            return _walk(data, known or {}, persistent)
+    except (LookupError, TypeError, AttributeError, OverflowError) as e:  # an opcode that did not find what it works on
+        raise ValueError(f"a damaged pickle ({type(e).__name__})") from e
+
+
+def _walk(data: bytes | BinaryIO, known: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     arg: Any
@@ -122,13 +149,18 @@ def _walk(data: bytes) -> Any:
             items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else _above_mark(stack)
             _expect(stack[-1], dict).update(_pairs(items))
         elif name == "GLOBAL":
-            stack.append(_understood(arg))
+            stack.append(_stands_for(arg, known))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
-            stack.append(_understood(f"{module} {attribute}"))
+            stack.append(_stands_for(f"{module} {attribute}", known))
+        elif name == "BINPERSID" and persistent is not None:
+            stack.append(persistent(stack.pop()))
         elif name == "REDUCE":
-            arguments, function = _expect(stack.pop(), tuple), _expect(stack.pop(), _Name)
-            stack.append(_stand_in(function.role, arguments))
+            arguments, function = _expect(stack.pop(), tuple), _expect(stack.pop(), _Name, _Given)
+            given = isinstance(function, _Given)
+            stack.append(function.value(*arguments) if given else _stand_in(function.role, arguments))
+        elif name == "BUILD" and isinstance(stack[-2], OrderedDict):
+            stack.pop()  # a dict's attributes, as torch's record of its modules' versions: no entries
         elif name == "BUILD":
             state = _expect(stack.pop(), tuple)
             _fill(stack[-1], state)
@@ -158,6 +190,12 @@ def _expect(value: Any, *kinds: type) -> Any:
     if not isinstance(value, kinds):
         raise TypeError(f"expected a {kinds[0].__name__}")
     return value
+
+
+def _stands_for(name: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        return _understood(name)
+    return _Given(known[name]) if callable(known[name]) else known[name]
 
 
 def _understood(name: str) -> _Name:

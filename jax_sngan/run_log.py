@@ -23,6 +23,7 @@ class RunLog:
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
         self._steps, self._done = steps, start
         self._since = (time.monotonic(), start)
+        self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
 
     def _open(self, start: int) -> None:
         self._keep_lines_up_to(start)
@@ -77,6 +78,7 @@ class RunLog:
         self._since = (now, self._done)
         self._board.add_scalar("speed/steps_per_second", speed, step)
         shown = {k: f"{v:.3f}" for k, v in values.items() if k in ("d_loss", "g_loss")}
+        shown |= self._score
         shown["img/s"] = f"{speed * self._images_a_step:.0f}"
         if self._bar is not None:
             self._bar.set_postfix(shown)
@@ -84,6 +86,17 @@ class RunLog:
             left = (self._steps - self._done) / max(speed, 1e-9)
             text = "  ".join(f"{k} {v}" for k, v in shown.items())
             print(f"step {step}/{self._steps}  {text}  {speed:.2f} steps/s  {duration(left)} left", flush=True)
+
+    def write_scores(self, step: int, values: dict[str, float]) -> None:
+        """One line of an evaluation's scores, to the file, TensorBoard and the progress line."""
+        self._file.write(json.dumps({"step": step} | values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"scores/{name}", value, step)
+        texts = {name: f"{value:.4g}" for name, value in values.items()}
+        self._score = dict(list(texts.items())[:1])
+        self.say(f"step {step}/{self._steps}  " + "  ".join(f"{name} {text}" for name, text in texts.items()))
+        self.restart_clock()  # the time that it took is not the steps'
 
     def say(self, text: str) -> None:
         """A line for the person, beside the bar."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jax import Array
 
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.checkpoint_steps import choose_step
-from jax_sngan.config import ModelConfig, TrainConfig
+from jax_sngan.config import ModelConfig, TrainConfig, replace
 from jax_sngan.errors import UserError
 from jax_sngan.images import to_uint8
 from jax_sngan.inputs import sample_latents
@@ -20,6 +21,7 @@ from jax_sngan.models import Tree, Variables, allow_dtype, build
 from jax_sngan.state import create_state
 from jax_sngan.workdir import open_workdir
 
+STANDING_SEED = 2**31  # of the latents of standing statistics: none that a person samples with by chance
 CHUNK = 64  # every call of the network has this batch, so an image does not depend on how many were asked for
 
 
@@ -47,6 +49,38 @@ class Generator:
 
     def images(self, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """latents [num, latent_size] -> uint8 [num, h, w, c]; labels as in sample."""
+        return self._run(generate, latents, labels)
+
+    def pixels(self, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """As images, not rounded: float [num, h, w, c] in 0 to 255, in the model's type."""
+        return self._run(generate_pixels, latents, labels)
+
+    def standing(self, num: int) -> "Generator":
+        """The same generator with batch statistics taken anew, on num latents of their own, in batches of 64.
+
+        Running statistics lag behind the weights, and are not those of averaged weights. These are the mean over the
+        batches of each batch's mean and unbiased variance, the generator in training mode, as Brock et al. 2019
+        (section 4.2) take their standing statistics.
+
+        Raises:
+          UserError: as check_standing.
+        """
+        m = self.config.model
+        check_standing(m, num)
+        latents = np.asarray(sample_latents(STANDING_SEED, num, m.latent_size, jnp.dtype(m.dtype)))
+        classes = self.classes(num, None)
+        total = None
+        for start in range(0, num, CHUNK):
+            part = None if classes is None else classes[start : start + CHUNK]
+            seen = jax.tree.map(
+                lambda x: np.asarray(x, np.float64),
+                batch_statistics(m, self._variables, latents[start : start + CHUNK], part),
+            )
+            total = seen if total is None else jax.tree.map(np.add, total, seen)
+        mean = jax.tree.map(lambda t, old: (t / (num // CHUNK)).astype(old.dtype), total, self._variables.batch)
+        return Generator(self.config, self.step, self._variables._replace(batch=mean))
+
+    def _run(self, network: Any, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None) -> np.ndarray:
         num = len(latents)
         classes = self.classes(num, labels)
         padded = math.ceil(num / CHUNK) * CHUNK
@@ -55,7 +89,7 @@ class Generator:
         out = []
         for start in range(0, padded, CHUNK):
             part = None if classes is None else np.resize(classes, padded)[start : start + CHUNK]
-            out.append(generate(self.config.model, self._variables, z[start : start + CHUNK], part))
+            out.append(network(self.config.model, self._variables, z[start : start + CHUNK], part))
         return np.concatenate([np.asarray(o) for o in out])[:num]
 
     def classes(self, num: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
@@ -95,22 +129,34 @@ class Generator:
         return [self.images(z, labels) for z in walk]
 
 
-def great_circle(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-    """Points [n, d] a share of the way from a to b at constant angular speed (Shoemake 1985)."""
+def great_circle(a: np.ndarray, b: np.ndarray, share: float | np.ndarray) -> np.ndarray:
+    """Points [n, d] a share of the way from a to b at constant angular speed (Shoemake 1985); share: one, or [n, 1]."""
     cosine = np.sum(a * b, 1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     angle = np.arccos(np.clip(cosine, -1, 1))[:, None]
     return (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
 
 
 @lru_cache(maxsize=16)
-def _generate(config: ModelConfig):  # type: ignore[no-untyped-def]
+def _generate(config: ModelConfig, rounded: bool = True):  # type: ignore[no-untyped-def]
     network = build(config).generator
 
     def images(variables: Variables, latents: Array, labels: Array | None) -> Array:
         made = network.apply(variables, latents, labels, train=False)[0]
-        return made if config.channels == 2 else to_uint8(made)
+        if config.channels == 2:
+            return made
+        return to_uint8(made) if rounded else (jnp.clip(made, -1, 1) + 1) * 127.5
 
     return jax.jit(images)
+
+
+@lru_cache(maxsize=16)
+def _batch_statistics(config: ModelConfig):  # type: ignore[no-untyped-def]
+    network = build(replace(config, {"batch_norm_momentum": 1.0})).generator  # nothing of the old ones stays
+
+    def statistics(variables: Variables, latents: Array, labels: Array | None) -> Tree:
+        return network.apply(variables, latents, labels, train=True, hold=True)[1].batch
+
+    return jax.jit(statistics)
 
 
 def generate(
@@ -120,23 +166,54 @@ def generate(
     return _generate(config)(variables, latents, labels)
 
 
+def generate_pixels(
+    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+) -> Array:
+    """As generate, but float in 0 to 255, not rounded."""
+    return _generate(config, False)(variables, latents, labels)
+
+
+def batch_statistics(
+    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+) -> Tree:
+    """The mean and unbiased variance that each batch normalisation sees in one training pass of the generator."""
+    return _batch_statistics(config)(variables, latents, labels)
+
+
+def check_standing(config: ModelConfig, num: int) -> None:
+    """Passes where standing statistics can be taken on num latents.
+
+    Raises:
+      UserError: num is no multiple of 64 above 0, the generator has no batch normalisation, or dropout.
+    """
+    if num < CHUNK or num % CHUNK:
+        raise UserError(f"standing_statistics must be a multiple of {CHUNK}, got {num}")
+    if config.generator_norm != "batch" or config.generator_dropout:
+        raise UserError(
+            "standing_statistics needs model.generator_norm=batch and model.generator_dropout=0, "
+            f"got {config.generator_norm} and {config.generator_dropout}"
+        )
+
+
 def averaged(generator: Variables, ema: Tree) -> Variables:
     """The generator with its averaged parameters and its own running statistics."""
     return generator._replace(params=ema)
 
 
-def load(workdir: str | Path, step: str | int = "latest", *, average: bool = True) -> Generator:
+def load(workdir: str | Path, step: str | int = "latest", *, average: bool = True, standing: int = 0) -> Generator:
     """The generator of a run.
 
     Args:
       step: latest, best, or the number of a checkpoint.
       average: with the moving average's weights, else with the raw ones.
+      standing: 0, or on how many latents batch statistics are taken anew (Generator.standing).
     Raises:
-      UserError: no such workdir, checkpoint or step.
+      UserError: no such workdir, checkpoint or step, or statistics that cannot be taken.
     """
     with Checkpoints(open_workdir(workdir)) as checkpoints:
         number = choose_step(checkpoints, step)
         config = checkpoints.config(number)
         allow_dtype(config.model)
         generator, ema = checkpoints.restore_generator(number, shapes(partial(create_state, config)))
-    return Generator(config, number, averaged(generator, ema) if average else generator)
+    made = Generator(config, number, averaged(generator, ema) if average else generator)
+    return made.standing(standing) if standing else made

@@ -19,9 +19,10 @@ from jax_sngan.compilation_cache import use_compilation_cache
 from jax_sngan.config import RunConfig, TrainConfig, to_dict
 from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
+from jax_sngan.evaluate import TrainingEvaluation
 from jax_sngan.inputs import draw_inputs, input_shapes, sample_latents
 from jax_sngan.lock import hold
-from jax_sngan.loop import Loop, Result, describe_resume, describe_start
+from jax_sngan.loop import Loop, Make, Result, describe_resume, describe_start
 from jax_sngan.models import allow_dtype
 from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import RunLog
@@ -81,6 +82,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     devices = jax.devices() if mesh is None else mesh.devices.flatten()
     used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
     origin = provenance("jax", data.identity(), used)
+    evaluation = TrainingEvaluation(config, run) if run.evaluate_every else None
     sampling = f"python scripts/sample.py {workdir} --grid grid.png"
     with ExitStack() as stack:
         lock = stack.enter_context(hold(workdir))
@@ -92,7 +94,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         if start is not None:
             notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
         prepare(workdir, config, sampling)
-        engine = JaxEngine(config, data, checkpoints, mesh, sampling, start, origin)
+        engine = JaxEngine(config, data, checkpoints, mesh, sampling, start, origin, run.standing_statistics)
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling)
         parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
@@ -100,7 +102,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         describe_resume(workdir, start, notes)
         log = stack.enter_context(RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size))
         log.say("compiling the training step (kept for the next start) …")
-        return Loop(config, run, workdir, log, engine, lock).run_all()
+        return Loop(config, run, workdir, log, engine, lock, evaluation).run_all()
 
 
 class JaxEngine:
@@ -115,10 +117,13 @@ class JaxEngine:
         sampling: str,
         start: int | None,
         origin: dict[str, Any],
+        standing: int = 0,
     ):
-        """start: the checkpoint to go on from; None: a fresh state. origin: provenance.provenance()."""
+        """start: the checkpoint to go on from; None: a fresh state. origin: provenance.provenance(). standing: latents
+        of the averaged generator's batch statistics in evaluations; 0: the stored ones."""
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
-        self.sampling, self.origin = sampling, origin
+        self.sampling, self.origin, self.standing = sampling, origin, standing
+        self.best = min(checkpoints.scores.values(), default=None)
         self.state: TrainState
         self._logs: list[Logs] = []  # on the device, oldest first
         if start is None:
@@ -152,6 +157,12 @@ class JaxEngine:
         m = self.config.model
         generator = Generator(self.config, 0, averaged(self.state.generator, self.state.generator_ema))
         return generator.images(sample_latents(self.config.seed, num, m.latent_size, jnp.dtype(m.dtype)))
+
+    def generator(self, average: bool) -> Make:
+        """See loop.Engine."""
+        own = self.state.generator
+        made = Generator(self.config, 0, averaged(own, self.state.generator_ema) if average else own)
+        return made.standing(self.standing).images if average and self.standing else made.images
 
     def not_finite(self) -> str | None:
         """See loop.Engine. A gradient that was not finite stays in Adam's mean, which is looked at first."""

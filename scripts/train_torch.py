@@ -25,6 +25,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     import numpy as np
 
     from jax_sngan import convert, pictures
+    from jax_sngan.evaluate import TrainingEvaluation
     from jax_sngan.inputs import draw_inputs, sample_latents
     from jax_sngan.models import allow_dtype
     from jax_sngan.state import create_state
@@ -34,6 +35,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
 
     allow_dtype(config.model)
     data, m = load_data(config, run), config.model
+    evaluation = TrainingEvaluation(config, run) if run.evaluate_every and not run.standing_statistics else None
     return torch_train.train(
         config,
         run,
@@ -43,6 +45,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
             convert.inputs_to_torch(draw_inputs(config, data, k, rollbacks))
         ),
         latents=np.asarray(sample_latents(config.seed, pictures.count(m.channels), m.latent_size, np.dtype(m.dtype))),
+        evaluate=evaluation,
     )
 
 

@@ -42,24 +42,30 @@ LAYOUT = [
         "metrics/frechet",
         "metrics/inception_score",
         "metrics/kernel",
+        "metrics/onnx_features",
+        "torch_file",
     ],
     # 2: the options; files and archives
     [
         "nn/resampled_conv",
-        "metrics/manifold",
-        "config",
         "archives",
         "compilation_cache",
+        "config",
         "downloads",
         "files",
-        "resize",
+        "metrics/extrapolation",
+        "metrics/intra_class",
+        "metrics/manifold",
         "metrics/modes",
+        "metrics/path_length",
+        "resize",
     ],
     # 3: one subject each
     [
         "augment",
         "manifest",
         "metrics/__init__",
+        "metrics/inception",
         "inputs",
         "optim",
         "preset_configs",
@@ -73,16 +79,18 @@ LAYOUT = [
     ["data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier"],
-    ["models/standard_cnn", "models/resnet", "models/mlp"],
-    ["models/__init__"],
+    ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],
+    ["models/__init__", "metrics/reference"],
     # 9: what a step reads and writes; the step; what is done with the state
-    ["state", "lipschitz"],
+    ["state", "lipschitz", "metrics/scores"],
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
-    # 12: the loop, and the package's own names
-    ["train", "evaluate", "recording", "adoption", "certify", "study/plan"],
+    ["subjects"],
+    ["evaluate"],
+    # 14: the loop, and the package's own names
+    ["train", "recording", "adoption", "certify", "study/plan"],
     ["replay", "study/folder", "study/summary"],
-    # 14: the GAN family side by side
+    # 16: the GAN family side by side
     ["study/training", "study/critics", "study/figures"],
     ["study/page"],
     ["study/run", "study/__init__"],

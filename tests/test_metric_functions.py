@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 
 from jax_sngan.metrics import (
+    Moments,
+    class_moments,
     density_coverage,
+    frechet_distance,
+    frechet_from_moments,
     inception_score,
+    intra_class_distances,
     kernel_distance,
     manifold,
     nearest_real,
+    path_length,
     precision_recall,
 )
+from jax_sngan.metrics.extrapolation import frechet_extrapolation
 
 
 def sets(n=40, m=30, d=6, shift=0.5, seed=0):
@@ -102,6 +109,54 @@ def test_nearest_real_finds_what_was_copied():
     assert rows[3] == 17
     assert distances[3] == pytest.approx(0, abs=1e-6)
     assert distances[4] == pytest.approx(np.min(np.linalg.norm(real - fake[4], axis=1)))
+
+
+def test_radii_are_distances_to_the_next_vectors():
+    real, _ = sets()
+    between = np.linalg.norm(real[:, None] - real[None], axis=2)
+    for k in (1, 4):
+        assert manifold.radii(real, k) == pytest.approx(np.sort(between, axis=1)[:, k])
+
+
+def test_distances_within_classes():
+    real, fake = sets(60, 45)
+    real_labels, fake_labels = np.arange(60) % 3, np.arange(45) // 15
+    found = intra_class_distances(class_moments(real, real_labels, 3), class_moments(fake, fake_labels, 3))
+    expected = [frechet_distance(real[real_labels == c], fake[fake_labels == c]) for c in range(3)]
+    assert found == pytest.approx(expected)
+    with pytest.raises(ValueError, match="class 3 holds 0 vectors"):
+        class_moments(fake, fake_labels, 4)
+    with pytest.raises(ValueError, match="labels must be 45 integers from 0 to 1"):
+        class_moments(fake, fake_labels, 2)
+
+
+def test_path_length_leaves_out_either_end():
+    here = np.zeros((100, 3))
+    there = here.copy()
+    there[:, 1] = np.sqrt(np.random.default_rng(0).permutation(100)) * 1e-3
+    # The first percentile, rounded down, is 0, and the 99th, rounded up, 99: both stay.
+    assert path_length(here, there, 1e-3) == pytest.approx(49.5)
+    wild = np.concatenate([np.full((995, 1), 1e-3), np.full((5, 1), 1e3)])
+    assert path_length(np.zeros_like(wild), wild, 1e-3) == pytest.approx(1)
+    with pytest.raises(ValueError, match="step must be above 0"):
+        path_length(here, there, 0)
+
+
+def test_extrapolation_takes_the_bias_away():
+    """Equal distributions: the distance of n images is far above 0, the limit less than half of it."""
+    rng = np.random.default_rng(0)
+    real = Moments.of(rng.normal(size=(100_000, 20)))
+    fake = rng.normal(size=(3_000, 20))
+    found = frechet_extrapolation(real, fake)
+    assert found.counts[[0, -1]].tolist() == [300, 3000]
+    assert found.distances[-1] == pytest.approx(frechet_from_moments(real, Moments.of(fake)))
+    assert found.distances[0] > 5 * found.distances[-1] > 0
+    assert abs(found.limit) < found.distances[-1] / 2
+    columns = np.stack([np.ones(15), 1 / found.counts], axis=1)
+    assert np.linalg.lstsq(columns, found.distances)[0] == pytest.approx([found.limit, found.slope])
+    assert frechet_extrapolation(real, fake, seed=1).limit != found.limit
+    with pytest.raises(ValueError, match="at least 20"):
+        frechet_extrapolation(real, fake[:10])
 
 
 @pytest.mark.parametrize(

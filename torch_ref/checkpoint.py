@@ -131,9 +131,11 @@ class Checkpoints:
     """The checkpoints of one workdir, WORKDIR/checkpoints/STEP: state.pt, provenance.json and their manifest."""
 
     def __init__(self, workdir: str | Path, keep: int | None = None):
-        """keep: how many of the latest stay; None: all."""
+        """keep: how many of the latest stay, beside the best; None: all."""
         self.folder, self.keep = Path(workdir) / "checkpoints", keep
         self._problems: dict[int, str | None] = {}
+        metrics = {step: self.metrics(step) for step in self.steps() if self.problem(step) is None} if keep else {}
+        self.scores = {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}  # lower is better
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, sound or not, ascending."""
@@ -171,8 +173,13 @@ class Checkpoints:
             write_json(unfinished / "provenance.json", origin or provenance("torch", None, None))
             manifest.write(unfinished, step)
             os.replace(unfinished, final)
+            if "best_metric" in checkpoint.metrics:
+                self.scores[step] = checkpoint.metrics["best_metric"]
+            best = min(self.scores, key=lambda s: self.scores[s], default=None)
             for old in self.steps()[: -self.keep] if self.keep else []:
-                shutil.rmtree(self.folder / str(old))
+                if old != best:
+                    self.scores.pop(old, None)
+                    shutil.rmtree(self.folder / str(old))
         except (OSError, RuntimeError) as error:  # RuntimeError: what torch.save makes of a full disk
             reason = str(error).strip().splitlines()[0]
             left = f"the checkpoint of step {self.steps()[-1]} is intact" if self.steps() else "there is none before it"

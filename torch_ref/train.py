@@ -13,7 +13,7 @@ from jax_sngan.checkpoint_steps import choose_start, choose_step
 from jax_sngan.config import ModelConfig, RunConfig, TrainConfig
 from jax_sngan.errors import UserError
 from jax_sngan.lock import hold
-from jax_sngan.loop import Loop, Result, describe_resume, describe_start
+from jax_sngan.loop import Loop, Make, Result, Scores, describe_resume, describe_start
 from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import RunLog
 from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
@@ -31,6 +31,7 @@ def train(
     first: Callable[[], dict[str, np.ndarray]],
     draw: Callable[[int, int], Inputs],
     latents: np.ndarray,
+    evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
 ) -> Result:
     """Trains config's networks, from the newest checkpoint of the workdir if it has one.
 
@@ -39,12 +40,15 @@ def train(
       first: the state to start from, as torch_ref.state.dump names it.
       draw: a step's number and how often the run went back -> the step's inputs.
       latents: [num, latent_size] of the sample grids.
+      evaluate: as of loop.Loop.
     Raises:
       UserError: a workdir that holds another run.
       TrainingDiverged: a number is no longer finite.
     """
     if run.mesh is not None:
         raise UserError(f"mesh is for train_jax.py; the reference runs on one device, got {run.mesh}")
+    if run.standing_statistics:
+        raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
     workdir = run_folder(config, run)
     check_start(workdir, config, run.resume, "torch")
     device = f"cpu, {torch.get_num_threads()} threads (torch {torch.__version__})"
@@ -65,7 +69,7 @@ def train(
         describe_start(config, workdir, data["summary"], (g, d), device, engine.start)
         describe_resume(workdir, start, notes)
         with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
-            return Loop(config, run, workdir, log, engine, lock).run_all()
+            return Loop(config, run, workdir, log, engine, lock, evaluate).run_all()
 
 
 class TorchEngine:
@@ -89,6 +93,7 @@ class TorchEngine:
         self.state = create_state(config)
         self.unlogged: list[dict[str, float]] = []
         self.rollbacks = 0
+        self.best = min(checkpoints.scores.values(), default=None)
         if start is not None:
             self.rollbacks = self._restore(start)
         else:
@@ -117,6 +122,15 @@ class TorchEngine:
         """See loop.Engine."""
         return sample(self.config.model, self.state, self.latents[:num])
 
+    def generator(self, average: bool) -> Make:
+        """See loop.Engine."""
+
+        def make(latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+            classes = None if labels is None else torch.from_numpy(labels).long()
+            return sample(self.config.model, self.state, torch.from_numpy(latents.copy()), classes, average=average)
+
+        return make
+
     def not_finite(self) -> str | None:
         """See loop.Engine."""
         for network in ("generator", "discriminator"):
@@ -143,15 +157,26 @@ class TorchEngine:
         return step
 
 
-def sample(config: ModelConfig, state: TrainState, latents: torch.Tensor) -> np.ndarray:
-    """The averaged generator's images in evaluation mode of latents [n, latent_size]: uint8 [n, h, w, c], or points."""
-    labels = torch.arange(len(latents)) % config.num_classes if config.num_classes else None
+def sample(
+    config: ModelConfig,
+    state: TrainState,
+    latents: torch.Tensor,
+    labels: torch.Tensor | None = None,
+    *,
+    average: bool = True,
+) -> np.ndarray:
+    """Images in evaluation mode of latents [n, latent_size]: uint8 [n, h, w, c], or points.
+
+    labels: int [n]; where conditional and not given, classes in turn. average: with the averaged weights, else the own.
+    """
+    if labels is None and config.num_classes:
+        labels = torch.arange(len(latents)) % config.num_classes
     generator = state.generator
     raw = {name: p.detach().clone() for name, p in generator.named_parameters()}
     try:
         with torch.no_grad():
             for name, p in generator.named_parameters():
-                p.copy_(state.generator_ema[name])
+                p.copy_(state.generator_ema[name] if average else p)
             generator.eval()
             made = generator(latents, labels)
             images = made if config.channels == 2 else to_uint8(made)

@@ -66,6 +66,10 @@ class Classifier(NamedTuple):
         """uint8 [n, h, w, c] -> [n, k], each row sums to 1. Raises as `features` does."""
         return self(images)[1]
 
+    def unrounded_features(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`features` of float32 [n, h, w, c] in 0 to 255, for differences that rounding to uint8 would hide."""
+        return _evaluate(self.params, np.asarray(pixels, np.float32))[0]
+
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Features and probabilities in one pass. Raises as `features` does."""
         images = np.asarray(images)
@@ -106,7 +110,7 @@ def load(
       UserError: the source cannot be had, or has no labels.
     """
     if source is None:
-        data_dir = data_dir or _fashion_mnist_here()
+        data_dir = data_dir or fashion_mnist_here()
         source = "fashion_mnist" if data_dir else "fashion"
     data = load_data(source, image_size=image_size, channels=channels, data_dir=data_dir)
     return cached(data, seed=seed, say=say)
@@ -199,7 +203,9 @@ def train(data: Dataset, *, seed: int = 0, images_seen: int = IMAGES_SEEN, progr
     return Classifier(data.name, images.shape[1:], data.classes, float(right.mean()), len(held), weights)
 
 
-def _evaluate(params: Any, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _evaluate(
+    params: Any, images: NDArray[np.uint8] | NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     features, probabilities = [], []
     with jax.default_matmul_precision("float32"):  # a GPU would take TF32, and give other scores
         for start in range(0, max(len(images), 1), EVALUATION_BATCH):
@@ -229,7 +235,7 @@ def _read(path: Path) -> Classifier:
     return classifier
 
 
-def _fashion_mnist_here() -> Path | None:
+def fashion_mnist_here() -> Path | None:
     """The folder with Fashion-MNIST's training files on this machine, if there is one."""
     places = (originals.DEBIAN["fashion_mnist"], cache_folder() / "downloads" / "fashion_mnist")
     wanted = ("train-images*", "train-labels*")

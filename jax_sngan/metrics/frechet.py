@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,11 @@ class Moments:
             raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.count}")
         return self.scatter / (self.count - 1)
 
+    @cached_property
+    def root(self) -> Float64s:
+        """R [d, rank] with R R^T = covariance; kept, since real images meet many generated ones. Raises as it does."""
+        return _root(self.covariance)
+
 
 def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     """Squared Frechet distance between Gaussians fitted to two sets (Dowson & Landau 1982; Heusel et al. 2017, eq. 6).
@@ -112,7 +118,7 @@ def frechet_from_moments(real: Moments, fake: Moments) -> float:
     s1, s2 = real.covariance, fake.covariance
     # The eigenvalues of S1^1/2 S2 S1^1/2 are the squared singular values of R1^T R2 with S = R R^T. Singular values
     # keep their accuracy near zero, where the root of an eigenvalue would turn rounding of 1e-16 into 1e-8.
-    product = _root(s1).T @ _root(s2)  # [rank 1, rank 2]
+    product = real.root.T @ fake.root  # [rank 1, rank 2]
     overlap = np.linalg.svd(product, compute_uv=False).sum() if product.size else 0.0
     gap = real.mean - fake.mean
     return max(float(gap @ gap + np.trace(s1) + np.trace(s2) - 2.0 * overlap), 0.0)  # rounding may fall below 0

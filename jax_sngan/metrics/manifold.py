@@ -28,7 +28,12 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[floa
       ValueError: a shape is not as above, a feature is not finite, or k is out of its range.
     """
     x, y = _both(real, fake, k)
-    return _share_inside(y, x, _radii(x, k)), _share_inside(x, y, _radii(y, k))
+    real_radii, fake_radii = _radii(x, k), _radii(y, k)
+    recalled, precise = 0, np.zeros(len(y), np.bool_)
+    for start, distances in _distances(x, y):
+        precise |= (distances <= real_radii[start : start + len(distances), None]).any(axis=0)
+        recalled += int((distances <= fake_radii).any(axis=1).sum())
+    return float(precise.mean()), recalled / len(x)
 
 
 def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[float, float]:
@@ -66,13 +71,16 @@ def nearest_real(real: ArrayLike, fake: ArrayLike) -> tuple[NDArray[np.int64], F
     return np.concatenate([rows for rows, _ in parts]), np.concatenate([least for _, least in parts])
 
 
-def _share_inside(points: Float64s, centres: Float64s, radii: Float64s) -> float:
-    inside = sum(int((distances <= radii).any(axis=1).sum()) for _, distances in _distances(points, centres))
-    return inside / len(points)
+def radii(features: ArrayLike, k: int = 1) -> Float64s:
+    """[n] distances of each vector of a set [n, d] to its k-th nearest neighbour, itself not counted.
+
+    Raises:
+      ValueError: features is not [n, d], a feature is not finite, or k is not from 1 to n - 1.
+    """
+    return _radii(_both(features, features, k)[0], k)
 
 
 def _radii(x: Float64s, k: int) -> Float64s:
-    """[n] distances to the k-th nearest neighbour, the vector itself not counted."""
     return np.concatenate([np.partition(distances, k, axis=1)[:, k] for _, distances in _distances(x, x)])
 
 

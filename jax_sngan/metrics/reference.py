@@ -1,0 +1,122 @@
+"""The real images' side of every score: their features, taken once and kept, and what is derived from them."""
+
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from jax_sngan.cache_folder import cache_folder
+from jax_sngan.data import Dataset
+from jax_sngan.errors import UserError
+from jax_sngan.files import write_whole
+from jax_sngan.metrics import Moments, class_moments, manifold
+from jax_sngan.metrics.extractors import Extractor
+
+FORM = 1  # part of the cache's key: raise it with any change to what is kept
+
+
+class Reference:
+    """Features of real images."""
+
+    def __init__(self, name: str, features: np.ndarray, labels: np.ndarray, classes: int, protocol: int | None = None):
+        """
+        Args:
+          name: of the real set, the last part of a score's name.
+          features: [n, d].
+          labels: int [n]; zeros where there are none.
+          classes: how many classes the labels tell apart; 0: no labels.
+          protocol: n where a protocol fixed it; None: all images of the set.
+        """
+        self.name, self.features, self.labels, self.classes = name, features, labels, classes
+        self.protocol = protocol
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of all of them."""
+        return Moments.of(self.features)
+
+    @cached_property
+    def class_moments(self) -> list[Moments]:
+        """Of each class. Raises ValueError as metrics.class_moments does."""
+        return class_moments(self.features, self.labels, self.classes, "the real images")
+
+    @cached_property
+    def spacing(self) -> float:
+        """Mean distance of a real image to the nearest other one."""
+        return float(manifold.radii(self.features, 1).mean())
+
+
+def reference(
+    data: Dataset,
+    extractor: Extractor,
+    name: str,
+    count: int | None = None,
+    *,
+    folder: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Reference:
+    """The features of count images of a data set, from the cache or taken now and kept there.
+
+    The cache's key is the data's checksum, count and the extractor's checksum; without the last nothing is kept.
+
+    Args:
+      data: the real images.
+      extractor: makes the features.
+      name: of the real set in scores' names.
+      count: how many images a protocol takes, always the same ones, spread over the set; None: all.
+      folder: where features are kept; default: in the package's cache.
+      say: takes a line where a kept file is damaged or cannot be written; default: standard error.
+    Raises:
+      UserError: the set has fewer images than the protocol takes.
+    """
+    if count is not None and count > len(data):
+        raise UserError(f"the protocol takes {count:,} real images; {data.name} has {len(data):,}")
+    rows = np.arange(len(data))
+    if count is not None:
+        rows = np.sort(np.random.default_rng(0).permutation(len(data))[:count])
+    say = say or partial(print, file=sys.stderr)
+    features: np.ndarray | None = None
+    path = None
+    if extractor.checksum:
+        key = hashlib.sha256(f"{FORM} {data.checksum()} {len(rows)} {extractor.checksum}".encode()).hexdigest()
+        path = (folder or cache_folder() / "real_features") / f"{key[:32]}.npz"
+        features = _read(path, key, say)
+    if features is None:
+        features = extractor.extract(data.images[rows])[0]
+        if path is not None:
+            try:
+                write_whole(path, partial(_write, key=key, features=features))
+            except UserError as error:
+                say(f"the real images' features are not kept: {error}")
+    return Reference(name, features, data.labels[rows], len(data.classes), count)
+
+
+def _write(path: Path, *, key: str, features: np.ndarray) -> None:
+    facts = {"key": key, "features": _checksum(features)}
+    np.savez(path, facts=np.array(json.dumps(facts)), features=features)
+
+
+def _read(path: Path, key: str, say: Callable[[str], None]) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            facts, features = json.loads(str(file["facts"])), file["features"]
+        if facts == {"key": key, "features": _checksum(features)}:
+            return np.asarray(features)
+        reason = "its checksum is wrong"
+    except Exception as error:  # a damaged archive makes its readers raise nearly anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    say(f"{path} is damaged ({reason}); taking the features again")
+    return None
+
+
+def _checksum(features: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{features.dtype.str} {features.shape}".encode())
+    digest.update(np.ascontiguousarray(features).data)
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""Rung 7: both wings evaluate the same run alike, and keep the same best checkpoint."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jax_sngan import evaluate
+from jax_sngan.config import ModelConfig, OptimizerConfig, RunConfig, TrainConfig
+from jax_sngan.errors import UserError
+from jax_sngan.metrics.extractors import Extractor
+from jax_sngan.train import train
+from torch_ref.checkpoint import Checkpoints
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = TrainConfig(
+    steps=3, batch_size=4, n_dis=1, ema_decay=0.5,
+    generator_optimizer=OptimizerConfig(learning_rate=0.05),
+    model=ModelConfig(
+        image_size=28, channels=1, latent_size=4, generator_width=2, discriminator_width=2, dtype="float64"
+    ),
+)  # fmt: skip
+
+
+def pixels(images: np.ndarray) -> tuple[np.ndarray, None]:
+    return images.reshape(len(images), 4, 7, 4, 7).mean(axis=(2, 4)).reshape(len(images), 16), None
+
+
+def test_both_wings_score_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(evaluate.classifier, "fashion_mnist_here", lambda: None)
+    monkeypatch.setattr(evaluate, "open_extractor", lambda *_: Extractor("classifier", "0", pixels))
+    wings = {"jax": train, "torch": runpy.run_path(str(ROOT / "scripts" / "train_torch.py"))["train"]}
+    scores = {}
+    for wing, run_training in wings.items():
+        options = {"evaluate_every": 1, "evaluate_num": 100, "evaluate_metrics": "fcd"}
+        run = RunConfig(
+            workdir=str(tmp_path / wing), log_every=1, sample_every=0, keep_checkpoints=1, checkpoint_every=0, **options
+        )
+        run_training(CONFIG, run)
+        lines = [json.loads(line) for line in (tmp_path / wing / "metrics.jsonl").read_text().splitlines()]
+        scores[wing] = {line["step"]: line for line in lines if "d_loss" not in line}
+        assert [line["step"] for line in lines if "d_loss" in line] == [1, 2, 3]
+    for step, ours in scores["jax"].items():
+        theirs = scores["torch"][step]
+        assert set(ours) == set(theirs) == {"step", "fcd_100_fashion", "fcd_100_fashion_raw"}
+        # A pixel halfway between two grey levels may round either way.
+        assert theirs == {name: pytest.approx(value, rel=1e-4) for name, value in ours.items()}
+    best = min(scores["torch"], key=lambda s: scores["torch"][s]["fcd_100_fashion"])
+    assert Checkpoints(tmp_path / "torch").steps() == sorted({best, 3})
+    assert scores["jax"][3]["fcd_100_fashion"] != scores["jax"][3]["fcd_100_fashion_raw"]
+    with pytest.raises(UserError, match=r"standing_statistics is for train_jax\.py, got 64"):
+        wings["torch"](CONFIG, RunConfig(workdir=str(tmp_path / "no"), evaluate_every=1, standing_statistics=64))
+    assert not (tmp_path / "no").exists()

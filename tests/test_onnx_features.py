@@ -1,0 +1,77 @@
+"""A network from an ONNX file gets images as it asks for them; what it cannot take is one line."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jax_sngan.errors import UserError
+from jax_sngan.metrics import extractors, onnx_features
+
+
+class Session:
+    """Stands in for onnxruntime.InferenceSession: gives back what it was given, flat, and its row means."""
+
+    def __init__(self, shape: list[object], kind: str, outputs: int):
+        self.input = SimpleNamespace(name="x", shape=shape, type=kind)
+        self.outputs, self.seen = outputs, []
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [self.input]
+
+    def get_outputs(self) -> list[int]:
+        return [0] * self.outputs
+
+    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        x = feed["x"]
+        self.seen.append((x.dtype, x.shape))
+        flat = x.reshape(len(x), -1)
+        return [flat, flat.mean(1, keepdims=True)][: self.outputs]
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[Path, Session]]:
+    def make(shape: list[object], kind: str = "tensor(float)", outputs: int = 1) -> tuple[Path, Session]:
+        session = Session(shape, kind, outputs)
+        program = SimpleNamespace(InferenceSession=lambda path, providers: session)
+        monkeypatch.setitem(sys.modules, "onnxruntime", program)
+        path = tmp_path / "net.onnx"
+        path.write_bytes(b"a network")
+        return path, session
+
+    return make
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (70, 4, 5, 3), np.uint8)
+
+
+def test_channels_come_first_where_the_network_says_so(network: Callable) -> None:
+    path, session = network(["n", 3, 4, 5])
+    made = onnx_features.load(path)(IMAGES)
+    np.testing.assert_array_equal(made, IMAGES.transpose(0, 3, 1, 2).reshape(70, -1))
+    assert session.seen == [(np.float32, (64, 3, 4, 5)), (np.float32, (6, 3, 4, 5))]
+
+
+def test_free_axes_and_bytes_are_given_as_they_are(network: Callable) -> None:
+    path, session = network([None, None, None, None], "tensor(uint8)", outputs=2)
+    features, probabilities = onnx_features.load(path)(IMAGES)
+    np.testing.assert_array_equal(features, IMAGES.reshape(70, -1))
+    assert probabilities.shape == (70, 1)
+    assert session.seen[0] == (np.uint8, (64, 4, 5, 3))
+    extractor = extractors.of_onnx(path)
+    assert extractor.name == "net"
+    assert len(extractor.checksum) == 64
+
+
+def test_what_it_cannot_take_is_said(network: Callable, tmp_path: Path) -> None:
+    path, _ = network(["n", 3, 32, 32])
+    with pytest.raises(UserError, match=r"takes images \['n', 3, 32, 32\], not \[4, 5, 3\]"):
+        onnx_features.load(path)(IMAGES)
+    with pytest.raises(UserError, match="no file"):
+        onnx_features.load(tmp_path / "other.onnx")
+    path, _ = network(["n", 10])
+    with pytest.raises(UserError, match=r"must have one input, uint8 or float32 of 4 axes"):
+        onnx_features.load(path)
