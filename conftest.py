@@ -1,9 +1,11 @@
 """Settings that every test runs under, made before jax or torch is imported, and what both suites share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-CORES = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Several devices on every machine, for the tests of sharding. Single-device work does not slow down: compile and
@@ -18,7 +20,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 ).strip()
 # torch reads it at import; said here so that a test does not depend on what a shell happened to set.
-os.environ["OMP_NUM_THREADS"] = CORES
+os.environ["OMP_NUM_THREADS"] = str(max(1, CORES // WORKERS))
 
 import jax
 import pytest
@@ -28,6 +30,23 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")  # float32 meeting floa
 jax.config.update("jax_numpy_rank_promotion", "raise")  # [n] against [n, 1] is one too
 
 ROOT = Path(__file__).resolve().parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one worker a core that this process may use; more than eight would wait for the longest file."""
+    return min(CORES, 8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_memory_maps() -> Iterator[None]:
+    """Lets a file's compiled programs go after its last test.
+
+    Each holds several memory maps on CPU, and Linux allows a process 65,530 of them: a thousand tests on, the next
+    compilation ended the process with a segmentation fault.
+    """
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from jax_sngan import data as data_sets
-from jax_sngan.checkpoint import Checkpoints, choose_step, shapes
+from jax_sngan.checkpoint import Checkpoints, shapes
+from jax_sngan.checkpoint_steps import choose_step
 from jax_sngan.errors import UserError
 from jax_sngan.lipschitz import Certificate, certificate
 from jax_sngan.models import allow_dtype

@@ -1,17 +1,25 @@
-"""Orbax checkpoints: a run's state with its config and its last metrics."""
+"""Orbax checkpoints: a run's state with its config and its last metrics, each under a sha256 manifest.
 
-import contextlib
+A checkpoint is a folder WORKDIR/checkpoints/STEP. It gets that name, in one rename, when all its files and their
+manifest are written; nothing of it is used before every file was found as the manifest has it.
+"""
+
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import optax
 import orbax.checkpoint as ocp
 
+from jax_sngan import manifest
+from jax_sngan.checkpoint_steps import check_step, problem_of, set_aside
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
 from jax_sngan.models import Variables
+from jax_sngan.provenance import provenance
 from jax_sngan.state import TrainState
 
 
@@ -32,6 +40,33 @@ def from_tree(tree: dict[str, Any]) -> TrainState:
         "discriminator_opt": optax.ScaleByAdamState,
     }
     return TrainState(**{name: kinds[name](**part) if name in kinds else part for name, part in tree.items()})
+
+
+class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """Orbax's way from a temporary name to the final one, with a stop between: there the manifest is written."""
+
+    @classmethod
+    def from_final(cls, final_path: Any, **options: Any) -> Any:
+        """See Orbax's class. An item's folder (state, config, …) goes the plain way: the step's manifest covers it."""
+        if not final_path.name.isdigit():
+            return ocp.path.atomicity.AtomicRenameTemporaryPath.from_final(final_path, **options)
+        path = super().from_final(final_path.with_name(f"{final_path.name}{UNSEALED}"), **options)
+        path.sealed = final_path
+        return path
+
+    def get_final(self) -> Any:
+        """The name of the complete checkpoint."""
+        return self.sealed
+
+    async def finalize(self) -> None:
+        """All files are written: the manifest, then the step's own name."""
+        await super().finalize()
+        unsealed = self._final_path
+        manifest.write(Path(unsealed), int(self.sealed.name))
+        os.replace(unsealed, self.sealed)
+
+
+UNSEALED = ".unsealed"
 
 
 class LatestAndBest(ocp.checkpoint_managers.PreservationPolicy):
@@ -59,58 +94,116 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, keep: int | None = None):
         """keep: how many of the latest stay, beside the best; None where nothing will be saved."""
         self.folder = Path(workdir).absolute() / "checkpoints"
-        self.scores: dict[int, float] = {}  # step: best_metric, of the evaluated ones
+        self._keep = keep
+        self._problems: dict[int, str | None] = {}
+        self.scores: dict[int, float] = {}  # step: best_metric, of the evaluated ones that are sound; lower is better
+        self._manager = self._open()
+        if keep is not None:
+            metrics = {step: self.metrics(step) for step in self.steps() if self.problem(step) is None}
+            self.scores |= {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}
+
+    def _open(self) -> Any:
+        """Orbax's manager of the steps that are there now."""
+        keep = self._keep
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if keep is None else LatestAndBest(keep, self.scores),
             create=keep is not None,
             read_only=keep is None,
             save_interval_steps=int(keep is not None),
+            temporary_path_class=SealedPath,
+            lightweight_initialize=True,  # else it reads files that may be damaged, before anyone has looked
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
-        if keep is not None:
-            self.scores |= known_scores(self)
+        return ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()  # an async save is lost without it
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._writing(self._manager.close)  # an async save is lost without it
+        except UserError:
+            if kind is None:  # else it was told already, and Orbax tells it twice
+                raise
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, ascending."""
+        """Steps that have a checkpoint, sound or not, ascending."""
         return sorted(self._manager.all_steps())
 
+    def problem(self, step: int) -> str | None:
+        """What is wrong with a step's files; None where they are sound. Each step is read once."""
+        if step not in self._problems:
+            self._problems[step] = problem_of(self.folder / str(step), step)
+        return self._problems[step]
+
+    def set_aside(self, step: int, ending: str) -> Path:
+        """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
+        aside = set_aside(self.folder / str(step), ending)
+        self._manager.close()
+        self._manager = self._open()  # its reload() would read the others' files
+        self._problems.pop(step, None)
+        return aside
+
     def save(
-        self, state: TrainState, config: TrainConfig, metrics: dict[str, float], unlogged: list[dict[str, float]]
+        self,
+        state: TrainState,
+        config: TrainConfig,
+        metrics: dict[str, float],
+        unlogged: list[dict[str, float]],
+        *,
+        origin: dict[str, Any] | None = None,
+        rollbacks: int = 0,
     ) -> None:
         """Writes the state in the background; a step that is there already is left as it is.
 
         metrics: the last logged. unlogged: each step's numbers since then, so that a resumed run's next log is the
-        mean over the same steps as the uninterrupted run's.
+        mean over the same steps as the uninterrupted run's. origin: provenance.provenance(); None: of nothing but
+        this code. rollbacks: how often the run went back after a NaN: its inputs depend on it.
+
+        Raises:
+          UserError: this or the last checkpoint can't be written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        self._problems.pop(step, None)
         if "best_metric" in metrics:
             self.scores[step] = metrics["best_metric"]
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(to_tree(state)),
-                config=ocp.args.JsonSave(to_dict(config)),
-                metrics=ocp.args.JsonSave(metrics),
-                unlogged=ocp.args.JsonSave({"steps": unlogged}),
+        self._writing(
+            lambda: self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(to_tree(state)),
+                    config=ocp.args.JsonSave(to_dict(config)),
+                    metrics=ocp.args.JsonSave(metrics),
+                    unlogged=ocp.args.JsonSave({"steps": unlogged, "rollbacks": rollbacks}),
+                    provenance=ocp.args.JsonSave(origin or provenance("jax", None, None)),
+                ),
             ),
         )
 
     def wait(self) -> None:
-        """Returns once the last save is on disk."""
-        self._manager.wait_until_finished()
+        """Returns once the last save is on disk.
+
+        Raises:
+          UserError: it can't be written.
+        """
+        self._writing(self._manager.wait_until_finished)
+
+    def _writing(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except (OSError, ValueError) as error:  # ValueError: what tensorstore makes of a full disk
+            kept = sorted(int(p.name) for p in self.folder.glob("*") if p.name.isdigit())  # Orbax may have dropped some
+            left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is none before it"
+            raise UserError(f"a checkpoint cannot be written to {self.folder}: {_reason(error)}; {left}") from error
 
     def config(self, step: int) -> TrainConfig:
         """The config that a checkpoint was made with."""
         item = ocp.args.Composite(config=ocp.args.JsonRestore())
-        return from_dict(TrainConfig, self._restore(step, item).config)
+        try:
+            return from_dict(TrainConfig, self._restore(step, item).config)
+        except UserError as error:
+            raise UserError(f"{self.folder / str(step)} is of another version of jax-sngan: {error}") from error
 
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics saved with a checkpoint."""
@@ -118,7 +211,20 @@ class Checkpoints:
 
     def unlogged(self, step: int) -> list[dict[str, float]]:
         """The numbers of the steps between the last log and a checkpoint."""
-        return self._restore(step, ocp.args.Composite(unlogged=ocp.args.JsonRestore())).unlogged["steps"]
+        return self._progress(step)["steps"]
+
+    def rollbacks(self, step: int) -> int:
+        """How often the run had gone back after a NaN."""
+        return self._progress(step).get("rollbacks", 0)
+
+    def _progress(self, step: int) -> dict[str, Any]:
+        return self._restore(step, ocp.args.Composite(unlogged=ocp.args.JsonRestore())).unlogged
+
+    def origin(self, step: int) -> dict[str, Any] | None:
+        """Which data, code and libraries made a checkpoint; None if it is older than that entry."""
+        if not (self.folder / str(step) / "provenance").is_dir():
+            return None
+        return self._restore(step, ocp.args.Composite(provenance=ocp.args.JsonRestore())).provenance
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state; like: a state, or its shapes and types with shardings."""
@@ -144,14 +250,18 @@ class Checkpoints:
         return self._guarded(step, lambda: self._manager.restore(step, args=args))
 
     def _guarded(self, step: int, read: Callable[[], Any]) -> Any:
-        if step not in self._manager.all_steps():
-            have = ", ".join(map(str, self.steps())) or "none"
-            raise UserError(f"no checkpoint of step {step} in {self.folder}; there are: {have}")
+        check_step(self, step)
         try:
             return read()
-        except (ValueError, OSError, KeyError) as error:  # what Orbax raises for a truncated or missing file
-            first = str(error).strip().splitlines()[0]
-            raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {first}") from error
+        except Exception as error:  # Orbax raises nearly anything for files that are not what it expects
+            raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """An error's first line; of tensorstore's, which names a file three times, what the system said."""
+    text = str(error).strip() or type(error).__name__
+    said = re.search(r"OS error \d+: (?:[A-Z]+ )?([^\]]+)", text)
+    return said[1] if said else text.splitlines()[0][:300]
 
 
 def shapes(state_of: Callable[[], TrainState]) -> TrainState:
@@ -159,47 +269,3 @@ def shapes(state_of: Callable[[], TrainState]) -> TrainState:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.eval_shape(state_of)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), abstract)
-
-
-class HasSteps(Protocol):
-    """The checkpoints of either wing."""
-
-    folder: Path
-
-    def steps(self) -> list[int]:
-        """Steps that have a checkpoint, ascending."""
-        ...
-
-    def metrics(self, step: int) -> dict[str, float]:
-        """The metrics saved with a checkpoint."""
-        ...
-
-
-def known_scores(checkpoints: HasSteps) -> dict[int, float]:
-    """Step -> best_metric of the checkpoints that were evaluated; of a damaged one nothing is known."""
-    found = {}
-    for step in checkpoints.steps():
-        with contextlib.suppress(UserError):  # restoring it says what is wrong; here it only loses its claim to be best
-            metrics = checkpoints.metrics(step)
-            if "best_metric" in metrics:
-                found[step] = metrics["best_metric"]
-    return found
-
-
-def choose_step(checkpoints: HasSteps, step: str | int) -> int:
-    """latest, best or a number -> the step of a checkpoint. best: the lowest value of the run's evaluated metric.
-
-    Raises:
-      UserError: another word, or best where nothing was evaluated.
-    """
-    steps = checkpoints.steps()
-    if step == "latest":
-        return steps[-1]
-    if step == "best":
-        scored = known_scores(checkpoints)
-        if not scored:
-            raise UserError(f"no checkpoint in {checkpoints.folder} has an evaluated metric; use --step latest")
-        return min(scored, key=lambda s: scored[s])
-    if not str(step).isdigit():
-        raise UserError(f"step must be latest, best or a number, got {step!r}")
-    return int(step)

@@ -160,6 +160,16 @@ def program() -> str:
     return Path(sys.argv[0]).name
 
 
+def _told_already(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """hook without what tensorstore's threads call out when a save has failed and Orbax, which raises it, is done."""
+
+    def told(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return told
+
+
 def _reader(hint: Any) -> Callable[[str], Any]:
     kinds = [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
     kind = kinds[0]
@@ -184,7 +194,8 @@ def _metavar(hint: Any) -> str:
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Calls a script's main and exits with its code; a UserError becomes one line and exit code 2."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells its options as warnings
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
+    sys.unraisablehook = _told_already(sys.unraisablehook)
     try:
         code = main()
     except UserError as error:

@@ -263,7 +263,7 @@ class TrainConfig(Options):
 
 @dataclass(frozen=True)
 class RunConfig(Options):
-    """Where a run is kept and how often it writes. Nothing here changes what is computed."""
+    """Where a run is kept and how often it writes. Nothing here changes what is computed before a NaN."""
 
     workdir: str | None = option(None, "folder of the run; default: runs/PRESET")
     data_dir: str | None = option(
@@ -290,7 +290,19 @@ class RunConfig(Options):
         "auto",
         "auto: go on where there is a checkpoint; never: refuse a workdir that has one; must: refuse one without",
     )
+    step: int | None = option(
+        None, "with --resume must: the checkpoint to go on from; newer ones are renamed. Default: the newest sound one"
+    )
+    on_nan: Literal["stop", "rollback"] = option(
+        "stop", "a number is not finite: stop, or go back to the last checkpoint and on with other inputs"
+    )
+    max_rollbacks: int = option(3, "how often a run may go back", minimum=0)
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step is not None and self.resume != "must":
+            raise UserError(f"step needs resume=must, got step={self.step} with resume={self.resume}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

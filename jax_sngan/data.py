@@ -60,6 +60,10 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.labels, "<i4").data)
         return digest.hexdigest()
 
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint keeps of its data: {"summary", "sha256"}."""
+        return {"summary": self.summary(), "sha256": self.checksum()}
+
 
 def load(
     source: str,

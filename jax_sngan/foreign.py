@@ -176,8 +176,12 @@ def one_spelling(program: str, arrays: Mapping[str, np.ndarray]) -> Flat:
 def own_spelling(program: str, config: ModelConfig, network: str, arrays: Flat) -> Flat:
     """The inverse of one_spelling: what `write` gives, under the names that the program's own class loads.
 
-    A sigma is written as 1: torch-mimicry overwrites it in training and reads it nowhere.
+    A sigma is written as 1: torch-mimicry overwrites it in training and reads it nowhere. Chainer's count of batches
+    is written as 0: only a fine-tuning of its statistics reads it, and starts it there.
     """
+    if program == "authors":
+        norms = (name.removesuffix("avg_mean") for name in arrays if name.endswith("/avg_mean"))
+        return arrays | {f"{norm}{PROGRAMS[program].ignored}": np.array(0) for norm in norms}
     if (program, network, config.image_size) != ("mimicry", "discriminator", 32) or not config.num_classes:
         return arrays
     flat = {n: a for n, a in arrays.items() if n.split(".")[0] not in ("l5", "l_y") or n == "l5.bias"}

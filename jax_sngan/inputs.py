@@ -1,4 +1,7 @@
-"""What training step k consumes, drawn from (seed, k) alone: so a resumed run sees what the whole run saw."""
+"""What training step k consumes, drawn from (seed, k, rollbacks) alone: so a resumed run sees what the whole run saw.
+
+A rollback, the return to a checkpoint after a NaN, makes every later step's inputs others; none: those of (seed, k).
+"""
 
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
@@ -36,8 +39,8 @@ class Images(Protocol):
     def labels(self) -> np.ndarray: ...  # int32 [n]
 
 
-def draw_inputs(config: TrainConfig, data: Images, step: int) -> Inputs:
-    """The inputs of training step `step` (from 0).
+def draw_inputs(config: TrainConfig, data: Images, step: int, rollbacks: int = 0) -> Inputs:
+    """The inputs of training step `step` (from 0) of a run that went back `rollbacks` times.
 
     Real images come in a new random order each epoch, each once an epoch; a step takes the next n_dis * batch of them.
     Latents and labels are drawn in float32 and int32 whatever the networks' type, so that every type sees the same.
@@ -48,10 +51,10 @@ def draw_inputs(config: TrainConfig, data: Images, step: int) -> Inputs:
     want = (config.model.image_size, config.model.image_size, config.model.channels)
     if data.images.shape[1:] != want:
         raise ValueError(f"images must be [n, {want[0]}, {want[1]}, {want[2]}], got {list(data.images.shape)}")
-    rows = image_order(config.seed, step, config.n_dis * config.batch_size, len(data.images))
+    rows = image_order(config.seed, step, config.n_dis * config.batch_size, len(data.images), rollbacks)
     conditional = config.model.num_classes > 0
     labels = data.labels[rows].astype(np.int32) if conditional else None
-    return _draw(config, data.images[rows], labels, np.uint32(step))
+    return _draw(config, data.images[rows], labels, np.uint32(step), np.uint32(rollbacks))
 
 
 def input_shapes(config: TrainConfig) -> Inputs:
@@ -76,24 +79,34 @@ def input_shapes(config: TrainConfig) -> Inputs:
     )
 
 
-def image_order(seed: int, step: int, count: int, n: int) -> np.ndarray:
-    """[count] rows of the n images that step `step` takes, when each step takes count."""
+def image_order(seed: int, step: int, count: int, n: int, rollbacks: int = 0) -> np.ndarray:
+    """[count] rows of the n images that step `step` takes, when each step takes count.
+
+    A rollback changes the order of every epoch, also of the one it happens in: that one alone may then hold an image
+    twice.
+    """
     positions = np.arange(step * count, (step + 1) * count)
     epochs = positions // n
     return np.concatenate(
-        [_permutation(seed, int(epoch), n)[positions[epochs == epoch] % n] for epoch in np.unique(epochs)]
+        [_permutation(seed, int(epoch), n, rollbacks)[positions[epochs == epoch] % n] for epoch in np.unique(epochs)]
     )
 
 
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=[seed, _ORDER], counter=[0, 0, 0, epoch])).permutation(n)
+def _permutation(seed: int, epoch: int, n: int, rollbacks: int) -> np.ndarray:
+    bits = np.random.Philox(key=[seed, _ORDER], counter=[0, 0, rollbacks, epoch])
+    return np.random.Generator(bits).permutation(n)
 
 
 @partial(jax.jit, static_argnums=0)
-def _draw(config: TrainConfig, images: Array, labels: Array | None, step: Array) -> Inputs:
+def _draw(config: TrainConfig, images: Array, labels: Array | None, step: Array, rollbacks: Array) -> Inputs:
     m, rounds, batch = config.model, config.n_dis, config.batch_size
-    keys = iter(jax.random.split(jax.random.fold_in(_key(config.seed, _LATENTS), step), 6))
+    key = _key(config.seed, _LATENTS)
+    key = jax.random.wrap_key_data(  # not folded in where there was no rollback: those are the inputs of (seed, step)
+        jnp.where(rollbacks > 0, jax.random.key_data(jax.random.fold_in(key, rollbacks)), jax.random.key_data(key)),
+        impl="threefry2x32",
+    )
+    keys = iter(jax.random.split(jax.random.fold_in(key, step), 6))
     dtype = jnp.dtype(m.dtype)
     d_latents = latents_from(next(keys), (rounds, batch), m.latent_size, dtype)
     g_latents = latents_from(next(keys), (config.generator_batch,), m.latent_size, dtype)

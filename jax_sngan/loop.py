@@ -1,18 +1,18 @@
 """The training loop of both wings: steps, and after them logs, pictures, checkpoints. Knows no jax and no torch."""
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from jax_sngan import pictures
 from jax_sngan.config import RunConfig, TrainConfig
+from jax_sngan.lock import Held
 from jax_sngan.run_log import RunLog, duration
+from jax_sngan.stopping import stop_signals
 from jax_sngan.workdir import command_line
 
 
@@ -36,6 +36,7 @@ class Engine(Protocol):
     start: int  # steps done before this process
     best: float | None  # the lowest Scores.chosen among the checkpoints; None where none was evaluated
     unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
+    rollbacks: int  # how often the run went back after a NaN
     sampling: str  # the command that makes images from a checkpoint; "" where there is none
 
     def step(self, k: int) -> None:
@@ -54,7 +55,7 @@ class Engine(Protocol):
         ...
 
     def not_finite(self) -> str | None:
-        """The name of an array of the state that holds a NaN or an infinity, if there is one."""
+        """What of the state holds a NaN or an infinity, if something does."""
         ...
 
     def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
@@ -62,6 +63,10 @@ class Engine(Protocol):
 
     def saved(self) -> list[int]:
         """Waits for the last save; the steps that have a checkpoint."""
+        ...
+
+    def roll_back(self) -> int:
+        """The state of the newest sound checkpoint, and from there other inputs; returns its step."""
         ...
 
 
@@ -85,10 +90,12 @@ class Loop:
         workdir: Path,
         log: RunLog,
         engine: Engine,
+        lock: Held,
         evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
     ):
         """evaluate: given engine.generator, its scores; called every run.evaluate_every steps and after the last."""
         self.config, self.run, self.workdir, self.log, self.engine = config, run, workdir, log, engine
+        self.lock = lock
         self.done = engine.start
         self.metrics: dict[str, float] = {}
         self.picture: Path | None = None
@@ -100,13 +107,20 @@ class Loop:
         """Trains to the config's last step, or until a signal asks to stop; ends with a checkpoint either way.
 
         Raises:
-          TrainingDiverged: a number is no longer finite.
+          TrainingDiverged: a number is no longer finite, and the run may not go back, or not again.
+          UserError: the workdir can't be written to, or is gone.
         """
-        with stop_signals(self.log) as stop:
-            while self.done < self.config.steps and not stop.signal:
-                self._step()
-            self._save()
-            self.engine.saved()
+        with stop_signals(self.log.say, self._kept) as stop:
+            while True:
+                try:
+                    while self.done < self.config.steps and not stop.signal:
+                        self._step()
+                        stop.idle = False
+                    self._save()
+                    self.engine.saved()
+                    break
+                except TrainingDiverged as error:
+                    self._roll_back(error)
         return Result(self.done, self.metrics, self.picture, stop.signal, self.engine.sampling)
 
     def _step(self) -> None:
@@ -136,8 +150,8 @@ class Loop:
             self._unlogged.append({name: float(np.mean(value, dtype=np.float64)) for name, value in entry.items()})
 
     def _write_log(self) -> None:
-        """Means over the steps since the last log, written and shown."""
-        self._collect()
+        """Means over the steps since the last log, written and shown; not of a state that is not finite."""
+        self._check()
         names = sorted(self._unlogged[0])
         self.metrics = {n: math.fsum(entry[n] for entry in self._unlogged) / len(self._unlogged) for n in names}
         self._unlogged = []
@@ -155,46 +169,39 @@ class Loop:
 
     def _save(self) -> None:
         """A checkpoint; never of a state that is not finite."""
-        self._collect()
-        if name := self.engine.not_finite():
-            raise self._diverged(self.done, name)
+        self._check()
         chosen = self._scored.get(self.done)
         metrics = self.metrics if chosen is None else self.metrics | {"best_metric": chosen}
         self.engine.save(metrics, self._unlogged)
+
+    def _check(self) -> None:
+        """The numbers and the state are finite, and the workdir is there."""
+        self._collect()
+        if name := self.engine.not_finite():
+            raise self._diverged(self.done, name)
+        self.lock.check()
 
     def _diverged(self, step: int, name: str) -> TrainingDiverged:
         kept = self.engine.saved()
         saved = f"the checkpoint of step {kept[-1]} is kept in {self.workdir}" if kept else "no checkpoint was made yet"
         return TrainingDiverged(f"{name} is not finite at step {step}; {saved}")
 
+    def _roll_back(self, error: TrainingDiverged) -> None:
+        """Goes back to the newest checkpoint, with other inputs from there, if the run may; else raises error."""
+        if self.run.on_nan == "stop" or not self.engine.saved():
+            raise error
+        if self.engine.rollbacks >= self.run.max_rollbacks:
+            raise TrainingDiverged(f"{error}; the run went back {self.engine.rollbacks} times (--max-rollbacks)")
+        self.done = self.engine.roll_back()
+        self._unlogged = self.engine.unlogged
+        self.log.go_back(self.done)
+        self.log.say(f"{error}; back to step {self.done}, on with other inputs (rollback {self.engine.rollbacks})")
 
-class Stop:
-    """Whether to stop: the number of the signal that asked for it, or 0."""
-
-    signal = 0
-
-
-@contextmanager
-def stop_signals(log: RunLog) -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM ask for a stop after the step in progress; a second one stops at once."""
-    stop = Stop()
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    def ask(number: int, _: Any) -> None:
-        stop.signal = number
-        restore()
-        log.say("stopping after this step and saving; once more to leave at once")
-
-    for s in before:
-        signal.signal(s, ask)
-    try:
-        yield stop
-    finally:
-        restore()
+    def _kept(self) -> str:
+        """What there is on disk and how to go on."""
+        steps = sorted(int(p.name) for p in (self.workdir / "checkpoints").glob("*") if p.name.isdigit())
+        newest = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
+        return f"{newest}; to go on: {command_line()}"
 
 
 def describe_start(
@@ -208,8 +215,16 @@ def describe_start(
     updates = f"{config.n_dis} D updates and one G update each, batch {config.batch_size}"
     print(f"steps       {start} -> {config.steps}: {updates}")
     print(f"results in  {workdir}", flush=True)
-    if start:
+
+
+def describe_resume(workdir: Path, start: int | None, notes: list[str]) -> None:
+    """Prints where the run goes on, or that it starts anew over an earlier log; notes: what to know of it."""
+    for note in notes:
+        print(f"note        {note}", flush=True)
+    if start is not None:
         print(f"resumes from the checkpoint of step {start}", flush=True)
+    elif (workdir / "metrics.jsonl").exists():
+        print(f"starts from step 0: an earlier run in {workdir} ended before its first checkpoint", flush=True)
 
 
 def describe_end(result: Result, config: TrainConfig, workdir: Path, started: float) -> None:

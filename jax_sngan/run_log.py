@@ -16,16 +16,19 @@ class RunLog:
 
     def __init__(self, workdir: Path, start: int, steps: int, images_a_step: int):
         """start: steps done already; lines of metrics.jsonl past it, of a run that was cut off, are dropped."""
-        self._path = workdir / "metrics.jsonl"
-        self._keep_lines_up_to(start)
-        self._file = self._path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+        self._path, self._tensorboard = workdir / "metrics.jsonl", workdir / "tensorboard"
+        self._open(start)
         self._images_a_step = images_a_step
         # On a terminal a bar that redraws; elsewhere (a file, CI) a plain line at each log.
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
         self._steps, self._done = steps, start
         self._since = (time.monotonic(), start)
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
+
+    def _open(self, start: int) -> None:
+        self._keep_lines_up_to(start)
+        self._file = self._path.open("a")
+        self._board = SummaryWriter(str(self._tensorboard), purge_step=start + 1 if start else None)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -48,6 +51,17 @@ class RunLog:
         self._done += 1
         if self._bar is not None:
             self._bar.update()
+
+    def go_back(self, step: int) -> None:
+        """The run goes on from an earlier step: what was logged after it is dropped."""
+        self._file.close()
+        self._board.close()
+        self._open(step)
+        self._done = step
+        self.restart_clock()
+        if self._bar is not None:
+            self._bar.n = step
+            self._bar.refresh()
 
     def restart_clock(self) -> None:
         """Leaves the time up to now (compiling, say) out of the speed."""

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jax_sngan.checkpoint import Checkpoints, choose_step, shapes
+from jax_sngan.checkpoint import Checkpoints, shapes
+from jax_sngan.checkpoint_steps import choose_step
 from jax_sngan.config import ModelConfig, TrainConfig, replace
 from jax_sngan.errors import UserError
 from jax_sngan.images import to_uint8

@@ -14,20 +14,23 @@ from jax_sngan import data as data_sets
 from jax_sngan import flops
 from jax_sngan.allocator import keep_freed_memory
 from jax_sngan.checkpoint import Checkpoints, shapes
+from jax_sngan.checkpoint_steps import choose_start, choose_step
 from jax_sngan.compilation_cache import use_compilation_cache
 from jax_sngan.config import RunConfig, TrainConfig, to_dict
 from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
 from jax_sngan.evaluate import TrainingEvaluation
 from jax_sngan.inputs import draw_inputs, input_shapes, sample_latents
-from jax_sngan.loop import Loop, Make, Result, describe_start
+from jax_sngan.lock import hold
+from jax_sngan.loop import Loop, Make, Result, describe_resume, describe_start
 from jax_sngan.models import allow_dtype
+from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import RunLog
 from jax_sngan.sample import Generator, averaged
 from jax_sngan.sharding import make_mesh, replicate, split_inputs
 from jax_sngan.state import TrainState, create_state
 from jax_sngan.update import Logs, train_step, training_step
-from jax_sngan.workdir import check_start, prepare, run_folder
+from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
@@ -76,21 +79,30 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     keep_freed_memory()
     mesh = make_mesh(run.mesh, config)
     data = load_data(config, run)
+    devices = jax.devices() if mesh is None else mesh.devices.flatten()
+    used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
+    origin = provenance("jax", data.identity(), used)
     evaluation = TrainingEvaluation(config, run) if run.evaluate_every else None
     sampling = f"python scripts/sample.py {workdir} --grid grid.png"
-    prepare(workdir, config, sampling)
     with ExitStack() as stack:
+        lock = stack.enter_context(hold(workdir))
+        check_start(workdir, config, run.resume)  # again: a run may have ended here since
+        stack.enter_context(writing(workdir))
+        sweep(workdir)
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep_checkpoints))
-        engine = JaxEngine(config, data, checkpoints, mesh, sampling, run.standing_statistics)
+        start, notes = choose_start(checkpoints, run.step)
+        if start is not None:
+            notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
+        prepare(workdir, config, sampling)
+        engine = JaxEngine(config, data, checkpoints, mesh, sampling, start, origin, run.standing_statistics)
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling)
-        devices = jax.devices() if mesh is None else mesh.devices.flatten()
-        used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
         parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
         describe_start(config, workdir, data.summary(), parameters, used, engine.start)
+        describe_resume(workdir, start, notes)
         log = stack.enter_context(RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size))
         log.say("compiling the training step (kept for the next start) …")
-        return Loop(config, run, workdir, log, engine, evaluation).run_all()
+        return Loop(config, run, workdir, log, engine, lock, evaluation).run_all()
 
 
 class JaxEngine:
@@ -103,25 +115,33 @@ class JaxEngine:
         checkpoints: Checkpoints,
         mesh: Mesh | None,
         sampling: str,
+        start: int | None,
+        origin: dict[str, Any],
         standing: int = 0,
     ):
-        """standing: latents of the averaged generator's batch statistics in evaluations; 0: the stored ones."""
+        """start: the checkpoint to go on from; None: a fresh state. origin: provenance.provenance(). standing: latents
+        of the averaged generator's batch statistics in evaluations; 0: the stored ones."""
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
-        self.sampling, self.standing = sampling, standing
+        self.sampling, self.origin, self.standing = sampling, origin, standing
         self.best = min(checkpoints.scores.values(), default=None)
-        steps = checkpoints.steps()
-        if steps:
-            state = checkpoints.restore(steps[-1], shapes(partial(create_state, config)))
-            self.unlogged = checkpoints.unlogged(steps[-1])
-        else:
-            state, self.unlogged = create_state(config), []
-        self.state: TrainState = replicate(mesh, state)
-        self.start = int(state.step)
+        self.state: TrainState
         self._logs: list[Logs] = []  # on the device, oldest first
+        if start is None:
+            self.state = replicate(mesh, create_state(config))
+            self.start, self.rollbacks = 0, 0
+            self.unlogged: list[dict[str, float]] = []
+        else:
+            self._restore(start)
+            self.start, self.rollbacks = start, checkpoints.rollbacks(start)
+
+    def _restore(self, step: int) -> None:
+        like = shapes(partial(create_state, self.config))
+        self.state = replicate(self.mesh, self.checkpoints.restore(step, like))
+        self.unlogged = self.checkpoints.unlogged(step)
 
     def step(self, k: int) -> None:
         """Dispatches step k and waits for the one before: the host stays one ahead, and the bar tells the truth."""
-        inputs = split_inputs(self.mesh, draw_inputs(self.config, self.data, k))
+        inputs = split_inputs(self.mesh, draw_inputs(self.config, self.data, k, self.rollbacks))
         self.state, logs = train_step(self.config)(self.state, inputs)
         if self._logs:
             jax.block_until_ready(self._logs[-1])
@@ -145,20 +165,29 @@ class JaxEngine:
         return made.standing(self.standing).images if average and self.standing else made.images
 
     def not_finite(self) -> str | None:
-        """See loop.Engine."""
-        for path, finite in jax.tree_util.tree_leaves_with_path(jax.device_get(_finite(self.state))):
-            if not finite:
-                return jax.tree_util.keystr(path, simple=True, separator=".")
+        """See loop.Engine. A gradient that was not finite stays in Adam's mean, which is looked at first."""
+        leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(_finite(self.state)))
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, finite in leaves if not finite]
+        for name in sorted(names, key=lambda n: "_opt.mu." not in n):
+            return name.replace("_opt.mu.", ".", 1) + "'s gradient" if "_opt.mu." in name else name
         return None
 
     def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
         """See loop.Engine."""
-        self.checkpoints.save(self.state, self.config, metrics, unlogged)
+        self.checkpoints.save(self.state, self.config, metrics, unlogged, origin=self.origin, rollbacks=self.rollbacks)
 
     def saved(self) -> list[int]:
         """See loop.Engine."""
         self.checkpoints.wait()
         return self.checkpoints.steps()
+
+    def roll_back(self) -> int:
+        """See loop.Engine."""
+        step = choose_step(self.checkpoints, "latest")
+        self._logs.clear()
+        self._restore(step)
+        self.rollbacks += 1
+        return step
 
 
 @jax.jit

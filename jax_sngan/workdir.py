@@ -1,7 +1,11 @@
 """A run's folder: what it holds, who may start in it, and the text that tells how to go on. Knows no jax."""
 
 import dataclasses
+import re
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -101,6 +105,29 @@ def prepare(
     images = SAMPLING.format(command=sampling, workdir=workdir) if sampling else ""
     text = README.format(name=config.name, workdir=workdir, train=resuming or command_line(), images=images)
     write_whole(folder / "README.txt", lambda p: p.write_text(text))
+
+
+def sweep(workdir: Path) -> None:
+    """Removes what a killed run left half-written: temporary files and checkpoints that never got their name."""
+    for pattern in (".*-????????.json", ".*-????????.jsonl", ".*-????????.txt", "samples/.*-????????.png"):
+        for path in workdir.glob(pattern):
+            path.unlink()
+    for path in (workdir / "checkpoints").glob("*"):
+        if re.fullmatch(r"\d+\.(unsealed|unfinished|orbax-checkpoint-tmp).*", path.name):
+            shutil.rmtree(path)
+
+
+@contextmanager
+def writing(workdir: Path) -> Iterator[None]:
+    """Within the block, a disk that is full or a folder that may not be written to is told in one line.
+
+    Raises:
+      UserError: it happened.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or workdir}: {error.strerror or error}") from error
 
 
 def command_line() -> str:

@@ -35,6 +35,7 @@ def _rung_5(test: str) -> str:
 
 
 _MAPS = _rung_1("test_the_three_maps_and_their_forms")
+_FUSED = "test_1_fused.py::test_to_the_second_derivative"
 _RESAMPLING = _rung_1("test_resampling_and_its_gradient")
 _TORCH_REFS = _rung_1("test_spectral_functions_are_torch_refs")
 _LAYER, _BATCH_NORM, _BLOCK = _rung_2("test_layer"), _rung_2("test_batch_norm"), _rung_2("test_block")
@@ -245,8 +246,8 @@ MISTAKES = [
     Mistake(
         "kernel gradient not turned back",
         "nn/conv.py",
-        "jnp.flip(turned, (0, 1)).swapaxes(2, 3)",
-        "turned.swapaxes(2, 3)",
+        "return turned(columns_kernel_gradient(y, x, k, 1, k - 1 - padding))",
+        "return columns_kernel_gradient(y, x, k, 1, k - 1 - padding).swapaxes(2, 3)",
         "G's last convolution learns the mirrored kernel",
         _MAPS,
     ),
@@ -257,6 +258,30 @@ MISTAKES = [
         "x.shape[1:3], stride, padding), 0 * conv(x, kernel, stride, padding)",
         "a gradient penalty pulls in a wrong direction; nothing else sees it",
         _rung_1("test_kernel_gradient_to_the_second_derivative"),
+    ),
+    Mistake(
+        "half a tap's sum",
+        "nn/winograd.py",
+        "taps=lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] + k[2]), k[2]],",
+        "taps=lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] - k[2]), k[2]],",
+        "every second pixel of a wide layer's maps is wrong",
+        _FUSED,
+    ),
+    Mistake(
+        "a transposed map that is not the transpose",
+        "nn/winograd.py",
+        "taps_transposed=lambda r: [r[0] + r[1], r[1], r[1] + r[2]],",
+        "taps_transposed=lambda r: [r[0] + r[1], r[0] + r[1] + r[2], r[1] + r[2]],",
+        "G's kernels behind an up-sampling learn in a wrong direction; the forward pass is right",
+        _FUSED,
+    ),
+    Mistake(
+        "sum for mean where a convolution is pooled",
+        "nn/resampled_conv.py",
+        "return 0.25 * upsampled_input_gradient(x, turned(kernel))",
+        "return upsampled_input_gradient(x, turned(kernel))",
+        "each block of D enlarges its map fourfold",
+        _FUSED,
     ),
     # Batch normalisation -----------------------------------------------------------------------------------------
     Mistake(
@@ -286,8 +311,8 @@ MISTAKES = [
     Mistake(
         "variance in one pass",
         "nn/batch_norm.py",
-        "jnp.mean(jnp.square(x - _last(mean, x)), axes)",
-        "jnp.mean(jnp.square(x), axes) - jnp.square(mean)",
+        "_mean(jnp.square(x - spread_features(mean, x.shape)))",
+        "_mean(jnp.square(x)) - jnp.square(mean)",
         "no digits left where the mean is large; negative variances, NaN",
         _rung_2("test_a_large_mean_keeps_its_digits"),
     ),
@@ -314,6 +339,14 @@ MISTAKES = [
         "p[0 * labels]",
         "conditional BatchNorm ignores the class",
         _BATCH_NORM,
+    ),
+    Mistake(
+        "a mean's gradient for a sum's",
+        "nn/sums.py",
+        "lambda shape, g: (spread_features(g, shape),)",
+        "lambda shape, g: (spread_features(g, shape) / shape[0],)",
+        "biases and BatchNorm's scales learn slower by the batch's size; Adam hides it from the biases",
+        _rung_1("test_sums_over_maps_to_the_second_derivative"),
     ),
     # Resampling and blocks ---------------------------------------------------------------------------------------
     Mistake(
@@ -677,16 +710,16 @@ MISTAKES = [
     Mistake(
         "the same latents twice",
         "inputs.py",
-        "iter(jax.random.split(jax.random.fold_in(_key(config.seed, _LATENTS), step), 6))",
-        "iter([jax.random.fold_in(_key(config.seed, _LATENTS), step)] * 6)",
+        "iter(jax.random.split(jax.random.fold_in(key, step), 6))",
+        "iter([jax.random.fold_in(key, step)] * 6)",
         "one key for all that is drawn: G is trained on the latents that D has just seen",
         _rung_5("test_no_latent_is_drawn_twice"),
     ),
     Mistake(
         "every step draws the same latents",
         "inputs.py",
-        "jax.random.fold_in(_key(config.seed, _LATENTS), step)",
-        "_key(config.seed, _LATENTS)",
+        "jax.random.fold_in(key, step)",
+        "key",
         "G learns n_dis + 1 batches by heart",
         _rung_5("test_no_latent_is_drawn_twice"),
     ),

@@ -520,6 +520,26 @@ def test_running_statistics_in_closed_form():
     assert_close(y, (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5), LAYER_F64)
 
 
+def test_batch_norm_to_the_second_derivative():
+    """A gradient penalty differentiates D's gradient, batch normalisation included."""
+    x, weights = np.random.default_rng(0).normal(2.0, 3.0, (2, 4, 3, 5, 2))
+
+    def energy(x: jax.Array) -> jax.Array:
+        norm = BatchNorm(2, eps=1e-2, momentum=0.1, dtype=jnp.dtype("float64"))
+        return jnp.sum(jnp.sin(norm(x, train=True)) * weights)
+
+    slope = jax.grad(energy)
+
+    t = torch.from_numpy(x).requires_grad_()
+    normal = torch.nn.functional.batch_norm(t.permute(0, 3, 1, 2), None, None, training=True, eps=1e-2)
+    (expected,) = torch.autograd.grad(
+        (normal.permute(0, 2, 3, 1).sin() * torch.from_numpy(weights)).sum(), t, create_graph=True
+    )
+    assert_close(slope(jnp.asarray(x)), expected, LAYER_F64, "gradient")
+    (again,) = torch.autograd.grad(expected.pow(3).sum(), t)
+    assert_close(jax.grad(lambda x: jnp.sum(slope(x) ** 3))(jnp.asarray(x)), again, LAYER_F64, "second gradient")
+
+
 def test_batch_moments():
     x = np.random.default_rng(6).normal(2, 3, (3, 4, 2, 5))
     expected = torch_ref.nn.batch_norm.batch_moments(torch.from_numpy(x).permute(0, 3, 1, 2))

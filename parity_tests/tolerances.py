@@ -56,9 +56,10 @@ REPLAY = Tolerance(
 )
 
 # Whole runs of 200 steps in float64, at every record: all but biases in front of BatchNorm, which have nothing but
-# rounding to follow, and running means, which repeat them. The biases at the end, in units of the kernel beside them.
+# rounding to follow, and running means, which repeat them. Those at the end: the biases in units of the kernel beside
+# them, the means of their images' standard deviation.
 TRAJECTORY_F64 = Tolerance(1e-8, "asked for; measured 2e-9 at most (a bias that passes through 0), else 1e-11 at most")
-# Where such a bias is farther than that: against the largest of torch's own errors, from two starts moved by 1e-15 and
+# Where one of these is farther than that: against the largest of torch's own errors, from two starts moved by 1e-15 and
 # with each batch in the reverse order. Four moved runs ended up to 3.5 times apart from each other, so ours, one more
 # draw, may be that far from the largest.
 TRAJECTORY_WANDER_RATIO = Tolerance(

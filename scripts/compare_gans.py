@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="points of the plane alone, few seeds: 5 minutes on 2 cores"
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="of every kind of run (default 1 to 5; --quick: 1 or 2)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="of every kind of run (default 1 to 3; --quick: 1 or 2)")
     parser.add_argument("--steps", type=int, metavar="N", help="G updates of each run (default: see --dry-run)")
     parser.add_argument(
         "--data",

@@ -41,6 +41,7 @@ class Run(NamedTuple):
     unlogged: list[dict[str, float]]
     log: str  # lines of metrics.jsonl up to it
     origin: str  # for the person
+    rollbacks: int = 0  # times that the run went back after a NaN
 
 
 def main() -> None:
@@ -106,7 +107,8 @@ def read_jax_run(workdir: Path, step: str) -> Run:
     """A checkpoint of train_jax.py."""
     from functools import partial
 
-    from jax_sngan.checkpoint import Checkpoints, choose_step, shapes
+    from jax_sngan.checkpoint import Checkpoints, shapes
+    from jax_sngan.checkpoint_steps import choose_step
     from jax_sngan.models import allow_dtype
     from jax_sngan.state import create_state
 
@@ -116,12 +118,13 @@ def read_jax_run(workdir: Path, step: str) -> Run:
         allow_dtype(config.model)
         state = checkpoints.restore(number, shapes(partial(create_state, config)))
         metrics, unlogged = checkpoints.metrics(number), checkpoints.unlogged(number)
-    return Run(config, state, metrics, unlogged, log_of(workdir, number), "a run of train_jax.py")
+        rollbacks = checkpoints.rollbacks(number)
+    return Run(config, state, metrics, unlogged, log_of(workdir, number), "a run of train_jax.py", rollbacks)
 
 
 def read_torch_run(workdir: Path, step: str) -> Run:
     """A checkpoint of train_torch.py."""
-    from jax_sngan.checkpoint import choose_step
+    from jax_sngan.checkpoint_steps import choose_step
 
     checkpoints = torch_checkpoints().Checkpoints(workdir)
     number = choose_step(checkpoints, step)
@@ -190,7 +193,8 @@ def from_torch(path: Path, checkpoint: "reference.Checkpoint") -> Run:
     if state.step < 0:
         raise UserError(f"{path}: step must be at least 0, got {state.step}")
     state = jax.tree.map(jnp.asarray, state)
-    return Run(checkpoint.config, state, checkpoint.metrics, checkpoint.unlogged, "", "a run of train_torch.py")
+    c = checkpoint
+    return Run(c.config, state, c.metrics, c.unlogged, "", "a run of train_torch.py", c.rollbacks)
 
 
 def write_jax_run(out: Path, run: Run) -> dict[str, Any]:
@@ -202,7 +206,7 @@ def write_jax_run(out: Path, run: Run) -> dict[str, Any]:
     with new_folder(out) as folder:
         prepare(out, run.config, sampling, resuming=go_on, folder=folder)
         with Checkpoints(folder, keep=1) as checkpoints:
-            checkpoints.save(run.state, run.config, run.metrics, run.unlogged)
+            checkpoints.save(run.state, run.config, run.metrics, run.unlogged, rollbacks=run.rollbacks)
         write_log(folder, run.log)
     return {"go_on": go_on, "sample": sampling}
 
@@ -212,7 +216,8 @@ def write_torch(out: Path, run: Run) -> dict[str, Any]:
     from jax_sngan import convert
 
     module = torch_checkpoints()
-    checkpoint = module.Checkpoint(run.config, run.metrics, run.unlogged, convert.to_torch(run.config, run.state))
+    arrays = convert.to_torch(run.config, run.state)
+    checkpoint = module.Checkpoint(run.config, run.metrics, run.unlogged, arrays, run.rollbacks)
     if out.suffix == ".pt":
         write_whole(out, lambda path: module.save(path, checkpoint))
         return {}

@@ -39,9 +39,11 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     return torch_train.train(
         config,
         run,
-        data.summary(),
+        data.identity(),
         first=lambda: convert.to_torch(config, create_state(config)),
-        draw=lambda k: torch_inputs.from_numpy(convert.inputs_to_torch(draw_inputs(config, data, k))),
+        draw=lambda k, rollbacks: torch_inputs.from_numpy(
+            convert.inputs_to_torch(draw_inputs(config, data, k, rollbacks))
+        ),
         latents=np.asarray(sample_latents(config.seed, pictures.count(m.channels), m.latent_size, np.dtype(m.dtype))),
         evaluate=evaluation,
     )

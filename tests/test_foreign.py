@@ -143,6 +143,16 @@ def test_counts_of_batches_are_ignored():
         foreign.read(entry["program"], config, entry["network"], arrays | {name: np.array(3)})
 
 
+def test_chainers_own_loader_finds_its_counts():
+    """`serializers.load_npz` asks for N of every batch normalisation."""
+    entry, config, arrays = random_file("authors generator 32 10 classes", np.random.default_rng(0))
+    norms = {name.removesuffix("avg_mean") for name in arrays if name.endswith("avg_mean")}
+    written = foreign.own_spelling(entry["program"], config, entry["network"], arrays)
+    assert len(norms) == 7
+    assert set(written) == {n for n in arrays if not n.endswith("/N")} | {f"{norm}N" for norm in norms}
+    assert all(written[f"{norm}N"] == 0 and written[f"{norm}N"].shape == () for norm in norms)
+
+
 def test_an_error_names_all_that_is_wrong_in_one_line():
     _, config, arrays = random_file("mimicry SNGANDiscriminator32", np.random.default_rng(0))
     del arrays["block2.c_sc.weight_u"]

@@ -24,14 +24,19 @@ LAYOUT = [
         "penalties",
         "plain_pickle",
         "stacked",
+        "stopping",
         "nn/__init__",
         "nn/activations",
-        "nn/conv",
         "nn/layer_norm",
         "nn/operator_norm",
         "nn/resample",
+        "nn/sums",
+        "nn/winograd",
     ],
     [
+        "lock",
+        "provenance",
+        "nn/conv",
         "metrics/coverage",
         "metrics/divergences",
         "metrics/frechet",
@@ -42,6 +47,7 @@ LAYOUT = [
     ],
     # 2: the options; files and archives
     [
+        "nn/resampled_conv",
         "archives",
         "compilation_cache",
         "config",
@@ -57,6 +63,7 @@ LAYOUT = [
     # 3: one subject each
     [
         "augment",
+        "manifest",
         "metrics/__init__",
         "metrics/inception",
         "inputs",
@@ -67,7 +74,7 @@ LAYOUT = [
         "nn/batch_norm",
         "nn/dropout",
     ],
-    ["folders", "originals", "pictures", "run_log", "workdir"],
+    ["checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
     ["data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
@@ -119,11 +126,18 @@ TWINS = [
 ONLY_IN_JAX = {
     # Gradients in the forms that XLA runs well; torch's convolutions bring their own.
     "nn/conv": {
+        "algorithm",
+        "choose_form",
         "columns_kernel_gradient",
+        "plain_conv",
         "plain_input_gradient",
         "plain_kernel_gradient",
         "slices_kernel_gradient",
         "subpixel_input_gradient",
+        "turned",
+        "winograd_conv",
+        "winograd_input_gradient",
+        "winograd_kernel_gradient",
     },
     # The reference's layer is torch.nn.utils.spectral_norm itself.
     "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},

@@ -120,7 +120,7 @@ def test_the_first_screen_has_the_two_commands():
     # .ci/run finds them by their endings and runs them as they stand.
     lines = (ROOT / "README.md").read_text().splitlines()[:25]
     assert [x for x in lines if x.startswith("python3 -m venv ") and x.endswith("&& python scripts/train_jax.py")]
-    assert [x for x in lines if x.startswith("python3 -m venv ") and x.endswith("&& pytest")]
+    assert [x for x in lines if x.startswith("python3 -m venv ") and x.endswith("&& pytest -n auto --dist worksteal")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -167,7 +167,7 @@ def test_presets_of_the_table_exist(preset):
     [
         "python scripts/no_such.py",
         "python scripts/train_jax.py --no-such-option 3",
-        "python scripts/train_jax.py --step 3",  # the beginning of one that exists
+        "python scripts/train_jax.py --log 3",  # the beginning of one that exists
         "python scripts/train_jax.py no_such_preset",
         "pip install -e '.[no_such_extra]'",
         "pytest parity_tests/no_such.py",

@@ -57,7 +57,7 @@ def test_the_logged_losses_are_those_of_the_steps(tiny_run: Path) -> None:
 
 
 def test_a_finished_run_is_left_as_it_is(tiny_run: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*") if p.is_file() and p.suffix != ".txt"}
+    before = {p: p.stat().st_mtime_ns for p in tiny_run.rglob("[!.]*") if p.is_file() and p.suffix != ".txt"}
     result = train(TINY, RunConfig(workdir=str(tiny_run)))
     assert result.step == 6
     assert {p: p.stat().st_mtime_ns for p in before if p.name != "config.json"} == {

@@ -4,9 +4,9 @@ A file is a plain dict: "config" as config.json has it, "metrics" {name: number}
 "state" {name: tensor} under the names of state.dump. Reading one runs no code of it.
 """
 
-import contextlib
 import os
 import pickle
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from jax_sngan import manifest
+from jax_sngan.checkpoint_steps import check_step, problem_of, set_aside
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
+from jax_sngan.files import read_json, write_json
+from jax_sngan.provenance import provenance
 
 
 class Checkpoint(NamedTuple):
@@ -25,6 +29,7 @@ class Checkpoint(NamedTuple):
     metrics: dict[str, float]  # the last logged
     unlogged: list[dict[str, float]]  # each step's numbers since then
     state: dict[str, np.ndarray]  # as state.dump has it
+    rollbacks: int = 0  # times that the run went back after a NaN: its inputs depend on it
 
 
 def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -54,8 +59,12 @@ def from_contents(path: str | os.PathLike[str], contents: Any) -> Checkpoint:
     Raises:
       UserError: an entry is missing, left over or of another kind.
     """
-    if not isinstance(contents, dict) or set(contents) != set(Checkpoint._fields):
+    required = set(Checkpoint._fields) - {"rollbacks"}  # files from before there were any have none
+    if not isinstance(contents, dict) or not required <= set(contents) <= set(Checkpoint._fields):
         raise UserError(f"{path} is no checkpoint of the reference: it must hold {', '.join(Checkpoint._fields)}")
+    rollbacks = contents.get("rollbacks", 0)
+    if type(rollbacks) is not int or rollbacks < 0:
+        raise UserError(f"{path}: rollbacks must be a number from 0, got {rollbacks!r}")
     if not isinstance(contents["unlogged"], list):
         raise UserError(f"{path}: unlogged must be a list of numbers by name")
     try:
@@ -67,6 +76,7 @@ def from_contents(path: str | os.PathLike[str], contents: Any) -> Checkpoint:
         metrics=_numbers(path, "metrics", contents["metrics"]),
         unlogged=[_numbers(path, "unlogged", entry) for entry in contents["unlogged"]],
         state=arrays(path, contents["state"]),
+        rollbacks=rollbacks,
     )
 
 
@@ -118,53 +128,78 @@ def _numbers(path: str | os.PathLike[str], what: str, values: Any) -> dict[str, 
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, WORKDIR/checkpoints/STEP/state.pt."""
+    """The checkpoints of one workdir, WORKDIR/checkpoints/STEP: state.pt, provenance.json and their manifest."""
 
     def __init__(self, workdir: str | Path, keep: int | None = None):
         """keep: how many of the latest stay, beside the best; None: all."""
         self.folder, self.keep = Path(workdir) / "checkpoints", keep
-        self.scores: dict[int, float] = {}  # step: best_metric, of the evaluated ones; lower is better
-        for step in self.steps() if keep else []:
-            with contextlib.suppress(UserError):  # a damaged one; restoring it says what is wrong
-                if "best_metric" in (metrics := self.metrics(step)):
-                    self.scores[step] = metrics["best_metric"]
+        self._problems: dict[int, str | None] = {}
+        metrics = {step: self.metrics(step) for step in self.steps() if self.problem(step) is None} if keep else {}
+        self.scores = {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}  # lower is better
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, ascending."""
+        """Steps that have a checkpoint, sound or not, ascending."""
         if not self.folder.is_dir():
             return []
         return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint; a step that is there already is left as it is."""
+    def problem(self, step: int) -> str | None:
+        """What is wrong with a step's files; None where they are sound. Each step is read once."""
+        if step not in self._problems:
+            self._problems[step] = problem_of(self.folder / str(step), step)
+        return self._problems[step]
+
+    def set_aside(self, step: int, ending: str) -> Path:
+        """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
+        self._problems.pop(step, None)
+        return set_aside(self.folder / str(step), ending)
+
+    def save(self, checkpoint: Checkpoint, origin: dict[str, Any] | None = None) -> None:
+        """Writes a checkpoint; a step that is there already is left as it is.
+
+        origin: provenance.provenance(); None: of nothing but this code.
+
+        Raises:
+          UserError: it can't be written.
+        """
         step = int(checkpoint.state["step"])
         final, unfinished = self.folder / str(step), self.folder / f"{step}.unfinished"
         if final.exists():
             return
-        unfinished.mkdir(parents=True, exist_ok=True)  # a folder without its last name is no checkpoint
-        save(unfinished / "state.pt", checkpoint)
-        os.replace(unfinished, final)
-        if "best_metric" in checkpoint.metrics:
-            self.scores[step] = checkpoint.metrics["best_metric"]
-        best = min(self.scores, key=lambda s: self.scores[s], default=None)
-        for old in self.steps()[: -self.keep] if self.keep else []:
-            if old == best:
-                continue
-            self.scores.pop(old, None)
-            (self.folder / str(old) / "state.pt").unlink()
-            (self.folder / str(old)).rmdir()
+        self._problems.pop(step, None)
+        try:
+            unfinished.mkdir(parents=True, exist_ok=True)  # a folder without its last name is no checkpoint
+            save(unfinished / "state.pt", checkpoint)
+            write_json(unfinished / "provenance.json", origin or provenance("torch", None, None))
+            manifest.write(unfinished, step)
+            os.replace(unfinished, final)
+            if "best_metric" in checkpoint.metrics:
+                self.scores[step] = checkpoint.metrics["best_metric"]
+            best = min(self.scores, key=lambda s: self.scores[s], default=None)
+            for old in self.steps()[: -self.keep] if self.keep else []:
+                if old != best:
+                    self.scores.pop(old, None)
+                    shutil.rmtree(self.folder / str(old))
+        except (OSError, RuntimeError) as error:  # RuntimeError: what torch.save makes of a full disk
+            reason = str(error).strip().splitlines()[0]
+            left = f"the checkpoint of step {self.steps()[-1]} is intact" if self.steps() else "there is none before it"
+            raise UserError(f"a checkpoint cannot be written to {self.folder}: {reason}; {left}") from error
 
     def restore(self, step: int) -> Checkpoint:
         """The checkpoint of a step.
 
         Raises:
-          UserError: there is none, or it can't be read.
+          UserError: there is none, or it is damaged or can't be read.
         """
-        if step not in self.steps():
-            have = ", ".join(map(str, self.steps())) or "none"
-            raise UserError(f"no checkpoint of step {step} in {self.folder}; there are: {have}")
+        check_step(self, step)
         return restore(self.folder / str(step) / "state.pt")
 
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics saved with a checkpoint."""
         return self.restore(step).metrics
+
+    def origin(self, step: int) -> dict[str, Any] | None:
+        """Which data, code and libraries made a checkpoint; None if it is older than that file."""
+        check_step(self, step)
+        path = self.folder / str(step) / "provenance.json"
+        return read_json(path) if path.exists() else None

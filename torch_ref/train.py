@@ -4,16 +4,19 @@ Data, inputs and the first state are given, so that a run starts from the JAX wi
 """
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from jax_sngan.checkpoint_steps import choose_start, choose_step
 from jax_sngan.config import ModelConfig, RunConfig, TrainConfig
 from jax_sngan.errors import UserError
-from jax_sngan.loop import Loop, Make, Result, Scores, describe_start
+from jax_sngan.lock import hold
+from jax_sngan.loop import Loop, Make, Result, Scores, describe_resume, describe_start
+from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import RunLog
-from jax_sngan.workdir import check_start, prepare, run_folder
+from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
 from torch_ref.checkpoint import Checkpoint, Checkpoints
 from torch_ref.images import to_uint8
 from torch_ref.inputs import Inputs
@@ -24,18 +27,18 @@ from torch_ref.update import Logs, training_step
 def train(
     config: TrainConfig,
     run: RunConfig,
-    data: str,
+    data: dict[str, str],
     first: Callable[[], dict[str, np.ndarray]],
-    draw: Callable[[int], Inputs],
+    draw: Callable[[int, int], Inputs],
     latents: np.ndarray,
     evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
 ) -> Result:
     """Trains config's networks, from the newest checkpoint of the workdir if it has one.
 
     Args:
-      data: a line on the images, for the person.
+      data: data.Dataset.identity().
       first: the state to start from, as torch_ref.state.dump names it.
-      draw: a step's number -> its inputs.
+      draw: a step's number and how often the run went back -> the step's inputs.
       latents: [num, latent_size] of the sample grids.
       evaluate: as of loop.Loop.
     Raises:
@@ -48,16 +51,25 @@ def train(
         raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
     workdir = run_folder(config, run)
     check_start(workdir, config, run.resume, "torch")
-    prepare(workdir, config, TorchEngine.sampling)
-    engine = TorchEngine(config, workdir, run.keep_checkpoints, first, draw, latents)
-    if engine.start >= config.steps:
-        return Result(engine.start, {}, None, 0, engine.sampling)
-    state = engine.state
-    g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
     device = f"cpu, {torch.get_num_threads()} threads (torch {torch.__version__})"
-    describe_start(config, workdir, data, (g, d), device, engine.start)
-    with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
-        return Loop(config, run, workdir, log, engine, evaluate).run_all()
+    origin = provenance("torch", data, device)
+    with hold(workdir) as lock, writing(workdir):
+        check_start(workdir, config, run.resume, "torch")  # again: a run may have ended here since
+        sweep(workdir)
+        checkpoints = Checkpoints(workdir, run.keep_checkpoints)
+        start, notes = choose_start(checkpoints, run.step)
+        if start is not None:
+            notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
+        prepare(workdir, config, TorchEngine.sampling)
+        engine = TorchEngine(config, checkpoints, start, origin, first, draw, latents)
+        if engine.start >= config.steps:
+            return Result(engine.start, {}, None, 0, engine.sampling)
+        state = engine.state
+        g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
+        describe_start(config, workdir, data["summary"], (g, d), device, engine.start)
+        describe_resume(workdir, start, notes)
+        with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
+            return Loop(config, run, workdir, log, engine, lock, evaluate).run_all()
 
 
 class TorchEngine:
@@ -68,30 +80,37 @@ class TorchEngine:
     def __init__(
         self,
         config: TrainConfig,
-        workdir: Path,
-        keep: int,
+        checkpoints: Checkpoints,
+        start: int | None,
+        origin: dict[str, Any],
         first: Callable[[], dict[str, np.ndarray]],
-        draw: Callable[[int], Inputs],
+        draw: Callable[[int, int], Inputs],
         latents: np.ndarray,
     ):
-        self.config, self.draw = config, draw
+        """start: the checkpoint to go on from; None: the first state. origin: provenance.provenance()."""
+        self.config, self.draw, self.checkpoints, self.origin = config, draw, checkpoints, origin
         self.latents = torch.from_numpy(latents.copy())
-        self.checkpoints = Checkpoints(workdir, keep)
         self.state = create_state(config)
         self.unlogged: list[dict[str, float]] = []
-        self.best = min(self.checkpoints.scores.values(), default=None)
-        if steps := self.saved():
-            checkpoint = self.checkpoints.restore(steps[-1])
-            load(self.state, checkpoint.state)
-            self.unlogged = checkpoint.unlogged
+        self.rollbacks = 0
+        self.best = min(checkpoints.scores.values(), default=None)
+        if start is not None:
+            self.rollbacks = self._restore(start)
         else:
             load(self.state, first())
         self.start = self.state.step
         self._logs: list[Logs] = []
 
+    def _restore(self, step: int) -> int:
+        """The state of a checkpoint; returns how often the run had gone back before it."""
+        checkpoint = self.checkpoints.restore(step)
+        load(self.state, checkpoint.state)
+        self.unlogged = checkpoint.unlogged
+        return checkpoint.rollbacks
+
     def step(self, k: int) -> None:
         """See loop.Engine."""
-        self.state, logs = training_step(self.config, self.state, self.draw(k))
+        self.state, logs = training_step(self.config, self.state, self.draw(k, self.rollbacks))
         self._logs.append(logs)
 
     def collect(self) -> list[dict[str, np.ndarray]]:
@@ -122,11 +141,20 @@ class TorchEngine:
 
     def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
         """See loop.Engine."""
-        self.checkpoints.save(Checkpoint(self.config, metrics, unlogged, dump(self.state)))
+        checkpoint = Checkpoint(self.config, metrics, unlogged, dump(self.state), self.rollbacks)
+        self.checkpoints.save(checkpoint, self.origin)
 
     def saved(self) -> list[int]:
         """See loop.Engine."""
         return self.checkpoints.steps()
+
+    def roll_back(self) -> int:
+        """See loop.Engine."""
+        step = choose_step(self.checkpoints, "latest")
+        self._logs.clear()
+        self._restore(step)
+        self.rollbacks += 1
+        return step
 
 
 def sample(

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from jax_sngan.nn.sums import spread_features, sum_to_features
+
 
 class BatchNorm(nnx.Module):
     """[n, ..., features] -> the same, normalised over all axes but the last, then scaled and shifted.
@@ -39,16 +41,18 @@ class BatchNorm(nnx.Module):
         if labels is not None:
             scale, bias = (p[labels].reshape(x.shape[0], *(1,) * (x.ndim - 2), -1) for p in (scale, bias))
         else:
-            scale, bias = (_last(p, x) for p in (scale, bias))
-        return ((x - _last(mean, x)) * (_last(lax.rsqrt(var + self.eps), x) * scale) + bias).astype(given)
+            scale, bias = (spread_features(p, x.shape) for p in (scale, bias))
+        deviation = spread_features(lax.rsqrt(var + self.eps), x.shape)
+        return ((x - spread_features(mean, x.shape)) * (deviation * scale) + bias).astype(given)
 
 
 def batch_moments(x: Array) -> tuple[Array, Array]:
     """([features] mean, [features] biased variance) of x [n, ..., features] over all axes but the last."""
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(x, axes)
-    return mean, jnp.mean(jnp.square(x - _last(mean, x)), axes)
+    mean = _mean(x)
+    return mean, _mean(jnp.square(x - spread_features(mean, x.shape)))
 
 
-def _last(p: Array, x: Array) -> Array:
-    return p.reshape((1,) * (x.ndim - 1) + (-1,))
+def _mean(x: Array) -> Array:
+    """[n, ..., features] -> [features]."""
+    # XLA multiplies by a constant's rounded reciprocal instead: off in the same direction in every step of a run.
+    return sum_to_features(x) / lax.optimization_barrier(jnp.asarray(x.size // x.shape[-1], x.dtype))

@@ -1,4 +1,8 @@
-"""Residual blocks of the SN-GAN ResNet (Miyato et al. 2018, Figure 8), as the authors and torch-mimicry build them."""
+"""Residual blocks of the SN-GAN ResNet (Miyato et al. 2018, Figure 8), as the authors and torch-mimicry build them.
+
+What they compute is what torch_ref's say, layer by layer. Two things are written for fewer multiplications: a 3x3 and
+the change of size beside it are one map, and a 1x1 works on the smaller of its two maps, since it commutes with both.
+"""
 
 import math
 
@@ -32,9 +36,9 @@ class GeneratorBlock(nnx.Module):
         """x [n, h, w, in]; labels int [n], or None where unconditional; key of the dropout between the convolutions."""
         upsample = UPSAMPLINGS[self.upsampling]
         h = jax.nn.relu(self.norm1(x, labels, train=train))
-        h = self.conv1(upsample(h), train=train)
+        h = self.conv1.of_upsampled(h, self.upsampling, train=train)
         h = dropout(jax.nn.relu(self.norm2(h, labels, train=train)), self.dropout, key)
-        return self.conv2(h, train=train) + self.shortcut(upsample(x), train=train)
+        return self.conv2(h, train=train) + upsample(self.shortcut(x, train=train))
 
 
 class DiscriminatorBlock(nnx.Module):
@@ -60,12 +64,14 @@ class DiscriminatorBlock(nnx.Module):
         active = jax.nn.relu(self.norm1(x, train=train))
         h = self.conv1(dropout(active, self.dropout, keys[0]), train=train)
         h = dropout(jax.nn.relu(self.norm2(h, train=train)), self.dropout, keys[1])
-        h = self.conv2(h, train=train)
         # torch-mimicry's ReLU works in place on x, so its shortcut sees ReLU(x).
         shortcut = active if self.shortcut_input == "activated" else x
-        if self.shortcut is not None:
-            shortcut = self.shortcut(shortcut, train=train)
-        return mean_pool(h) + mean_pool(shortcut) if self.downsample else h + shortcut
+        if self.downsample:
+            return self.conv2.mean_pooled(h, train=train) + self._shortcut(mean_pool(shortcut), train)
+        return self.conv2(h, train=train) + self._shortcut(shortcut, train)
+
+    def _shortcut(self, x: Array, train: bool) -> Array:
+        return x if self.shortcut is None else self.shortcut(x, train=train)
 
 
 class FirstDiscriminatorBlock(nnx.Module):
@@ -82,5 +88,5 @@ class FirstDiscriminatorBlock(nnx.Module):
     def __call__(self, x: Array, *, train: bool, key: Array | None = None) -> Array:
         """x [n, h, w, in], images, so no ReLU comes before conv1; key of the dropout after the one ReLU."""
         h = jax.nn.relu(self.norm2(self.conv1(x, train=train), train=train))
-        h = self.conv2(dropout(h, self.dropout, key), train=train)
-        return mean_pool(h) + self.shortcut(mean_pool(x), train=train)
+        h = self.conv2.mean_pooled(dropout(h, self.dropout, key), train=train)
+        return h + self.shortcut(mean_pool(x), train=train)

@@ -6,19 +6,67 @@ Three bilinear maps are closed under differentiation, so gradients of any order 
     input_gradient    y, kernel -> x     its transpose in x; also what a transposed convolution computes
     kernel_gradient   x, y -> kernel     its transpose in the kernel
 
-XLA's CPU backend runs its own transposes of a convolution 2 to 20 times slower than the forward (docs/performance.md),
-so there they are written as matmuls of shifted slices and as small forward convolutions. Forward-mode
-differentiation is not defined. Other backends take `lax`'s forms.
+XLA's CPU backend runs its own transposes of a convolution 2 to 20 times slower than the forward, so there they are
+written as matmuls and small forward convolutions; and where there are enough channels for the additions to pay, all
+three maps take fewer multiplications (winograd.py). `choose_form` has the choice, docs/performance.md the figures.
+Forward-mode differentiation is not defined. Other backends take `lax`'s forms.
 """
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jax_sngan.nn import winograd
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW = 4  # channels so few that the k*k matmuls of slices would each be a matrix-vector product
+_SMALL_MAP = 8  # pixels a side; there a kernel is the larger part, and turning it costs more than overlapping tiles
+Form = Literal["plain", "winograd", "subpixel", "slices", "columns", "columns of y"]
+
+
+def choose_form(
+    wanted: Literal["conv", "input_gradient", "kernel_gradient"],
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: int,
+    padding: int,
+    dtype: jnp.dtype,
+) -> Form:
+    """How one of the three maps is computed on this backend: the fastest as measured (docs/performance.md).
+
+    Args:
+      size: (h, w) of x.
+      kernel: its shape, (k, k, c_in, c_out).
+    """
+    if jax.default_backend() != "cpu":
+        return "plain"
+    k, _, c_in, c_out = kernel
+    fewest = min(c_in, c_out)
+    if fewest >= 32 and dtype in (jnp.float32, jnp.float64) and algorithm(size, k, stride, padding) is not None:
+        if wanted == "kernel_gradient" or (fewest >= 64 and (stride == 1 or c_in * c_out >= 64 * 128)):
+            return "winograd"
+    if wanted == "input_gradient":
+        tiles = ((s + 2 * padding - k) // stride + 1 for s in size)
+        fits = all(t * stride == s for t, s in zip(tiles, size, strict=True))
+        return "subpixel" if stride > 1 and fits and k >= stride and padding < k else "plain"
+    if wanted == "kernel_gradient":
+        if c_in <= _FEW:
+            return "columns"
+        return "columns of y" if c_out <= _FEW and stride == 1 and padding < k else "slices"
+    return "plain"
+
+
+def algorithm(size: tuple[int, ...], k: int, stride: int, padding: int) -> winograd.Algorithm | None:
+    """The one with fewer multiplications that computes this convolution of a map of h x w, if there is one."""
+    h, w = size
+    if (k, stride, padding) == (3, 1, 1) and h % 2 == w % 2 == 0:
+        return winograd.F23
+    if (k, stride, padding) == (4, 2, 1) and h % 4 == w % 4 == 0:
+        return winograd.F22
+    return None
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -33,15 +81,18 @@ def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     Returns:
       [n, (h + 2 padding - k) // stride + 1, likewise w, c_out].
     """
-    return lax.conv_general_dilated(x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT)
+    if choose_form("conv", x.shape[1:3], kernel.shape, stride, padding, x.dtype) == "winograd":
+        return winograd_conv(x, kernel, stride, padding)
+    return plain_conv(x, kernel, stride, padding)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
     """The transpose of `conv` in x: [n, h', w', c_out], [k, k, c_in, c_out] -> [n, *size, c_in]."""
-    k = kernel.shape[0]
-    fits = y.shape[1] * stride == size[0] and y.shape[2] * stride == size[1]
-    if jax.default_backend() == "cpu" and stride > 1 and fits and k >= stride and padding < k:
+    form = choose_form("input_gradient", size, kernel.shape, stride, padding, y.dtype)
+    if form == "winograd":
+        return winograd_input_gradient(y, kernel, size, stride, padding)
+    if form == "subpixel":
         return subpixel_input_gradient(y, kernel, size, stride, padding)
     return plain_input_gradient(y, kernel, size, stride, padding)
 
@@ -49,15 +100,17 @@ def input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
     """The transpose of `conv` in its kernel: [n, h, w, c_in], [n, h', w', c_out] -> [k, k, c_in, c_out]."""
-    if jax.default_backend() != "cpu":
-        return plain_kernel_gradient(x, y, k, stride, padding)
-    if x.shape[3] <= _FEW:
+    shape = (k, k, x.shape[3], y.shape[3])
+    form = choose_form("kernel_gradient", x.shape[1:3], shape, stride, padding, x.dtype)
+    if form == "winograd":
+        return winograd_kernel_gradient(x, y, k, stride, padding)
+    if form == "slices":
+        return slices_kernel_gradient(x, y, k, stride, padding)
+    if form == "columns":
         return columns_kernel_gradient(x, y, k, stride, padding)
-    if y.shape[3] <= _FEW and stride == 1 and padding < k:
-        # The same correlation seen from y: its columns are few, x is read once.
-        turned = columns_kernel_gradient(y, x, k, 1, k - 1 - padding)
-        return jnp.flip(turned, (0, 1)).swapaxes(2, 3)
-    return slices_kernel_gradient(x, y, k, stride, padding)
+    if form == "columns of y":  # the same correlation seen from y: its columns are few, x is read once
+        return turned(columns_kernel_gradient(y, x, k, 1, k - 1 - padding))
+    return plain_kernel_gradient(x, y, k, stride, padding)
 
 
 def conv_transpose(x: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -114,12 +167,48 @@ input_gradient.defvjp(_input_forward, _input_backward)
 kernel_gradient.defvjp(_kernel_forward, _kernel_backward)
 
 
+def turned(kernel: Array) -> Array:
+    """[k, k, c_in, c_out] -> [k, k, c_out, c_in], half a turn: of the transposed convolution, where the stride is 1."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
+def plain_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """`conv` as the backend has it."""
+    return lax.conv_general_dilated(x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT)
+
+
+def winograd_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """`conv` with fewer multiplications, where there is an `algorithm`."""
+    return winograd.forward(_algorithm(x.shape[1:3], kernel.shape[0], stride, padding), x, kernel)
+
+
+def winograd_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
+    """`input_gradient` with fewer multiplications, where there is an `algorithm`."""
+    a = _algorithm(size, kernel.shape[0], stride, padding)
+    if stride == 1 and min(size) > _SMALL_MAP:
+        return winograd.forward(a, y, turned(kernel))  # no tiles to add where they overlap
+    return winograd.input_gradient(a, y, kernel)
+
+
+def winograd_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
+    """`kernel_gradient` with fewer multiplications, where there is an `algorithm`."""
+    return winograd.kernel_gradient(_algorithm(x.shape[1:3], k, stride, padding), x, y)
+
+
+def _algorithm(size: tuple[int, ...], k: int, stride: int, padding: int) -> winograd.Algorithm:
+    found = algorithm(size, k, stride, padding)
+    if found is None:
+        raise ValueError(f"no algorithm for a {k}x{k} kernel, stride {stride}, padding {padding}, on {size}")
+    return found
+
+
 def plain_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
     """`input_gradient` as one convolution of y, spread by the stride, with the turned kernel."""
     k = kernel.shape[0]
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     pads = [(k - 1 - padding, s - ((r - 1) * stride - padding + 1)) for s, r in zip(size, y.shape[1:3], strict=True)]
-    return lax.conv_general_dilated(y, turned, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT)
+    return lax.conv_general_dilated(
+        y, turned(kernel), (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT
+    )
 
 
 def subpixel_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
@@ -129,14 +218,14 @@ def subpixel_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stri
     convolution of y; the phases are then interleaved.
     """
     n, h, w, _ = y.shape
-    turned = kernel.swapaxes(2, 3)
+    across = kernel.swapaxes(2, 3)
     rows = []
     for a in range(stride):
         row_taps, row_pad = _phase(a, kernel.shape[0], stride, padding)
         columns = []
         for b in range(stride):
             column_taps, column_pad = _phase(b, kernel.shape[0], stride, padding)
-            taps = turned[row_taps][:, column_taps]
+            taps = across[row_taps][:, column_taps]
             columns.append(lax.conv_general_dilated(y, taps, (1, 1), [row_pad, column_pad], dimension_numbers=_LAYOUT))
         rows.append(jnp.stack(columns, axis=3))  # [n, h, w, stride, c]
     return jnp.stack(rows, axis=2).reshape(n, *size, kernel.shape[2])  # [n, h, stride, w, stride, c] before
@@ -155,10 +244,7 @@ def plain_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int)
     """`kernel_gradient` as XLA transposes the convolution."""
     kernel = jnp.zeros((k, k, x.shape[3], y.shape[3]), x.dtype)
 
-    def of_kernel(w: Array) -> Array:
-        return lax.conv_general_dilated(x, w, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT)
-
-    return jax.linear_transpose(of_kernel, kernel)(y)[0]
+    return jax.linear_transpose(lambda w: plain_conv(x, w, stride, padding), kernel)(y)[0]
 
 
 def slices_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:

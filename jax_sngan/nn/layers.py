@@ -4,7 +4,7 @@ A layer's stored kernel is never normalised in place: the division by sigma is p
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,10 @@ from jax import Array
 from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.conv import conv, conv_transpose
 from jax_sngan.nn.operator_norm import circular_operator_norm
+from jax_sngan.nn.resample import upsample_bilinear
+from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
 from jax_sngan.nn.spectral_norm import SpectralNorm
+from jax_sngan.nn.sums import spread_features
 
 Initializer = Callable[[Array, tuple[int, ...], jnp.dtype], Array]
 
@@ -89,7 +92,7 @@ class Layer(nnx.Module):
     def _add_bias(self, y: Array) -> Array:
         if self.bias is None:
             return y
-        return y + self.bias[...].astype(self.compute_dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return y + spread_features(self.bias[...].astype(self.compute_dtype), y.shape)
 
 
 class Linear(Layer):
@@ -158,6 +161,18 @@ class Conv(Layer):
         """x [n, h, w, in_channels]."""
         weight = self._weight(train, x.shape[1:3])
         return self._add_bias(conv(x.astype(self.compute_dtype), weight, self.stride, self.padding))
+
+    def of_upsampled(self, x: Array, upsampling: Literal["nearest", "bilinear"], *, train: bool) -> Array:
+        """The layer of x [n, h, w, in_channels] up-sampled, [n, 2h, 2w, out_channels]; a 3x3 layer with padding 1."""
+        if upsampling == "bilinear":
+            return self(upsample_bilinear(x), train=train)
+        weight = self._weight(train, (2 * x.shape[1], 2 * x.shape[2]))
+        return self._add_bias(upsampled_conv(x.astype(self.compute_dtype), weight))
+
+    def mean_pooled(self, x: Array, *, train: bool) -> Array:
+        """The means of 2x2 of the layer of x [n, h, w, in_channels], [n, h/2, w/2, out_channels]; likewise 3x3."""
+        weight = self._weight(train, x.shape[1:3])
+        return self._add_bias(mean_pooled_conv(x.astype(self.compute_dtype), weight))
 
 
 class ConvTranspose(Layer):

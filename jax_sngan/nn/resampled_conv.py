@@ -1,0 +1,73 @@
+"""3x3 convolutions next to a doubling or a halving of the map, as one map with a quarter of the multiplications.
+
+upsampled_conv(x, kernel) is conv(upsample_nearest(x), kernel, 1, 1), and mean_pooled_conv(x, kernel) is
+mean_pool(conv(x, kernel, 1, 1)): the transpose of the first, but for the kernel's turn and a quarter. Of 36
+multiplications a pixel of the small map, sub-pixel kernels leave 16 and winograd.DOUBLED 9. As in conv.py three
+bilinear maps are closed under differentiation. The kernel is the layer's own, so its spectral norm stays what it is.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jax_sngan.nn import winograd
+from jax_sngan.nn.conv import conv, input_gradient, kernel_gradient, turned
+from jax_sngan.nn.resample import mean_pool, upsample_nearest
+
+_FEWEST = 32  # channels from which the additions pay (docs/performance.md)
+
+
+@jax.custom_vjp
+def upsampled_conv(x: Array, kernel: Array) -> Array:
+    """conv(upsample_nearest(x), kernel, 1, 1): x [n, h, w, c_in], kernel [3, 3, c_in, c_out] -> [n, 2h, 2w, c_out]."""
+    if _as_one(kernel):
+        return winograd.forward(winograd.DOUBLED, x, kernel)
+    return conv(upsample_nearest(x), kernel, 1, 1)
+
+
+@jax.custom_vjp
+def upsampled_input_gradient(y: Array, kernel: Array) -> Array:
+    """The transpose of `upsampled_conv` in x: y [n, 2h, 2w, c_out], [3, 3, c_in, c_out] -> [n, h, w, c_in]."""
+    if _as_one(kernel):
+        return winograd.input_gradient(winograd.DOUBLED, y, kernel)
+    return 4 * mean_pool(input_gradient(y, kernel, y.shape[1:3], 1, 1))
+
+
+@jax.custom_vjp
+def upsampled_kernel_gradient(x: Array, y: Array) -> Array:
+    """The transpose in the kernel: x [n, h, w, c_in], y [n, 2h, 2w, c_out] -> [3, 3, c_in, c_out]."""
+    if _as_one(jax.ShapeDtypeStruct((3, 3, x.shape[3], y.shape[3]), x.dtype)):
+        return winograd.kernel_gradient(winograd.DOUBLED, x, y)
+    return kernel_gradient(upsample_nearest(x), y, 3, 1, 1)
+
+
+def mean_pooled_conv(x: Array, kernel: Array) -> Array:
+    """mean_pool(conv(x, kernel, 1, 1)): x [n, 2h, 2w, c_in], kernel [3, 3, c_in, c_out] -> [n, h, w, c_out]."""
+    if _as_one(kernel):
+        return 0.25 * upsampled_input_gradient(x, turned(kernel))
+    return mean_pool(conv(x, kernel, 1, 1))
+
+
+def _as_one(kernel: Array | jax.ShapeDtypeStruct) -> bool:
+    exact = kernel.dtype in (jnp.float32, jnp.float64)  # sums of bfloat16 would be rounded to eight bits
+    return jax.default_backend() == "cpu" and exact and min(kernel.shape[2:]) >= _FEWEST
+
+
+def _backward_of_conv(saved: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return upsampled_input_gradient(y, kernel), upsampled_kernel_gradient(x, y)
+
+
+def _backward_of_input(saved: tuple[Array, Array], x: Array) -> tuple[Array, Array]:
+    y, kernel = saved
+    return upsampled_conv(x, kernel), upsampled_kernel_gradient(x, y)
+
+
+def _backward_of_kernel(saved: tuple[Array, Array], kernel: Array) -> tuple[Array, Array]:
+    x, y = saved
+    return upsampled_input_gradient(y, kernel), upsampled_conv(x, kernel)
+
+
+upsampled_conv.defvjp(lambda x, k: (upsampled_conv(x, k), (x, k)), _backward_of_conv)
+upsampled_input_gradient.defvjp(lambda y, k: (upsampled_input_gradient(y, k), (y, k)), _backward_of_input)
+upsampled_kernel_gradient.defvjp(lambda x, y: (upsampled_kernel_gradient(x, y), (x, y)), _backward_of_kernel)

@@ -1,0 +1,101 @@
+"""What a checkpoint knows of where it comes from: data, code, libraries, devices. Knows no jax."""
+
+import hashlib
+import importlib.metadata
+import platform
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jax_sngan.errors import UserError
+
+FORMAT = 1  # goes up when a checkpoint's parts mean something else
+LIBRARIES = {
+    "jax": ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
+    "torch": ("torch", "jax", "jaxlib", "numpy"),  # jax draws the reference's inputs
+}
+
+
+def provenance(wing: str, data: dict[str, Any] | None, devices: str | None) -> dict[str, Any]:
+    """This process's.
+
+    Args:
+      wing: "jax" or "torch".
+      data: Dataset.identity(); None where it is not known (a converted network).
+      devices: how many and which, as `1 x cpu`; None where nothing was trained.
+    """
+    return {
+        "format": FORMAT,
+        "data": data,
+        "code": {"jax-sngan": _version("jax-sngan"), "sha256": code_checksum(wing)},
+        "libraries": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES[wing]},
+        "devices": devices,
+    }
+
+
+@lru_cache
+def code_checksum(wing: str) -> str:
+    """SHA-256 over the names and texts of a wing's sources, in hexadecimal."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for package in ("jax_sngan", *(("torch_ref",) if wing == "torch" else ())):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # run from its sources, never installed
+        return "not installed"
+
+
+def check(there: dict[str, Any] | None, here: dict[str, Any], where: str) -> list[str]:
+    """What a person should know who goes on here with a checkpoint from there; [] where nothing differs.
+
+    Args:
+      there: the checkpoint's; None if it was written before checkpoints had one.
+      where: the checkpoint, for the text.
+    Raises:
+      UserError: it was trained on other data, or a later version of this program wrote it.
+    """
+    if there is None:
+        return [f"{where} does not say which data and versions made it: it was written before checkpoints did"]
+    if there["format"] > FORMAT:
+        raise UserError(
+            f"{where} was written by a later version of jax-sngan ({there['code']['jax-sngan']}, format "
+            f"{there['format']}; this is {here['code']['jax-sngan']}, format {FORMAT}); install that version"
+        )
+    notes = []
+    a, b = there["data"], here["data"]
+    if a is None and b is not None:
+        notes.append(f"{where} does not say which data made it (it was converted)")
+    elif a is not None and b is not None and a["sha256"] != b["sha256"]:
+        raise UserError(
+            f"{where} was trained on other data: {_told(a)}, now {_told(b)}; "
+            "give the same --data and files, or another --workdir"
+        )
+    old, new = there["libraries"], here["libraries"]
+    if changed := [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]:
+        was, now = (", ".join(f"{name} {of.get(name, 'absent')}" for name in changed) for of in (old, new))
+        notes.append(f"written with {was}, now {now}: the run goes on, its bits may not be those of the whole run")
+    if there["code"] != here["code"]:
+        notes.append(
+            f"written by jax-sngan {_code(there)}, now {_code(here)}: the run goes on, its bits may not be those of "
+            "the whole run"
+        )
+    if there["devices"] not in (None, here["devices"]):
+        notes.append(
+            f"written on {there['devices']}, now {here['devices']}: the run goes on and agrees to rounding, not to "
+            "the bit"
+        )
+    return notes
+
+
+def _told(data: dict[str, Any]) -> str:
+    return f"{data['summary']} (sha256 {data['sha256'][:12]})"
+
+
+def _code(of: dict[str, Any]) -> str:
+    return f"{of['code']['jax-sngan']} (sources {of['code']['sha256'][:12]})"
