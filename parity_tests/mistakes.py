@@ -245,8 +245,8 @@ MISTAKES = [
     Mistake(
         "kernel gradient not turned back",
         "nn/conv.py",
-        "jnp.flip(turned, (0, 1)).swapaxes(2, 3)",
-        "turned.swapaxes(2, 3)",
+        "turned(columns_kernel_gradient(y, x, k, 1, k - 1 - padding))",
+        "columns_kernel_gradient(y, x, k, 1, k - 1 - padding).swapaxes(2, 3)",
         "G's last convolution learns the mirrored kernel",
         _MAPS,
     ),
