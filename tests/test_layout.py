@@ -15,6 +15,7 @@ LAYOUT = [
     [
         "errors",
         "allocator",
+        "benchmark_side",
         "cache_folder",
         "flops",
         "images",
@@ -74,9 +75,9 @@ LAYOUT = [
         "nn/batch_norm",
         "nn/dropout",
     ],
-    ["checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
+    ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
-    ["data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
+    ["benchmark_run", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier"],
     ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],
@@ -88,7 +89,7 @@ LAYOUT = [
     ["subjects"],
     ["evaluate"],
     # 14: the loop, and the package's own names
-    ["train", "recording", "adoption", "certify", "study/plan"],
+    ["train", "benchmark", "recording", "adoption", "certify", "study/plan"],
     ["replay", "study/folder", "study/summary"],
     # 16: the GAN family side by side
     ["study/training", "study/critics", "study/figures"],

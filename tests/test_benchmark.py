@@ -1,0 +1,65 @@
+"""The benchmark: what it makes of measurements, what it measures, and what it says to a wrong option."""
+
+import json
+
+import pytest
+
+from jax_sngan import benchmark_plan
+from jax_sngan.benchmark_run import measure
+
+# The keys that whoever reads the result relies on.
+KEYS = {
+    "work", "jax_s", "torch_eager_s", "torch_best_s", "torch_best", "ratio_best", "ratio_eager", "gflop", "peak_share",
+    "jax_mb", "torch_mb",
+}  # fmt: skip
+
+
+def test_a_row_is_made_of_medians():
+    work = benchmark_plan.Work("sample", benchmark_plan.works()["cnn32"].config, images=10, stands_for=100)
+    seconds = {"jax": [1.0, 2.0, 9.0], "eager": [8.0, 8.0, 9.0], "channels_last": [5.0, 6.0, 7.0]}
+    told = {
+        "jax": {"gflop": 30.0, "compile_s": 1.0, "mb": 5.0},
+        "eager": {"mb": 1.0, "gflop": 60.0},
+        "channels_last": {"mb": 2.0},
+        "compiled": {"failed": "no"},
+    }
+    row = benchmark_plan.row(work, seconds, told, peak=100.0)
+    assert row.keys() >= KEYS
+    assert (row["jax_s"], row["torch_eager_s"], row["torch_best_s"], row["torch_best"]) == (20, 80, 60, "channels_last")
+    assert (row["ratio_best"], row["ratio_eager"], row["gflop"], row["peak_share"]) == (3, 4, 300, 0.15)
+    assert (row["jax_mb"], row["torch_mb"], row["failed"]) == (5, 2, {"compiled": "no"})
+
+
+def test_what_became_slower_is_said():
+    def result(ratio, share):
+        return {"rows": [{"work": "a", "ratio_best": ratio, "peak_share": share}]}
+
+    assert benchmark_plan.slower(result(2.0, 0.5), result(2.1, 0.9)) == []  # within a tenth; the share is not read
+    assert benchmark_plan.slower(result(2.0, 0.5), result(2.5, 0.5)) == ["a: ratio_best was 2.5, is 2"]
+    assert benchmark_plan.slower(result(None, 0.4), result(2.5, 0.5)) == ["a: peak_share was 0.5, is 0.4"]
+    assert benchmark_plan.slower(result(1.0, 0.1), {"rows": []}) == []
+
+
+def test_growth_is_the_exponent():
+    exponent, constant = benchmark_plan.growth([1, 2, 4, 8], [3, 12, 48, 192])
+    assert exponent == pytest.approx(2)
+    assert constant == pytest.approx(3)
+
+
+def test_jax_is_measured():
+    small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
+    row = measure(benchmark_plan.works()["fashion"], 2, 100.0, (), small)
+    assert row.keys() >= KEYS
+    assert len(row["seconds"]["jax"]) == 2
+    assert min(row["jax_s"], row["gflop"]) > 0
+    assert row["torch_best"] is row["ratio_best"] is None
+
+
+def test_what_is_wrong_is_named(script, tmp_path):
+    assert script("benchmark.py", "--work", "cnn").is_one_line("--work", "cnn32", "got cnn")
+    assert script("benchmark.py", "--kinds", "fast").is_one_line("--kinds", "eager", "got fast")
+    assert script("benchmark.py", "--repetitions=0").is_one_line("--repetitions", "at least 1", "0")
+    assert script("benchmark.py", "--sweep=no/folder.png").is_one_line("--sweep", "no")
+    assert script("benchmark.py", "--check=none.json").is_one_line("none.json")
+    (tmp_path / "other.json").write_text(json.dumps([1]))
+    assert script("benchmark.py", "--check", tmp_path / "other.json").is_one_line("--check", "other.json")
