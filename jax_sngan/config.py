@@ -298,9 +298,12 @@ class RunConfig(Options):
     )
     max_rollbacks: int = option(3, "how often a run may go back", minimum=0)
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
+    shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.shard_state and self.mesh is None:
+            raise UserError("shard_state needs a mesh to share the state, got mesh=None")
         if self.step is not None and self.resume != "must":
             raise UserError(f"step needs resume=must, got step={self.step} with resume={self.resume}")
 

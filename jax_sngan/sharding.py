@@ -1,5 +1,10 @@
-"""Data parallelism by JAX's own sharding: batches are split over the mesh's `data` axis, every device has the state."""
+"""Data parallelism by JAX's own sharding: batches are split over the mesh's `data` axis, every device has the state.
 
+With --shard-state each device keeps only its part of what an update alone reads: Adam's moments and the averaged
+generator (Rajbhandari et al. 2020, ZeRO stage 1).
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,9 +35,37 @@ def make_mesh(text: str | None, config: TrainConfig) -> Mesh | None:
     return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:n])
 
 
-def replicate(mesh: Mesh | None, tree: Any) -> Any:
-    """tree with every leaf whole on every device."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+SPLIT = ("generator_ema", "generator_opt", "discriminator_opt")  # of TrainState
+
+
+def state_shardings(mesh: Mesh, state: Any, split: bool) -> Any:
+    """A sharding for each array of a TrainState.
+
+    split: those of SPLIT lie in parts on the devices, along their longest axis that divides by the number of devices;
+    an array without such an axis is whole everywhere, as all are without split.
+    """
+
+    def of(path: Any, leaf: Any) -> NamedSharding:
+        spec = PartitionSpec()
+        if split and path[0].name in SPLIT:
+            axes = [i for i, length in enumerate(leaf.shape) if length and length % mesh.size == 0]
+            if axes:
+                longest = max(axes, key=lambda i: leaf.shape[i])
+                spec = PartitionSpec(*[None] * longest, "data")
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(of, state)
+
+
+def place(mesh: Mesh | None, state: Any, split: bool = False) -> Any:
+    """A TrainState on the mesh's devices, as state_shardings says."""
+    return state if mesh is None else jax.device_put(state, state_shardings(mesh, state, split))
+
+
+def sharded_step(mesh: Mesh, step: Callable[..., Any], state: Any, split: bool) -> Callable[..., Any]:
+    """step(state, inputs) -> (state, logs), jitted; the state comes back as it lay. The state given is donated."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(mesh, state, split), whole))
 
 
 def split_inputs(mesh: Mesh | None, inputs: Inputs) -> Inputs:

@@ -27,7 +27,7 @@ from jax_sngan.models import allow_dtype
 from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import RunLog
 from jax_sngan.sample import Generator, averaged
-from jax_sngan.sharding import make_mesh, replicate, split_inputs
+from jax_sngan.sharding import make_mesh, place, sharded_step, split_inputs
 from jax_sngan.state import TrainState, create_state
 from jax_sngan.update import Logs, train_step, training_step
 from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
@@ -94,7 +94,17 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         if start is not None:
             notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
         prepare(workdir, config, sampling)
-        engine = JaxEngine(config, data, checkpoints, mesh, sampling, start, origin, run.standing_statistics)
+        engine = JaxEngine(
+            config,
+            data,
+            checkpoints,
+            mesh,
+            sampling,
+            start,
+            origin,
+            standing=run.standing_statistics,
+            split=run.shard_state,
+        )
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling)
         parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
@@ -117,32 +127,39 @@ class JaxEngine:
         sampling: str,
         start: int | None,
         origin: dict[str, Any],
+        *,
         standing: int = 0,
+        split: bool = False,
     ):
         """start: the checkpoint to go on from; None: a fresh state. origin: provenance.provenance(). standing: latents
-        of the averaged generator's batch statistics in evaluations; 0: the stored ones."""
+        of the averaged generator's batch statistics in evaluations; 0: the stored ones. split: sharding.place's."""
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
-        self.sampling, self.origin, self.standing = sampling, origin, standing
+        self.sampling, self.origin, self.standing, self.split = sampling, origin, standing, split
         self.best = min(checkpoints.scores.values(), default=None)
         self.state: TrainState
         self._logs: list[Logs] = []  # on the device, oldest first
         if start is None:
-            self.state = replicate(mesh, create_state(config))
+            self.state = place(mesh, create_state(config), split)
             self.start, self.rollbacks = 0, 0
             self.unlogged: list[dict[str, float]] = []
         else:
             self._restore(start)
             self.start, self.rollbacks = start, checkpoints.rollbacks(start)
+        self._train_step = (
+            train_step(config)
+            if mesh is None
+            else sharded_step(mesh, partial(training_step, config), self.state, split)
+        )
 
     def _restore(self, step: int) -> None:
         like = shapes(partial(create_state, self.config))
-        self.state = replicate(self.mesh, self.checkpoints.restore(step, like))
+        self.state = place(self.mesh, self.checkpoints.restore(step, like), self.split)
         self.unlogged = self.checkpoints.unlogged(step)
 
     def step(self, k: int) -> None:
         """Dispatches step k and waits for the one before: the host stays one ahead, and the bar tells the truth."""
         inputs = split_inputs(self.mesh, draw_inputs(self.config, self.data, k, self.rollbacks))
-        self.state, logs = train_step(self.config)(self.state, inputs)
+        self.state, logs = self._train_step(self.state, inputs)
         if self._logs:
             jax.block_until_ready(self._logs[-1])
         self._logs.append(logs)

@@ -75,7 +75,14 @@ def check_start(workdir: Path, config: TrainConfig, resume: str, wing: Wing = "j
         raise UserError(f"workdir {workdir} is a file; give a folder")
     check_wing(workdir, wing)
     if (workdir / "config.json").exists():
-        old = from_dict(TrainConfig, read_json(workdir / "config.json"))
+        values = read_json(workdir / "config.json")
+        try:
+            old = from_dict(TrainConfig, values)
+        except UserError as error:
+            raise UserError(
+                f"{workdir / 'config.json'} does not fit this version of jax-sngan ({error}); "
+                "go on with the version that wrote it, or give another --workdir"
+            ) from error
         constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
         changed = differences(dataclasses.replace(old, steps=config.steps) if constant else old, config)
         if changed:

@@ -7,6 +7,7 @@ real signals, without two seconds of imports each.
 import json
 import os
 import random
+import re
 import runpy
 import shutil
 import signal
@@ -157,7 +158,8 @@ def sound_steps(workdir: Path) -> list[int]:
 def kill_at_random(
     nursery: Nursery, folder: Path, arguments: list[str], kills: int, seconds: float, seed: int
 ) -> tuple[Counter[str], list[Path]]:
-    """Starts a run again and again and kills it after a random time of up to `seconds`.
+    """Starts a run again and again and kills it after a random time of up to `seconds`, or a third of that from its
+    first log.
 
     A run that ends is kept, and a new one is begun. Each start must say the step of the newest sound checkpoint, or
     that it begins anew.
@@ -173,7 +175,12 @@ def kill_at_random(
             child = nursery.start([*arguments, f"--workdir={workdir}", "--resume=auto"], folder / "printed")
             killing = counts.total() < kills
             if killing:
-                time.sleep(rng.uniform(0, seconds))
+                if rng.random() < 0.5:
+                    while not re.search(r"^step |steps in|has all", child.printed(), re.MULTILINE):
+                        time.sleep(0.005)
+                    time.sleep(rng.uniform(0, seconds / 3))
+                else:
+                    time.sleep(rng.uniform(0, seconds))
                 child.signal(signal.SIGKILL)
             code, printed = child.wait(), child.printed()
             if "compiling the training step" in printed:

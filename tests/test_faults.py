@@ -23,7 +23,7 @@ import pytest
 from faults import DAMAGES, OPTIONS, Nursery, damage, kill_at_random, nursery, sound_steps
 
 import jax_sngan
-from conftest import ROOT, TINY_OPTIONS, Outcome
+from conftest import ROOT, Outcome
 from jax_sngan import inputs, lock, manifest, provenance
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.checkpoint_steps import check_step, choose_start, choose_step
@@ -353,11 +353,10 @@ def test_other_inputs_after_a_rollback(whole: Path) -> None:
 
 
 def test_a_signal_before_the_first_step_is_done_leaves_at_once(programs: dict[str, str], tmp_path: Path) -> None:
-    """While the step is compiled, which takes many seconds here: the cache is empty."""
+    """While the step is compiled, which takes seconds here: the cache is empty."""
     with nursery(tmp_path, {**programs, "XDG_CACHE_HOME": str(tmp_path / "cache")}) as slow:
-        child = slow.start([*TINY_OPTIONS, f"--workdir={tmp_path / 'run'}"], tmp_path / "printed")
+        child = slow.start([*OPTIONS, f"--workdir={tmp_path / 'run'}"], tmp_path / "printed")
         wait_for("compiling the training step", child.printed)
-        time.sleep(0.3)
         child.signal(signal.SIGTERM)
         began = time.monotonic()
         assert child.wait() == 128 + signal.SIGTERM, child.printed()

@@ -1,0 +1,198 @@
+"""One training step on eight devices is the step of one: its numbers, its share of the work, what is communicated."""
+
+import json
+import re
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import TINY
+from jax_sngan.config import RunConfig, TrainConfig, replace
+from jax_sngan.inputs import Inputs, input_shapes
+from jax_sngan.sharding import make_mesh, place, sharded_step, split_inputs, state_shardings
+from jax_sngan.state import TrainState, create_state
+from jax_sngan.train import train
+from jax_sngan.update import train_step, training_step
+
+DEVICES = 8
+# In float64 sums in another order differ by this, relative to the largest number of an array or to 1.
+ROUNDING = 1e-10
+# Adam divides by the gradient's own size. The gradient of a bias in front of batch normalisation is zero but for
+# rounding, and would become a step of the learning rate's size; with an eps of 1 a step has the gradient's size.
+BASE = {
+    "model.dtype": "float64",
+    "batch_size": 16,
+    "n_dis": 2,
+    "generator_optimizer.eps": 1.0,
+    "discriminator_optimizer.eps": 1.0,
+}
+MLP = BASE | {"model.architecture": "mlp"}
+CASES: dict[str, dict[str, Any]] = {
+    "mlp, both normalised": MLP | {"model.spectral_norm.networks": "both"},
+}
+LONG: dict[str, dict[str, Any]] = {
+    "mlp, gradient penalty": MLP | {"penalty.kind": "gradient_penalty"},
+    "mlp, r1, joint": MLP | {"penalty.kind": "r1", "passes": "joint"},
+    "mlp, dragan, layer norm": MLP | {"penalty.kind": "dragan", "model.discriminator_norm": "layer"},
+    "mlp, batch norm in D": MLP | {"model.discriminator_norm": "batch"},
+    "mlp, clipped": MLP | {"weight_clip": 0.05, "model.spectral_norm.networks": "none", "loss": "wasserstein"},
+    "mlp, dropout, dequantised": MLP | {"model.discriminator_dropout": 0.3, "dequantize": True},
+    "standard_cnn, conditional": BASE | {"n_dis": 1, "batch_size": 8, "model.num_classes": 10},
+    "standard_cnn, augmented": BASE | {"augment.colour": True, "augment.translation": 0.125, "augment.cutout": 0.5},
+    "standard_cnn, gradient penalty": BASE | {"penalty.kind": "gradient_penalty"},
+    "standard_cnn, two G batches": BASE | {"generator_batch_multiplier": 2},
+    "resnet": BASE | {"model.architecture": "resnet", "model.image_size": 32, "model.num_classes": 10},
+    "resnet, r1": BASE | {"model.architecture": "resnet", "model.image_size": 32, "penalty.kind": "r1"},
+    "resnet, operator norm": BASE
+    | {"model.architecture": "resnet", "model.image_size": 32, "model.spectral_norm.form": "operator"},
+}
+
+
+def config_of(changes: dict[str, Any]) -> TrainConfig:
+    return replace(TINY, changes)
+
+
+def drawn(shapes: Any) -> Any:
+    """Arrays of these shapes by numpy, which compiles nothing."""
+    rng = np.random.default_rng(0)
+
+    def draw(a: Any) -> np.ndarray:
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            return rng.normal(0, 0.5, a.shape).astype(a.dtype)
+        return rng.integers(0, 10, a.shape).astype(a.dtype)
+
+    return jax.tree.map(draw, shapes)
+
+
+def start(config: TrainConfig) -> tuple[TrainState, Inputs]:
+    shapes = jax.eval_shape(partial(create_state, config))
+    zeros = {
+        name: jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), getattr(shapes, name))
+        for name in ("step", "generator_opt", "discriminator_opt")
+    }
+    return drawn(shapes)._replace(**zeros), drawn(input_shapes(config))
+
+
+def difference(a: Any, b: Any) -> float:
+    """The largest of all arrays' differences, each relative to its array's largest number or to 1."""
+
+    def of(x: Any, y: Any) -> float:
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        return float(np.max(np.abs(x - y)) / max(1.0, np.max(np.abs(x))))
+
+    return max(jax.tree.leaves(jax.tree.map(of, a, b)))
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *((name, split) for name in CASES for split in (False, True)),  # where moments lie is not the network's affair
+        *(pytest.param(name, False, marks=pytest.mark.long) for name in LONG),
+    ],
+)
+def test_a_step_on_eight_devices_is_the_step_of_one(name: str, split: bool) -> None:
+    config = config_of((CASES | LONG)[name])
+    mesh = make_mesh(f"data={DEVICES}", config)
+    assert mesh is not None
+    state, inputs = start(config)
+    shared, parts = place(mesh, state, split), split_inputs(mesh, inputs)
+    step = sharded_step(mesh, partial(training_step, config), shared, split)
+    after, logs = step(shared, parts)
+    expected, expected_logs = train_step(config)(state, inputs)
+    assert difference(expected, after) < ROUNDING
+    assert difference(expected_logs, logs) < ROUNDING
+    assert jax.tree.map(lambda x: x.sharding.spec, after) == jax.tree.map(
+        lambda s: s.spec, state_shardings(mesh, after, split)
+    )
+    for tree in (after.discriminator.spectral, after.generator.spectral):
+        for leaf in jax.tree.leaves(tree):  # u and v: the same bits on every device
+            first, *others = (np.asarray(s.data) for s in leaf.addressable_shards)
+            for other in others:
+                np.testing.assert_array_equal(first, other)
+
+
+def test_a_split_state_lies_in_parts() -> None:
+    config = config_of(MLP | {"model.generator_width": 16, "model.discriminator_width": 16})
+    mesh = make_mesh(f"data={DEVICES}", config)
+    assert mesh is not None
+    state = place(mesh, start(config)[0], split=True)
+
+    def bytes_on_first(tree: Any) -> tuple[int, int]:
+        leaves = jax.tree.leaves(tree)
+        return sum(a.addressable_shards[0].data.nbytes for a in leaves), sum(a.nbytes for a in leaves)
+
+    for part in (state.generator_opt.mu, state.generator_opt.nu, state.discriminator_opt.mu, state.generator_ema):
+        first, whole = bytes_on_first(part)
+        assert first < 0.2 * whole  # the last layer's bias has no axis to split
+    for part in (state.generator, state.discriminator):
+        first, whole = bytes_on_first(part)
+        assert first == whole
+
+
+@pytest.mark.long
+def test_a_run_moves_between_meshes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Eight devices with a split state, then one, then eight: the run of one device, to rounding, and it says so."""
+    options = {"data": "ring", "steps": 6, "batch_size": 8, "n_dis": 1, "generator_optimizer.learning_rate": 1e-3}
+    points = {"architecture": "mlp", "image_size": 1, "channels": 2, "output": "identity", "generator_width": 8}
+    config = config_of(options | {f"model.{name}": value for name, value in points.items()})
+    run = RunConfig(workdir=str(tmp_path / "one"), log_every=1, sample_every=0)
+    train(config, run)
+    many = {"workdir": str(tmp_path / "many"), "mesh": "data=8", "shard_state": True}
+    for steps, changes in ((2, many), (4, {"workdir": str(tmp_path / "many")}), (6, many)):
+        train(replace(config, {"steps": steps}), replace(run, changes))
+    said = capsys.readouterr().out
+    assert "written on 8 x cpu (cpu), now 1 x cpu (cpu): the run goes on and agrees to rounding, not to the bit" in said
+    assert "written on 1 x cpu (cpu), now 8 x cpu (cpu)" in said
+    logs = [[json.loads(x) for x in (tmp_path / w / "metrics.jsonl").read_text().splitlines()] for w in ("one", "many")]
+    for one, other in zip(*logs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def reductions(text: str) -> tuple[list[list[tuple[int, ...]]], Counter[str]]:
+    """Of a compiled program: the shapes that each all-reduce sums, and how many there are of each other collective."""
+    found, others = [], Counter[str]()
+    for shapes, kind in re.findall(
+        r" = (\S+|\(.*?\)) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text
+    ):
+        if kind == "all-reduce":
+            found.append([tuple(map(int, s.split(","))) if s else () for s in re.findall(r"f\d+\[([\d,]*)\]", shapes)])
+        else:
+            others[kind] += 1
+    return found, others
+
+
+def test_each_device_does_its_share_and_sums_only_moments_and_gradients() -> None:
+    """The compiled step of the narrow CNN, batch 64.
+
+    D's gradient is one sum, but for the last layer's of real images, which is ready before the generated ones are
+    and travels with a moment; G's is one sum, with the logs. What is left are sums over one channel axis: batch
+    normalisation's means and variances in three passes of G, and their gradients in one.
+    """
+    config = config_of({"batch_size": 64, "n_dis": 1})
+    mesh = make_mesh(f"data={DEVICES}", config)
+    assert mesh is not None
+    state = jax.eval_shape(partial(create_state, config))
+    inputs = drawn(input_shapes(config))
+    one = train_step(config).lower(state, inputs).compile()
+    placed = jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, state_shardings(mesh, state, False)
+    )
+    step: Any = sharded_step(mesh, partial(training_step, config), placed, False)
+    many = step.lower(placed, split_inputs(mesh, inputs)).compile()
+    assert many.cost_analysis()["flops"] <= 1.02 / DEVICES * one.cost_analysis()["flops"]
+    sums, others = reductions(many.as_text())
+    assert not others
+    gradients = [shapes for shapes in sums if any(len(s) > 1 for s in shapes)]
+    d_kernels, g_kernels = (
+        sum(len(a.shape) > 1 for a in jax.tree.leaves(n.params)) for n in (state.discriminator, state.generator)
+    )
+    assert [sum(len(s) > 1 for s in shapes) for shapes in gradients] == [1, 2 * d_kernels - 1, g_kernels]
+    moments = [shapes for shapes in sums if shapes not in gradients]
+    assert all(len(s) <= 1 for shapes in moments for s in shapes)
+    assert len(sums) == 14
