@@ -214,7 +214,7 @@ def test_networks_of_other_programs_and_recordings(tmp_path: Path, examples: int
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
-@pytest.mark.parametrize("examples", [pytest.param(15, id="short"), pytest.param(300, id="long", marks=LONG)])
+@pytest.mark.parametrize("examples", [pytest.param(30, id="short"), pytest.param(300, id="long", marks=LONG)])
 def test_checkpoints_with_a_manifest_of_their_own(tiny_run: Path, tmp_path: Path, examples: int) -> None:
     """Contents that are not ours under a manifest that is right: what is read then is refused, or is as it was."""
     found, rng = Counter[bool](), random.Random(2)
