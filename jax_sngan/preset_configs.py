@@ -114,7 +114,7 @@ def cifar10_cnn() -> TrainConfig:
     """The standard CNN on CIFAR-10 (Miyato et al. 2018, Table 3, with the hinge loss; Adam as their setting C).
 
     python scripts/train_jax.py cifar10_cnn
-    84 hours on 2 cores (3.0 s a step, measured); a GPU is what it is for.
+    At least 26 hours on 2 cores (a step is 1.9 s of one core's time, measured); a GPU is what it is for.
     Published by Miyato et al. 2018, Table 2: inception score 7.58, FID 25.5 with the hinge loss (7.42 and 29.3
     without), of 5,000 images against 10,000. Not reproduced here yet.
     """
@@ -137,7 +137,8 @@ def cifar10_resnet() -> TrainConfig:
     """The authors' ResNet on CIFAR-10 (Miyato et al. 2018, Table 4): widths 256 and 128, five D updates a step.
 
     python scripts/train_jax.py cifar10_resnet
-    Not for 2 cores: a step there takes over a minute, the run over a month. A GPU is what it is for.
+    Not for 2 cores: a step is 22 s of one core's time (docs/performance.md), the run a week of both. A GPU is what it
+    is for.
     Published by Miyato et al. 2018, Table 2: inception score 8.22, FID 21.7, of 5,000 images against 10,000; by
     pytorch-gan-collections 8.31 and 14.32, of 50,000 against 50,000. Not reproduced here yet.
     """
