@@ -41,6 +41,7 @@ LAYOUT = [
         "metrics/__init__",
         "inputs",
         "optim",
+        "ort_web",
         "preset_configs",
         "protocols",
         "nn/spectral_norm",
@@ -55,12 +56,12 @@ LAYOUT = [
     ["models/standard_cnn", "models/resnet", "models/mlp"],
     ["models/__init__"],
     # 9: what a step reads and writes; the step; what is done with the state
-    ["state", "lipschitz"],
+    ["state", "lipschitz", "onnx_graph", "stablehlo"],
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     # 12: the loop, and the package's own names
-    ["train", "evaluate", "recording", "adoption", "certify", "study/plan"],
-    ["replay", "study/folder", "study/summary"],
+    ["train", "evaluate", "recording", "adoption", "certify", "export", "study/plan"],
+    ["replay", "web_page", "study/folder", "study/summary"],
     # 14: the GAN family side by side
     ["study/training", "study/critics", "study/figures"],
     ["study/page"],
