@@ -26,10 +26,11 @@ from jax_sngan.state import create_state
 from jax_sngan.workdir import open_workdir
 
 Format = Literal["stablehlo", "onnx"]
+Float = Literal["float32", "float64"]
 Read = Callable[..., np.ndarray]
 
 COMPARED = 256  # latents
-# Of images in [-1, 1]. float32 rounding of another order of the same sums gives 1e-7 to 3e-6; a wrong layer gives 0.1.
+# Of images in [-1, 1]. Rounding to float32 gives 1e-7 to 3e-6 (docs/export.md); a wrong layer gives 0.1.
 TOLERANCE = 1e-5
 BATCH = 51  # 256 = 1 + 5 * 51: two batch sizes, and no more memory than sampling needs
 
@@ -49,18 +50,20 @@ class Trained:
         model = replace(self.config.model, dtype="float32", compute_dtype="same")
         return model, jax.tree.map(lambda a: np.asarray(a, np.float32), self.variables)
 
-    def images(self, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        """float [n, h, w, c], computed in the type of the checkpoint's weights."""
-        network = build(replace(self.config.model, compute_dtype="same")).generator
+    def images(self, latents: np.ndarray, labels: np.ndarray | None, dtype: Float) -> np.ndarray:
+        """[n, h, w, c], computed in dtype."""
+        with jax.enable_x64(dtype == "float64" or jax.config.jax_enable_x64):  # type: ignore[attr-defined]  # made at run time
+            network = build(replace(self.config.model, dtype=dtype, compute_dtype="same")).generator
+            variables = jax.tree.map(lambda a: jnp.asarray(np.asarray(a, dtype)), self.variables)
+            z = latents.astype(dtype)
 
-        def apply(variables: Variables, z: jax.Array, classes: jax.Array | None) -> jax.Array:
-            return network.apply(variables, z, classes, train=False)[0]
+            @jax.jit
+            def apply(variables: Variables, z: jax.Array, classes: jax.Array | None) -> jax.Array:
+                return network.apply(variables, z, classes, train=False)[0]
 
-        z = jnp.asarray(latents.astype(self.config.model.dtype))
-        jitted = jax.jit(apply)
-        return np.concatenate(
-            [np.asarray(jitted(self.variables, z[r], None if labels is None else labels[r])) for r in batches(len(z))]
-        )
+            with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round the factors to ten bits or eight
+                parts = [apply(variables, z[r], None if labels is None else labels[r]) for r in batches(len(z))]
+            return np.concatenate([np.asarray(p) for p in parts])
 
 
 def batches(n: int) -> Iterator[slice]:
@@ -136,12 +139,15 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
     """
     path = folder / f"{name}.{kind}"
     facts: dict[str, Any]
+    dtype: Float
     if kind == "onnx":
         facts, read = _write_onnx(trained, path)
+        dtype = "float64"  # other arithmetic: two float32 programs would differ by the rounding of both
     else:
         path.write_bytes(stablehlo.serialize(*trained.portable))
         facts, read = {"platforms": list(stablehlo.PLATFORMS)}, stablehlo.reader(path.read_bytes())
-    error = largest_difference(trained, read)
+        dtype = trained.config.model.dtype
+    error = largest_difference(trained, read, dtype)
     if not error <= TOLERANCE:  # a NaN is no agreement either
         raise UserError(
             f"{name}: images of the {kind} file differ from the checkpoint's by {error:.2g}, more than {TOLERANCE:g}; "
@@ -175,15 +181,15 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
     return told
 
 
-def largest_difference(trained: Trained, read: Read) -> float:
-    """Between an export's images and the checkpoint's, for COMPARED latents and, where conditional, classes in turn.
+def largest_difference(trained: Trained, read: Read, dtype: Float) -> float:
+    """Between an export's images and the checkpoint's in dtype, for COMPARED latents and, with classes, each in turn.
 
     Relative where images are larger than 1, as only those of an unbounded generator are.
     """
     m = trained.config.model
     latents = np.asarray(sample_latents(0, COMPARED, m.latent_size, jnp.dtype(jnp.float32)))
     labels = np.arange(COMPARED, dtype=np.int32) % m.num_classes if m.num_classes else None
-    expected = trained.images(latents, labels)
+    expected = trained.images(latents, labels, dtype)
     given = [latents] if labels is None else [latents, labels]
     found = np.concatenate([read(*(a[r] for a in given)) for r in batches(COMPARED)])
     if found.shape != expected.shape:

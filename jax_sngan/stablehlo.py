@@ -33,7 +33,9 @@ def serialize(config: ModelConfig, variables: Variables) -> bytes:
     inputs = [jax.ShapeDtypeStruct((n, config.latent_size), jnp.float32)]
     if config.num_classes:
         inputs.append(jax.ShapeDtypeStruct((n,), jnp.int32))
-    return bytes(export.export(jax.jit(images), platforms=PLATFORMS)(*inputs).serialize())
+    with jax.default_matmul_precision("highest"):  # written into the file: no TF32 or bfloat16 factors on any platform
+        exported = export.export(jax.jit(images), platforms=PLATFORMS)(*inputs)
+    return bytes(exported.serialize())
 
 
 def reader(serialized: bytes) -> Callable[..., np.ndarray]:

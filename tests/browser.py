@@ -143,13 +143,13 @@ def _moved_up(file: int) -> int:
 
 
 @contextmanager
-def browser(program: str, profile: Path, *options: str) -> Iterator[Page]:
+def browser(program: str, profile: Path) -> Iterator[Page]:
     """A page of a Chromium of its own, which ends with the block."""
     to_it, from_us = os.pipe()
     to_us, from_it = os.pipe()
     command = [
         program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        "--remote-debugging-pipe", f"--user-data-dir={profile}", *options,
+        "--remote-debugging-pipe", f"--user-data-dir={profile}",
     ]  # fmt: skip
     # Chromium reads file 3 and writes file 4: the two are kept away from those numbers first.
     to_it, from_it = (_moved_up(f) for f in (to_it, from_it))

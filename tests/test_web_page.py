@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,10 +23,10 @@ CLASSES = {
 }  # fmt: skip
 
 
-def untrained(config: TrainConfig) -> export.Trained:
-    """Fresh weights, but four times as large a first layer: images with contrast."""
+def untrained(config: TrainConfig, contrast: float) -> export.Trained:
+    """Fresh weights, but a first layer that is `contrast` times as large."""
     variables = build(config.model).generator.init(jax.random.key(1))
-    variables.params["project"]["kernel"] *= 4
+    variables.params["project"]["kernel"] *= contrast
     return export.Trained(config, 0, jax.tree.map(np.asarray, variables), {"d_loss": 2.0})
 
 
@@ -42,7 +41,7 @@ def program() -> str:
 @pytest.fixture(scope="module")
 def runs() -> dict[str, export.Trained]:
     fashion = preset("fashion")
-    return {"fashion": untrained(fashion), "classes": untrained(replace(fashion, CLASSES))}
+    return {"fashion": untrained(fashion, 200), "classes": untrained(replace(fashion, CLASSES), 1)}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +88,7 @@ def latents(page: Page, seed: int, cells: int) -> np.ndarray:
 
 
 def by_jax(one: export.Trained, z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    return np.asarray(to_uint8(one.images(z, labels))).astype(int)
+    return np.asarray(to_uint8(one.images(z, labels, "float32"))).astype(int)
 
 
 def test_it_draws_what_jax_draws(page: Page, pages: str, runs: dict[str, export.Trained]) -> None:
@@ -141,12 +140,12 @@ def test_dragging_redraws_at_once_and_the_link_shows_the_same(page: Page, pages:
         page.pointer("mouseMoved", x + side * share, y + side / 4)
         page.run("new Promise(requestAnimationFrame)")
     page.pointer("mouseReleased", x + side * 0.9, y + side / 4)
-    page.until('location.hash.includes("d=")')
+    page.run("new Promise((done) => setTimeout(done, 600))")  # the address follows once the hand rests
     times = page.run("times")
     assert len(times) > 5
     assert np.median(times) < 100, times
-    amounts = [float(a) for a in page.run("location.hash").split("d=")[1].split("&")[0].split(",")]
-    np.testing.assert_allclose(amounts[:2], [4.8, 3.0], atol=0.1)  # 0.9 and 1/4 of a pad from -6 to 6
+    amounts = [float(a) for a in page.run("location.hash").split("&d=")[1].split("&")[0].split(",")]
+    np.testing.assert_allclose(amounts[:2], [2.4, 1.5], atol=0.05)  # 0.9 and 1/4 of a pad from -3 to 3
     moved = drawn(page, 0, 4, 28)
     assert not np.array_equal(moved, before)
     shared = page.run("location.href")
@@ -168,7 +167,7 @@ def test_a_finger_a_key_and_a_narrow_screen(page: Page, pages: str) -> None:
     page.finger("touchStart", x + side / 2, y + side / 2)
     page.finger("touchMove", x + side * 0.75, y + side / 2)
     page.finger("touchEnd", 0, 0)
-    assert page.run('document.getElementById("pad").ariaValueText') == "across +3.0, up 0.0"
+    assert page.run('document.getElementById("pad").ariaValueText') == "across +1.5, up 0.0"
     page.run('document.getElementById("pad").focus()')
     page.key("Home")
     page.key("ArrowUp")
@@ -192,9 +191,9 @@ def test_latents_are_normal(page: Page, pages: str) -> None:
     assert 0.45 < np.abs(cut).max() <= 0.5
 
 
-def test_without_webassembly_it_says_so(program: str, tmp_path: Path, pages: str) -> None:
-    with browser(program, tmp_path, "--js-flags=--noexpose-wasm") as page:
-        page.open(f"{pages}one/")
-        said: Any = page.until('document.querySelector("#message.problem")?.textContent')
-        assert "no WebAssembly" in said
-        assert page.run('document.getElementById("main").hidden')
+def test_without_webassembly_it_says_so(page: Page, pages: str) -> None:
+    page.call("Page.addScriptToEvaluateOnNewDocument", {"source": "delete globalThis.WebAssembly"})
+    page.open(f"{pages}one/")
+    said = page.until('document.querySelector("#message.problem")?.textContent')
+    assert "no WebAssembly" in said
+    assert page.run('document.getElementById("main").hidden')

@@ -9,8 +9,8 @@ import { readAddress, state, writeAddress } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
 const FRAMES = 9; // of a walk's strip
-const BUDGET = 80; // milliseconds that a redraw may take
-const SIDES = [6, 5, 4, 3]; // of the grid
+const BUDGET = 45; // milliseconds for a grid: a change waits for the one that is being drawn, and is then drawn itself
+const SIDES = [6, 5, 4]; // of the grid
 
 function fail(text) {
   $("message").className = "problem";
@@ -25,7 +25,10 @@ async function start() {
   }
   const models = await (await fetch("models.json")).json();
   const generators = models.map((model) => new Generator(model));
-  await Promise.all(generators.map((g) => g.load()));
+  const slow = setTimeout(() => {
+    $("message").textContent = "Still loading. If nothing follows, this browser may not run WebAssembly in workers.";
+  }, 15_000);
+  await Promise.all(generators.map((g) => g.load())).finally(() => clearTimeout(slow));
 
   const directions = Math.min(...models.map((m) => m.directions.length));
   readAddress(directions);
@@ -52,17 +55,30 @@ async function start() {
     await Promise.all(generators.map(four));
     each = Math.min(each, (performance.now() - before) / 4);
   }
-  const side = SIDES.find((s) => s * s * each < BUDGET) ?? SIDES.at(-1);
+  let side = SIDES.find((s) => s * s * each < BUDGET) ?? SIDES.at(-1);
+
+  // A grid that is too slow three times, or nearly so, becomes smaller: the machine has other work, or it was misjudged.
+  let excess = 0;
+  function adapt(took) {
+    excess = Math.max(0, excess + (took > BUDGET ? 1 : -2));
+    if (excess < 3 || side === SIDES.at(-1)) return;
+    excess = 0;
+    side = SIDES[SIDES.indexOf(side) + 1];
+  }
 
   async function drawGrids() {
-    const cells = Array.from({ length: side * side }, (_, i) => i);
+    const began = performance.now();
+    const shown = side;
+    const cells = Array.from({ length: shown * shown }, (_, i) => i);
     if (state.cell >= cells.length) cells.push(state.cell);
     await Promise.all(
       generators.map(async (g, k) => {
         const images = await g.images(cells.map((c) => zOf(g.model, c)), cells.map(labelOf));
-        galleries[k].drawGrid(images.slice(0, side * side), side, images[Math.min(state.cell, images.length - 1)]);
+        galleries[k].drawGrid(images.slice(0, shown * shown), shown, images[Math.min(state.cell, images.length - 1)]);
       }),
     );
+    adapt(performance.now() - began);
+    return shown * shown;
   }
 
   async function drawWalk(whole) {
@@ -100,10 +116,10 @@ async function start() {
       [changedAt, walkOnly] = [0, true];
       if (onlyWalk) await drawWalk(false);
       else {
-        await drawGrids();
+        const cells = await drawGrids();
         performance.clearMeasures("redraw");
         const { duration } = performance.measure("redraw", { start: began });
-        $("status").textContent = `${side * side * models.length} images in ${Math.round(duration)} ms`;
+        $("status").textContent = `${cells * models.length} images in ${Math.round(duration)} ms`;
         clearTimeout(settle);
         settle = setTimeout(() => drawWalk(true).catch((error) => fail(error.message)), 120); // once the hand rests
       }

@@ -73,7 +73,7 @@ export function controls(models, redraw) {
 
 function addSlider(i, redraw) {
   const label = document.createElement("label");
-  const input = Object.assign(document.createElement("input"), { type: "range", min: -REACH, max: REACH, step: 0.1 });
+  const input = Object.assign(document.createElement("input"), { type: "range", min: -REACH, max: REACH, step: 0.05 });
   const output = document.createElement("output");
   input.setAttribute("aria-label", `Direction ${i + 1}`);
   label.append(String(i + 1), input, output);

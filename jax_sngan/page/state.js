@@ -2,7 +2,7 @@
 
 import { UNTRUNCATED } from "./latents.js";
 
-export const REACH = 6; // of a slider and of the pad, each way
+export const REACH = 3; // of a slider and of the pad, each way: where N(0, 1) reaches along one direction
 
 export const state = {
   seed: 0,
