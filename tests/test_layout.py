@@ -69,6 +69,7 @@ LAYOUT = [
         "metrics/inception",
         "inputs",
         "optim",
+        "ort_web",
         "preset_configs",
         "protocols",
         "nn/spectral_norm",
@@ -83,14 +84,14 @@ LAYOUT = [
     ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],
     ["models/__init__", "metrics/reference"],
     # 9: what a step reads and writes; the step; what is done with the state
-    ["state", "lipschitz", "metrics/scores"],
+    ["state", "lipschitz", "metrics/scores", "onnx_graph", "stablehlo"],
     ["update", "checkpoint", "convert"],
     ["foreign", "sample"],
     ["subjects"],
     ["evaluate"],
     # 14: the loop, and the package's own names
-    ["train", "benchmark", "recording", "adoption", "certify", "study/plan"],
-    ["replay", "study/folder", "study/summary"],
+    ["train", "benchmark", "recording", "adoption", "certify", "export", "study/plan"],
+    ["replay", "web_page", "study/folder", "study/summary"],
     # 16: the GAN family side by side
     ["study/training", "study/critics", "study/figures"],
     ["study/page"],

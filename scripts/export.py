@@ -1,0 +1,52 @@
+"""Writes runs' generators for other programs: StableHLO, ONNX, or a web page; each is read back and compared first."""
+
+from jax_sngan import command_line
+from jax_sngan.errors import UserError
+from jax_sngan.files import write_json
+
+
+def main() -> None:
+    """Prints a line for each generator, and what to do with the folder."""
+    parser = command_line.Parser(description=__doc__)
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folder of a run; several come side by side")
+    parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "web"), help="what to write")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder for it")
+    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_argument(
+        "--scores", nargs="+", default=[], metavar="FILE", help="web: what evaluate.py --json wrote, one for each run"
+    )
+    parser.add_argument(
+        "--ort-web", metavar="FOLDER", help="web: a copy of onnxruntime-web's package (default: fetched from npm)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write what was exported; - is standard output")
+    arguments = parser.parse()
+    if arguments.format != "web":
+        for option, value in (("--scores", arguments.scores), ("--ort-web", arguments.ort_web)):
+            if value:
+                raise UserError(f"{option} is for --format web, got --format {arguments.format}")
+
+    if arguments.format == "web":  # imported here: jax takes a second to load
+        from jax_sngan.web_page import export_page
+
+        told = export_page(
+            arguments.workdirs, arguments.out, arguments.step, scores=arguments.scores, ort_web=arguments.ort_web
+        )
+    else:
+        from jax_sngan.export import export_runs
+
+        told = export_runs(arguments.workdirs, arguments.format, arguments.out, arguments.step)
+    if arguments.json != "-":
+        for one in told:
+            check = one["check"]
+            print(
+                f"{one['file']}: {one['preset']}, step {one['step']}, {one['bytes'] / 1e6:.1f} MB; "
+                f"{check['latents']} images differ from the checkpoint's by at most {check['max_abs_error']:.1e}"
+            )
+        if arguments.format == "web":
+            print(f"to look at it: python -m http.server --directory {arguments.out}, then http://localhost:8000")
+    if arguments.json:
+        write_json(arguments.json, told)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

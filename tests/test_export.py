@@ -1,0 +1,203 @@
+"""Exported generators make the checkpoint's images; what can't be exported says so in one line and writes nothing."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from conftest import TINY
+from jax_sngan import export, onnx_graph, ort_web, web_page
+from jax_sngan.config import TrainConfig, replace
+from jax_sngan.errors import UserError
+from jax_sngan.models import Variables, build
+
+BOTH = {"model.spectral_norm.networks": "both"}
+RESNET = {"model.architecture": "resnet", "model.image_size": 32, "model.channels": 3, "model.generator_width": 4}
+POINTS = {
+    "model.architecture": "mlp", "model.image_size": 1, "model.channels": 2, "model.output": "identity",
+    "model.generator_width": 8, "data": "grid",
+}  # fmt: skip
+CASES: dict[str, dict[str, Any]] = {
+    "standard_cnn": {},
+    "standard_cnn conditional": {"model.num_classes": 3, "model.image_size": 32, **BOTH},
+    "resnet conditional": {**RESNET, "model.num_classes": 10, "data": "cifar10"},
+    "resnet bilinear": {**RESNET, "model.upsampling": "bilinear"},
+    "mlp of points": POINTS,
+    "mlp plain": {"model.architecture": "mlp", "model.generator_norm": "none", "model.compute_dtype": "bfloat16"},
+    "float64, exact norms": {"model.dtype": "float64", **BOTH, "model.spectral_norm.form": "operator"},
+}
+
+
+def trained(changes: dict[str, Any]) -> export.Trained:
+    """A generator whose every array is random: a scale of one or a mean of zero would hide where it is left out."""
+    config: TrainConfig = replace(TINY, changes)
+    network = build(config.model).generator
+    fresh = network.init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+
+    def moved(array: Any) -> np.ndarray:
+        return np.asarray(np.asarray(array) + 0.3 * rng.uniform(-1, 1, array.shape), config.model.dtype)
+
+    params, batch = (jax.tree.map(moved, tree) for tree in (fresh.params, fresh.batch))
+    variables = jax.jit(network.iterate)(Variables(params, fresh.spectral, batch))  # a random u, v give a sigma near 0
+    return export.Trained(config, 7, variables, {"d_loss": 1.5})
+
+
+def images_of(one: export.Trained, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    model, variables = one.portable
+    apply = jax.jit(partial(build(model).generator.apply, train=False))
+    return np.asarray(apply(variables, latents, labels)[0])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_onnx_file_makes_the_images_of_its_checkpoint(name: str, tmp_path: Path) -> None:
+    one = trained(CASES[name])
+    told = export.export_one(one, "onnx", tmp_path, "g")
+    assert told == json.loads((tmp_path / "g.json").read_text())
+    assert (told["opset"], told["step"], told["latent_size"], told["sha256"]) == (
+        17, 7, 4, export.hashlib.sha256((tmp_path / "g.onnx").read_bytes()).hexdigest(),
+    )  # fmt: skip
+    model = onnx.load(tmp_path / "g.onnx")
+    assert not model.graph.value_info  # onnxruntime-web refuses a graph that has it
+    session = onnxruntime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"])
+    feed = {"latents": np.random.default_rng(5).normal(size=(5, 4)).astype(np.float32)}
+    if one.config.model.num_classes:
+        feed["labels"] = np.arange(5, dtype=np.int32)[::-1] % 3
+    expected = images_of(one, feed["latents"], feed.get("labels"))
+    assert np.std(expected) > 0.02
+    found = session.run(["images"], feed)[0]
+    assert found.shape == expected.shape
+    # Of float32 rounding: sums of up to 144 products in another order.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=export.TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["standard_cnn", "resnet conditional", "mlp of points"])
+def test_a_stablehlo_file_makes_the_images_of_its_checkpoint(name: str, tmp_path: Path) -> None:
+    one = trained(CASES[name])
+    told = export.export_one(one, "stablehlo", tmp_path, "g")
+    read = jax.export.deserialize(bytearray((tmp_path / "g.stablehlo").read_bytes()))
+    assert read.platforms == ("cpu", "cuda", "tpu") == tuple(told["platforms"])
+    latents = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    labels = np.array([2, 0, 1], np.int32) if one.config.model.num_classes else None
+    given = [latents] if labels is None else [latents, labels]
+    np.testing.assert_allclose(read.call(*given), images_of(one, latents, labels), rtol=0, atol=export.TOLERANCE)
+
+
+def test_the_json_names_the_classes(tmp_path: Path) -> None:
+    told = export.export_one(trained(CASES["resnet conditional"]), "onnx", tmp_path, "g")
+    assert (told["num_classes"], told["class_names"][3]) == (10, "cat")
+    assert told["inputs"]["labels"] == "int32 [n], 0 to 9"
+    assert export.class_names(replace(TINY, {"model.num_classes": 3})) is None  # not the three of any data set we know
+
+
+def test_a_run_is_exported_by_the_script(script: Callable, tiny_run: Path, tmp_path: Path) -> None:
+    done = script("export.py", tiny_run, tiny_run, "--format=onnx", "--out=two", "--step=3", "--json=told.json")
+    assert done.code == 0, done
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == [
+        "tiny-2.json", "tiny-2.onnx", "tiny.json", "tiny.onnx",
+    ]  # fmt: skip
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert [t["file"] for t in told] == ["tiny.onnx", "tiny-2.onnx"]
+    assert told[0] == json.loads((tmp_path / "two" / "tiny.json").read_text())
+    assert (told[0]["step"], told[0]["preset"], set(told[0]["metrics"])) == (
+        3, "tiny", {"d_loss", "g_loss", "d_real", "d_fake"},
+    )  # fmt: skip
+    assert told[0]["check"]["latents"] == 256
+    assert told[0]["check"]["max_abs_error"] <= 1e-5
+    again = script("export.py", tiny_run, "--format=onnx", "--out=two")
+    assert again.is_one_line("two", "not an empty folder"), again
+
+
+def test_a_file_that_differs_is_not_kept(
+    script: Callable, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_graph._Graph, "norm", lambda self, norm, x, labels="": x)
+    done = script("export.py", tiny_run, "--format=onnx", "--out=out")
+    assert done.is_one_line("tiny", "differ from the checkpoint's", "1e-05", "nothing was written"), done
+    assert [p.name for p in tmp_path.iterdir()] == []
+
+
+def test_what_is_wrong_is_one_line(
+    script: Callable, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = "--out=out"
+    assert script("export.py", tiny_run, "--format=tflite", out).is_one_line("--format", "stablehlo", "onnx", "web")
+    assert script("export.py", tiny_run, "--format=onnx").is_one_line("--out")
+    assert script("export.py", "nowhere", "--format=onnx", out).is_one_line("no workdir nowhere")
+    assert script("export.py", tiny_run, "--format=onnx", "--step=5", out).is_one_line("step 5", "3, 6")
+    assert script("export.py", tiny_run, "--format=onnx", "--ort-web=x", out).is_one_line("--ort-web", "--format web")
+    assert script("export.py", tiny_run, "--format=web", "--ort-web=x", out).is_one_line("--ort-web x", "ort.wasm")
+    (tmp_path / "s.json").write_text('{"step": 3, "metrics": {}}')
+    web = ("export.py", tiny_run, "--format=web", out, "--scores")
+    assert script(*web, "s.json").is_one_line("step 3", "of 6")
+    assert script(*web, "s.json", "s.json").is_one_line("--scores", "1 workdirs", "2")
+    (tmp_path / "s.json").write_text("[]")
+    assert script(*web, "s.json").is_one_line("--scores s.json", "evaluate.py --json")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda n: None if n.startswith("onnx") else find(n))
+    needs = script("export.py", tiny_run, "--format=onnx", out)
+    assert needs.is_one_line("--format onnx needs onnx and onnxruntime", 'pip install -e ".[export]"'), needs
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_holds_all_that_it_needs(script: Callable, tiny_run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own" / "dist"
+    own.mkdir(parents=True)
+    for name in ort_web.FILES:
+        (own / name).write_text(name)
+    (tmp_path / "s.json").write_text('{"step": 6, "metrics": {"fcd_5k_test": 12.5}}')
+    done = script(
+        "export.py", tiny_run, "--format=web", "--out=page", "--scores", "s.json", "--ort-web", own.parent
+    )  # fmt: skip
+    assert done.code == 0, done
+    page = tmp_path / "page"
+    assert (page / "ort" / "ort.js").read_text() == "ort.wasm.bundle.min.mjs"
+    (told,) = json.loads((page / "models.json").read_text())
+    assert (told["name"], told["scores"]) == ("tiny", {"fcd_5k_test": 12.5})
+    assert np.shape(told["directions"]) == (4, 4)
+    np.testing.assert_allclose(np.array(told["directions"]) @ np.array(told["directions"]).T, np.eye(4), atol=1e-5)
+    assert (page / "models" / told["file"]).stat().st_size == told["bytes"]
+    for file in web_page.PAGE.iterdir():
+        text = file.read_text()
+        assert (page / file.name).read_text() == text
+        assert re.findall(r"https?://(?!localhost)", text) == []  # a word to the reader, no address to load from
+
+
+def test_points_have_no_page(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_page, "load_trained", lambda workdir, step: trained(POINTS))
+    with pytest.raises(UserError, match="makes points of the plane"):
+        web_page.export_page([tiny_run], tmp_path / "page")
+
+
+def test_directions_are_what_the_first_layer_answers_to_most() -> None:
+    one = trained({})
+    matrix = onnx_graph.first_layer(*one.portable)
+    steepest, *rest = (np.linalg.norm(d @ matrix) for d in web_page.directions(one))
+    assert steepest == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-5)
+    assert sorted(rest, reverse=True) == rest
+
+
+def test_a_tarball_with_another_checksum_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(ort_web.shutil, "which", lambda name: None)
+    monkeypatch.setattr(ort_web, "_downloaded", lambda: b"something else")
+    with pytest.raises(UserError, match="another checksum"):
+        ort_web.add_runtime(tmp_path / "ort")
+
+    def no_network() -> bytes:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(ort_web, "_downloaded", no_network)
+    with pytest.raises(UserError, match=r"no route to host.*--ort-web FOLDER"):
+        ort_web.add_runtime(tmp_path / "ort")
+    assert not list(tmp_path.rglob("*.tgz"))
+    assert not (tmp_path / "ort").exists()
