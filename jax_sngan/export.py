@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_sngan import stablehlo
-from jax_sngan.checkpoint import Checkpoints, choose_step, shapes
+from jax_sngan.checkpoint import Checkpoints, shapes
+from jax_sngan.checkpoint_steps import choose_step
 from jax_sngan.config import ModelConfig, TrainConfig
 from jax_sngan.errors import UserError
 from jax_sngan.files import check_unused, new_folder, write_json
