@@ -27,7 +27,9 @@ def serialize(config: ModelConfig, variables: Variables) -> bytes:
     variables = jax.tree.map(jnp.asarray, variables)
 
     def images(latents: Array, labels: Array | None = None) -> Array:
-        return network.apply(variables, latents, labels, train=False)[0]
+        # XLA would fold the weights' own arithmetic otherwise: another rounding than that of the program it came from.
+        weights = jax.lax.optimization_barrier(variables)
+        return network.apply(weights, latents, labels, train=False)[0]
 
     (n,) = export.symbolic_shape("n")
     inputs = [jax.ShapeDtypeStruct((n, config.latent_size), jnp.float32)]
