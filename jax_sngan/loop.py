@@ -38,6 +38,7 @@ class Engine(Protocol):
     unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
     rollbacks: int  # how often the run went back after a NaN
     sampling: str  # the command that makes images from a checkpoint; "" where there is none
+    before_first: str  # a line on what the first step waits for; "" where there is nothing
 
     def step(self, k: int) -> None:
         """Training step k (from 0); may return before it is computed, but not before step k - 1 is."""
@@ -111,6 +112,8 @@ class Loop:
           UserError: the workdir can't be written to, or is gone.
         """
         with stop_signals(self.log.say, self._kept) as stop:
+            if self.engine.before_first:
+                self.log.say(self.engine.before_first)  # not before signals are listened to
             while True:
                 try:
                     while self.done < self.config.steps and not stop.signal:

@@ -111,12 +111,13 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         describe_start(config, workdir, data.summary(), parameters, used, engine.start)
         describe_resume(workdir, start, notes)
         log = stack.enter_context(RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size))
-        log.say("compiling the training step (kept for the next start) …")
         return Loop(config, run, workdir, log, engine, lock, evaluation).run_all()
 
 
 class JaxEngine:
     """State, jitted step and checkpoints (loop.Engine)."""
+
+    before_first = "compiling the training step (kept for the next start) …"
 
     def __init__(
         self,

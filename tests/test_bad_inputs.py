@@ -239,4 +239,4 @@ def test_checkpoints_with_a_manifest_of_their_own(tiny_run: Path, tmp_path: Path
         manifest.write(folder, 6)
         found[refused(use)] += 1
         shutil.rmtree(tmp_path / "run")
-    report("checkpoints", found, 0.3)
+    report("checkpoints", found, 0.1)  # most of the bytes are arrays', and another number is another number

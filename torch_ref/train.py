@@ -76,6 +76,7 @@ class TorchEngine:
     """State, step and `.pt` checkpoints (loop.Engine)."""
 
     sampling = ""  # its grids are all that it draws
+    before_first = ""
 
     def __init__(
         self,
