@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -214,7 +214,7 @@ def ended_early(file: str, lines: list[Line], code: int, printed: str) -> list[L
     return [{"case": m, "outcome": "failed", "seconds": 0, "message": message, "comparisons": []} for m in missing]
 
 
-def share(comparison: dict[str, Any]) -> float:
+def share(comparison: Mapping[str, Any]) -> float:
     """A comparison's error as a share of its tolerance; infinite where it is not finite."""
     error, tolerance = comparison["error"], comparison["tolerance"]
     if error is None or tolerance is None:
