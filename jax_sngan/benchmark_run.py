@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from jax_sngan.benchmark_plan import Work, growth, row
+from jax_sngan.machine import cores, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,12 +110,9 @@ def matmul_gflops() -> float:
 
 def machine() -> dict[str, Any]:
     """What the numbers are of."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": processor(),
+        "cores": cores(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -15,7 +15,7 @@ import optax
 import orbax.checkpoint as ocp
 
 from jax_sngan import manifest
-from jax_sngan.checkpoint_steps import check_step, problem_of, set_aside
+from jax_sngan.checkpoint_steps import check_step, problem_of, scored, set_aside
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
 from jax_sngan.models import Variables
@@ -96,11 +96,10 @@ class Checkpoints:
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._keep = keep
         self._problems: dict[int, str | None] = {}
-        self.scores: dict[int, float] = {}  # step: best_metric, of the evaluated ones that are sound; lower is better
+        self.scores: dict[int, float] = {}  # the policy that the manager is made with reads it too
         self._manager = self._open()
         if keep is not None:
-            metrics = {step: self.metrics(step) for step in self.steps() if self.problem(step) is None}
-            self.scores |= {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}
+            self.scores |= scored(self)
 
     def _open(self) -> Any:
         """Orbax's manager of the steps that are there now."""
@@ -141,6 +140,7 @@ class Checkpoints:
         self._manager.close()
         self._manager = self._open()  # its reload() would read the others' files
         self._problems.pop(step, None)
+        self.scores.pop(step, None)
         return aside
 
     def save(

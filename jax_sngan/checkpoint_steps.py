@@ -12,6 +12,7 @@ class HasSteps(Protocol):
     """The checkpoints of either wing."""
 
     folder: Path
+    scores: dict[int, float]  # where checkpoints are written: scored() of those that are there
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, sound or not, ascending."""
@@ -45,6 +46,12 @@ def check_step(checkpoints: HasSteps, step: int) -> None:
         raise UserError(f"checkpoint {checkpoints.folder / str(step)} is damaged: {reason}; {left}")
 
 
+def scored(checkpoints: HasSteps) -> dict[int, float]:
+    """Step -> the run's evaluated metric (lower is better), of the sound checkpoints that were evaluated."""
+    sound = {s: checkpoints.metrics(s) for s in checkpoints.steps() if checkpoints.problem(s) is None}
+    return {s: metrics["best_metric"] for s, metrics in sound.items() if "best_metric" in metrics}
+
+
 def choose_step(checkpoints: HasSteps, step: str | int) -> int:
     """latest, best or a number -> the step of a sound checkpoint; a damaged one is passed over, with a line on stderr.
 
@@ -59,7 +66,7 @@ def choose_step(checkpoints: HasSteps, step: str | int) -> int:
             raise UserError(f"step must be latest, best or a number, got {step!r}")
         check_step(checkpoints, int(step))
         return int(step)
-    scored: dict[int, float] = {}
+    values: dict[int, float] = {}
     damaged: dict[int, str] = {}
     for s in reversed(checkpoints.steps()):
         if reason := checkpoints.problem(s):
@@ -68,12 +75,12 @@ def choose_step(checkpoints: HasSteps, step: str | int) -> int:
         elif step == "latest":
             return s
         elif "best_metric" in (metrics := checkpoints.metrics(s)):
-            scored[s] = metrics["best_metric"]
+            values[s] = metrics["best_metric"]
     if step == "latest" or len(damaged) == len(checkpoints.steps()):
         raise _none_sound(checkpoints, damaged)
-    if not scored:
+    if not values:
         raise UserError(f"no checkpoint in {checkpoints.folder} has an evaluated metric; use --step latest")
-    return min(reversed(scored), key=lambda s: scored[s])
+    return min(reversed(values), key=lambda s: values[s])
 
 
 def choose_start(checkpoints: HasSteps, step: int | None) -> tuple[int | None, list[str]]:

@@ -5,7 +5,6 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,17 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_sngan import stablehlo
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.checkpoint_steps import choose_step
 from jax_sngan.config import ModelConfig, TrainConfig
 from jax_sngan.errors import UserError
 from jax_sngan.files import check_unused, new_folder, write_json
 from jax_sngan.inputs import sample_latents
-from jax_sngan.models import Variables, allow_dtype, build
+from jax_sngan.models import Variables, build
 from jax_sngan.originals import CLASSES
-from jax_sngan.sample import averaged
-from jax_sngan.state import create_state
-from jax_sngan.workdir import open_workdir
+from jax_sngan.sample import averaged, restore
 
 Format = Literal["stablehlo", "onnx"]
 Float = Literal["float32", "float64"]
@@ -80,13 +75,8 @@ def load_trained(workdir: str | Path, step: str | int = "latest") -> Trained:
     Raises:
       UserError: no such workdir, checkpoint or step.
     """
-    with Checkpoints(open_workdir(workdir)) as checkpoints:
-        number = choose_step(checkpoints, step)
-        config = checkpoints.config(number)
-        allow_dtype(config.model)
-        generator, ema = checkpoints.restore_generator(number, shapes(partial(create_state, config)))
-        metrics = checkpoints.metrics(number)
-    return Trained(config, number, averaged(generator, ema), metrics)
+    config, number, generator, average, metrics = restore(workdir, step)
+    return Trained(config, number, averaged(generator, average), metrics)
 
 
 def export_runs(workdirs: Sequence[str | Path], kind: Format, out: str | Path, step: str = "latest") -> list[dict]:

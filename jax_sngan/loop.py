@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jax_sngan import pictures
+from jax_sngan.checkpoint_steps import HasSteps, choose_step
 from jax_sngan.config import RunConfig, TrainConfig
 from jax_sngan.lock import Held
 from jax_sngan.run_log import RunLog, duration
@@ -34,11 +35,15 @@ class Engine(Protocol):
     """One wing's half of the loop."""
 
     start: int  # steps done before this process
-    best: float | None  # the lowest Scores.chosen among the checkpoints; None where none was evaluated
     unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
     rollbacks: int  # how often the run went back after a NaN
     sampling: str  # the command that makes images from a checkpoint; "" where there is none
     before_first: str  # a line on what the first step waits for; "" where there is nothing
+
+    @property
+    def checkpoints(self) -> HasSteps:
+        """Those of the workdir."""
+        ...
 
     def step(self, k: int) -> None:
         """Training step k (from 0); may return before it is computed, but not before step k - 1 is."""
@@ -66,8 +71,8 @@ class Engine(Protocol):
         """Waits for the last save; the steps that have a checkpoint."""
         ...
 
-    def roll_back(self) -> int:
-        """The state of the newest sound checkpoint, and from there other inputs; returns its step."""
+    def restore(self, step: int) -> int:
+        """Takes up a sound checkpoint: its state, its unlogged; returns how often the run had gone back by then."""
         ...
 
 
@@ -101,7 +106,7 @@ class Loop:
         self.metrics: dict[str, float] = {}
         self.picture: Path | None = None
         self._unlogged = engine.unlogged
-        self._evaluate, self._best = evaluate, engine.best
+        self._evaluate, self._best = evaluate, min(engine.checkpoints.scores.values(), default=None)
         self._scored: dict[int, float] = {}  # the last evaluation's step: its Scores.chosen
 
     def run_all(self) -> Result:
@@ -195,7 +200,9 @@ class Loop:
             raise error
         if self.engine.rollbacks >= self.run.max_rollbacks:
             raise TrainingDiverged(f"{error}; the run went back {self.engine.rollbacks} times (--max-rollbacks)")
-        self.done = self.engine.roll_back()
+        self.done = choose_step(self.engine.checkpoints, "latest")
+        self.engine.restore(self.done)
+        self.engine.rollbacks += 1  # and from here other inputs
         self._unlogged = self.engine.unlogged
         self.log.go_back(self.done)
         self.log.say(f"{error}; back to step {self.done}, on with other inputs (rollback {self.engine.rollbacks})")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -200,6 +200,30 @@ def averaged(generator: Variables, ema: Tree) -> Variables:
     return generator._replace(params=ema)
 
 
+class Restored(NamedTuple):
+    """What a checkpoint holds of its generator."""
+
+    config: TrainConfig
+    step: int
+    generator: Variables  # with its own weights
+    average: Tree  # the moving average of its parameters
+    metrics: dict[str, float]  # as saved with it
+
+
+def restore(workdir: str | Path, step: str | int = "latest") -> Restored:
+    """The generator in a run's checkpoint; step: latest, best, or its number.
+
+    Raises:
+      UserError: no such workdir, checkpoint or step.
+    """
+    with Checkpoints(open_workdir(workdir)) as checkpoints:
+        number = choose_step(checkpoints, step)
+        config = checkpoints.config(number)
+        allow_dtype(config.model)
+        generator, average = checkpoints.restore_generator(number, shapes(partial(create_state, config)))
+        return Restored(config, number, generator, average, checkpoints.metrics(number))
+
+
 def load(workdir: str | Path, step: str | int = "latest", *, average: bool = True, standing: int = 0) -> Generator:
     """The generator of a run.
 
@@ -210,10 +234,6 @@ def load(workdir: str | Path, step: str | int = "latest", *, average: bool = Tru
     Raises:
       UserError: no such workdir, checkpoint or step, or statistics that cannot be taken.
     """
-    with Checkpoints(open_workdir(workdir)) as checkpoints:
-        number = choose_step(checkpoints, step)
-        config = checkpoints.config(number)
-        allow_dtype(config.model)
-        generator, ema = checkpoints.restore_generator(number, shapes(partial(create_state, config)))
+    config, number, generator, ema, _ = restore(workdir, step)
     made = Generator(config, number, averaged(generator, ema) if average else generator)
     return made.standing(standing) if standing else made

@@ -14,7 +14,7 @@ from jax_sngan import data as data_sets
 from jax_sngan import flops
 from jax_sngan.allocator import keep_freed_memory
 from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.checkpoint_steps import choose_start, choose_step
+from jax_sngan.checkpoint_steps import choose_start
 from jax_sngan.compilation_cache import use_compilation_cache
 from jax_sngan.config import RunConfig, TrainConfig, to_dict
 from jax_sngan.data import Dataset
@@ -136,7 +136,6 @@ class JaxEngine:
         of the averaged generator's batch statistics in evaluations; 0: the stored ones. split: sharding.place's."""
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
         self.sampling, self.origin, self.standing, self.split = sampling, origin, standing, split
-        self.best = min(checkpoints.scores.values(), default=None)
         self.state: TrainState
         self._logs: list[Logs] = []  # on the device, oldest first
         if start is None:
@@ -144,18 +143,20 @@ class JaxEngine:
             self.start, self.rollbacks = 0, 0
             self.unlogged: list[dict[str, float]] = []
         else:
-            self._restore(start)
-            self.start, self.rollbacks = start, checkpoints.rollbacks(start)
+            self.start, self.rollbacks = start, self.restore(start)
         self._train_step = (
             train_step(config)
             if mesh is None
             else sharded_step(mesh, partial(training_step, config), self.state, split)
         )
 
-    def _restore(self, step: int) -> None:
+    def restore(self, step: int) -> int:
+        """See loop.Engine."""
         like = shapes(partial(create_state, self.config))
         self.state = place(self.mesh, self.checkpoints.restore(step, like), self.split)
         self.unlogged = self.checkpoints.unlogged(step)
+        self._logs.clear()
+        return self.checkpoints.rollbacks(step)
 
     def step(self, k: int) -> None:
         """Dispatches step k and waits for the one before: the host stays one ahead, and the bar tells the truth."""
@@ -198,14 +199,6 @@ class JaxEngine:
         """See loop.Engine."""
         self.checkpoints.wait()
         return self.checkpoints.steps()
-
-    def roll_back(self) -> int:
-        """See loop.Engine."""
-        step = choose_step(self.checkpoints, "latest")
-        self._logs.clear()
-        self._restore(step)
-        self.rollbacks += 1
-        return step
 
 
 @jax.jit

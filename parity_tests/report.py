@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jax_sngan.machine import cores
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # What --quick leaves out: beginnings of test ids, chosen by the time they took (the ladder's slowest, each beside a
@@ -139,8 +141,7 @@ class Ladder:
         Returns:
           (all lines of each rung, the growth curves, why there are none or "").
         """
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with ThreadPoolExecutor(min(2, cores)) as pool:
+        with ThreadPoolExecutor(min(2, cores())) as pool:
             plots = pool.submit(self.grow) if growth else None
             # The later rungs are the longer ones: they come first, or one of them would be left alone at the end.
             futures = {rung: pool.submit(self.run_rung, rung, files[rung]) for rung in sorted(files, reverse=True)}

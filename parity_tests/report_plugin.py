@@ -11,15 +11,14 @@ Without --report-lines it does nothing.
 """
 
 import json
-import os
 import platform
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
 
+from jax_sngan.machine import cores, processor
 from parity_tests import compare
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
@@ -114,23 +113,13 @@ def environment() -> dict[str, Any]:
 
     return {
         "machine": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version()} | dict(_versions()),
     }
-
-
-def processor() -> str:
-    """The processor's name as Linux tells it, elsewhere as Python does."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ LAYOUT = [
         "flops",
         "images",
         "losses",
+        "machine",
         "mixtures",
         "noise",
         "penalties",

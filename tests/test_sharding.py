@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_states import drawn, start
 
 from conftest import TINY
 from jax_sngan.config import RunConfig, TrainConfig, replace
-from jax_sngan.inputs import Inputs, input_shapes
+from jax_sngan.inputs import input_shapes
 from jax_sngan.sharding import make_mesh, place, sharded_step, split_inputs, state_shardings
-from jax_sngan.state import TrainState, create_state
+from jax_sngan.state import create_state
 from jax_sngan.train import train
 from jax_sngan.update import train_step, training_step
 
@@ -56,27 +56,6 @@ LONG: dict[str, dict[str, Any]] = {
 
 def config_of(changes: dict[str, Any]) -> TrainConfig:
     return replace(TINY, changes)
-
-
-def drawn(shapes: Any) -> Any:
-    """Arrays of these shapes by numpy, which compiles nothing."""
-    rng = np.random.default_rng(0)
-
-    def draw(a: Any) -> np.ndarray:
-        if jnp.issubdtype(a.dtype, jnp.floating):
-            return rng.normal(0, 0.5, a.shape).astype(a.dtype)
-        return rng.integers(0, 10, a.shape).astype(a.dtype)
-
-    return jax.tree.map(draw, shapes)
-
-
-def start(config: TrainConfig) -> tuple[TrainState, Inputs]:
-    shapes = jax.eval_shape(partial(create_state, config))
-    zeros = {
-        name: jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), getattr(shapes, name))
-        for name in ("step", "generator_opt", "discriminator_opt")
-    }
-    return drawn(shapes)._replace(**zeros), drawn(input_shapes(config))
 
 
 def difference(a: Any, b: Any) -> float:

@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_states import start
 from flax import nnx
 
 from conftest import TINY
 from jax_sngan import update
-from jax_sngan.config import TrainConfig, replace
-from jax_sngan.inputs import Inputs, input_shapes
+from jax_sngan.config import replace
+from jax_sngan.inputs import input_shapes
 from jax_sngan.models import Network, Variables, build
 from jax_sngan.nn.layers import Layer
-from jax_sngan.state import TrainState, create_state
+from jax_sngan.state import create_state
 
 WHOLE = 1e-10  # a mean of means is the mean, but for rounding
 # Beta 0: Adam's first moment is the gradient itself, so that a step of Adam's, nearly its sign, hides nothing.
@@ -34,28 +35,6 @@ CASES: dict[str, dict[str, Any]] = {
         "n_dis": 2,
     },
 }
-
-
-def drawn(shapes: Any) -> Any:
-    """Arrays of these shapes by numpy, which compiles nothing."""
-    rng = np.random.default_rng(0)
-
-    def draw(a: Any) -> np.ndarray:
-        if jnp.issubdtype(a.dtype, jnp.floating):
-            return rng.normal(0, 0.5, a.shape).astype(a.dtype)
-        return rng.integers(0, 256, a.shape).astype(a.dtype)
-
-    return jax.tree.map(draw, shapes)
-
-
-def start(config: TrainConfig) -> tuple[TrainState, Inputs]:
-    """A state with Adam's moments at zero, and a step's inputs."""
-    shapes = jax.eval_shape(partial(create_state, config))
-    zeros = {
-        name: jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), getattr(shapes, name))
-        for name in ("step", "generator_opt", "discriminator_opt")
-    }
-    return drawn(shapes)._replace(**zeros), drawn(input_shapes(config))
 
 
 def assert_close(a: Any, b: Any) -> None:

@@ -4,7 +4,6 @@ The folder holds the first state and the inputs of JAX's side. A kind is eager, 
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from jax_sngan.benchmark_plan import TORCH_KINDS, Work, works
 from jax_sngan.benchmark_side import serve
 from jax_sngan.config import replace
+from jax_sngan.machine import cores
 from torch_ref.images import to_uint8
 from torch_ref.inputs import from_numpy
 from torch_ref.state import TrainState, create_state, load
@@ -28,7 +28,7 @@ _BATCH = 64  # images of one pass where the work is sampling
 
 def prepare(work: Work, folder: Path, kind: str) -> tuple[dict[str, Any], Callable[[], None]]:
     """Reads the folder and returns what to tell and one repetition (benchmark_side.serve)."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     state = _state(work, folder)
     if kind == "channels_last":
         for network in (state.generator, state.discriminator):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from jax_sngan import manifest
-from jax_sngan.checkpoint_steps import check_step, problem_of, set_aside
+from jax_sngan.checkpoint_steps import check_step, problem_of, scored, set_aside
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
 from jax_sngan.files import read_json, write_json
@@ -134,8 +134,7 @@ class Checkpoints:
         """keep: how many of the latest stay, beside the best; None: all."""
         self.folder, self.keep = Path(workdir) / "checkpoints", keep
         self._problems: dict[int, str | None] = {}
-        metrics = {step: self.metrics(step) for step in self.steps() if self.problem(step) is None} if keep else {}
-        self.scores = {step: m["best_metric"] for step, m in metrics.items() if "best_metric" in m}  # lower is better
+        self.scores = scored(self) if keep else {}
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, sound or not, ascending."""
@@ -152,6 +151,7 @@ class Checkpoints:
     def set_aside(self, step: int, ending: str) -> Path:
         """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
         self._problems.pop(step, None)
+        self.scores.pop(step, None)
         return set_aside(self.folder / str(step), ending)
 
     def save(self, checkpoint: Checkpoint, origin: dict[str, Any] | None = None) -> None:

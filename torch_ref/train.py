@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jax_sngan.checkpoint_steps import choose_start, choose_step
+from jax_sngan.checkpoint_steps import choose_start
 from jax_sngan.config import ModelConfig, RunConfig, TrainConfig
 from jax_sngan.errors import UserError
 from jax_sngan.lock import hold
@@ -92,21 +92,21 @@ class TorchEngine:
         self.config, self.draw, self.checkpoints, self.origin = config, draw, checkpoints, origin
         self.latents = torch.from_numpy(latents.copy())
         self.state = create_state(config)
+        self._logs: list[Logs] = []
         self.unlogged: list[dict[str, float]] = []
         self.rollbacks = 0
-        self.best = min(checkpoints.scores.values(), default=None)
         if start is not None:
-            self.rollbacks = self._restore(start)
+            self.rollbacks = self.restore(start)
         else:
             load(self.state, first())
         self.start = self.state.step
-        self._logs: list[Logs] = []
 
-    def _restore(self, step: int) -> int:
-        """The state of a checkpoint; returns how often the run had gone back before it."""
+    def restore(self, step: int) -> int:
+        """See loop.Engine."""
         checkpoint = self.checkpoints.restore(step)
         load(self.state, checkpoint.state)
         self.unlogged = checkpoint.unlogged
+        self._logs.clear()
         return checkpoint.rollbacks
 
     def step(self, k: int) -> None:
@@ -148,14 +148,6 @@ class TorchEngine:
     def saved(self) -> list[int]:
         """See loop.Engine."""
         return self.checkpoints.steps()
-
-    def roll_back(self) -> int:
-        """See loop.Engine."""
-        step = choose_step(self.checkpoints, "latest")
-        self._logs.clear()
-        self._restore(step)
-        self.rollbacks += 1
-        return step
 
 
 def sample(

@@ -15,12 +15,15 @@ Float64s = NDArray[np.float64]
 _BLOCK = 1024  # rows whose distances to all are held at once
 
 
-def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[float, float]:
+def precision_recall(
+    real: ArrayLike, fake: ArrayLike, k: int = 3, *, real_radii: Float64s | None = None
+) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al. 2019, eq. 1 and 2).
 
     Args:
       real, fake: [n, d], [m, d] features.
       k: neighbours that a ball reaches to, below n and m.
+      real_radii: radii(real, k), where they are there already.
     Returns:
       (precision, recall): the share of fake in some real vector's ball, and of real in some fake vector's ball; a
       vector on the rim is inside, as in their program.
@@ -28,7 +31,7 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[floa
       ValueError: a shape is not as above, a feature is not finite, or k is out of its range.
     """
     x, y = _both(real, fake, k)
-    real_radii, fake_radii = _radii(x, k), _radii(y, k)
+    real_radii, fake_radii = _radii(x, k) if real_radii is None else real_radii, _radii(y, k)
     recalled, precise = 0, np.zeros(len(y), np.bool_)
     for start, distances in _distances(x, y):
         precise |= (distances <= real_radii[start : start + len(distances), None]).any(axis=0)
@@ -36,12 +39,15 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[floa
     return float(precise.mean()), recalled / len(x)
 
 
-def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[float, float]:
+def density_coverage(
+    real: ArrayLike, fake: ArrayLike, k: int = 5, *, real_radii: Float64s | None = None
+) -> tuple[float, float]:
     """Density and coverage (Naeem et al. 2020, eq. 3 and 4).
 
     Args:
       real, fake: [n, d], [m, d] features.
       k: neighbours that a real vector's ball reaches to, below n.
+      real_radii: radii(real, k), where they are there already.
     Returns:
       (density, coverage): real balls that a fake vector lies in, over k, on average, which may pass 1; and the share of
       real balls that hold a fake vector. A vector on the rim is outside, as in their program.
@@ -49,7 +55,7 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[floa
       ValueError: a shape is not as above, a feature is not finite, or k is out of its range.
     """
     x, y = _both(real, fake, k, only_real=True)
-    radii = _radii(x, k)
+    radii = _radii(x, k) if real_radii is None else real_radii
     inside, covered = 0, 0
     for start, distances in _distances(x, y):
         reach = radii[start : start + len(distances), None]

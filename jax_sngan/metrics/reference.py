@@ -34,6 +34,7 @@ class Reference:
         """
         self.name, self.features, self.labels, self.classes = name, features, labels, classes
         self.protocol = protocol
+        self._radii: dict[int, np.ndarray] = {}
 
     @cached_property
     def moments(self) -> Moments:
@@ -48,7 +49,13 @@ class Reference:
     @cached_property
     def spacing(self) -> float:
         """Mean distance of a real image to the nearest other one."""
-        return float(manifold.radii(self.features, 1).mean())
+        return float(self.radii(1).mean())
+
+    def radii(self, k: int) -> np.ndarray:
+        """manifold.radii of the features, taken once: every seed and every evaluation of a run asks for them."""
+        if k not in self._radii:
+            self._radii[k] = manifold.radii(self.features, k)
+        return self._radii[k]
 
 
 def reference(

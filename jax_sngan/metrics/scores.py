@@ -56,12 +56,19 @@ class Comparison:
     @cached_property
     def precision_recall(self) -> tuple[float, float]:
         """Both at once."""
-        return precision_recall(self.real.features, self.features, NEIGHBOURS_PRECISION)
+        return precision_recall(
+            self.real.features,
+            self.features,
+            NEIGHBOURS_PRECISION,
+            real_radii=self.real.radii(NEIGHBOURS_PRECISION),
+        )
 
     @cached_property
     def density_coverage(self) -> tuple[float, float]:
         """Both at once."""
-        return density_coverage(self.real.features, self.features, NEIGHBOURS_DENSITY)
+        return density_coverage(
+            self.real.features, self.features, NEIGHBOURS_DENSITY, real_radii=self.real.radii(NEIGHBOURS_DENSITY)
+        )
 
 
 class Score(NamedTuple):

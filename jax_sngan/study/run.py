@@ -1,6 +1,5 @@
 """The whole study: every run, then the table, the pictures, the JSON and the page."""
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import jax
 
 from jax_sngan.compilation_cache import use_compilation_cache
 from jax_sngan.files import write_json, write_whole
+from jax_sngan.machine import cores
 from jax_sngan.run_log import duration
 from jax_sngan.study import critics, figures, folder, page, plan, summary, training
 from jax_sngan.study.folder import Finished
@@ -110,7 +110,6 @@ def draw(done: list[Finished]) -> dict[str, bytes]:
 
 def machine() -> str:
     """What computed, in words: cores, kind of processor, device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = jax.devices()[0]
-    many = f"{cores} core" if cores == 1 else f"{cores} cores"
+    many = f"{cores()} core" if cores() == 1 else f"{cores()} cores"
     return f"{platform.machine()}, {many}, {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}"

@@ -1,0 +1,18 @@
+"""What a figure was measured on: the processor and its cores."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """The processor's name as Linux tells it, elsewhere as Python does."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
