@@ -297,6 +297,12 @@ class RunConfig(Options):
         "stop", "a number is not finite: stop, or go back to the last checkpoint and on with other inputs"
     )
     max_rollbacks: int = option(3, "how often a run may go back", minimum=0)
+    dispatch: int = option(
+        1,
+        "training steps handed to the device at a time; logs, pictures and checkpoints come when they would, a signal "
+        "waits for those in progress",
+        minimum=1,
+    )
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
     shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")
 

@@ -45,8 +45,8 @@ class Engine(Protocol):
         """Those of the workdir."""
         ...
 
-    def step(self, k: int) -> None:
-        """Training step k (from 0); may return before it is computed, but not before step k - 1 is."""
+    def steps(self, k: int, count: int) -> None:
+        """Training steps k (from 0) to k + count - 1; may return before they are computed, not before step k - 1 is."""
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         """Each step's logs since the last call, oldest first; waits for them."""
@@ -122,7 +122,7 @@ class Loop:
             while True:
                 try:
                     while self.done < self.config.steps and not stop.signal:
-                        self._step()
+                        self._steps()
                         stop.idle = False
                     self._save()
                     self.engine.saved()
@@ -131,13 +131,20 @@ class Loop:
                     self._roll_back(error)
         return Result(self.done, self.metrics, self.picture, stop.signal, self.engine.sampling)
 
-    def _step(self) -> None:
-        self.engine.step(self.done)
-        self.done += 1
-        if self.done == self.engine.start + 1:
+    def _together(self) -> int:
+        """Steps until the next thing to do between two of them, at most run.dispatch."""
+        run = self.run
+        every = [run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every]
+        return min(run.dispatch, self.config.steps - self.done, *(n - self.done % n for n in every if n))
+
+    def _steps(self) -> None:
+        count, first = self._together(), self.done == self.engine.start
+        self.engine.steps(self.done, count)
+        self.done += count
+        self.log.advance(count)
+        if first:
             self._collect()  # the first step has compiled: the clock starts after it
             self.log.restart_clock()
-        self.log.advance()
         run, last = self.run, self.done == self.config.steps
         if self.done % run.log_every == 0 or last:
             self._write_log()

@@ -46,11 +46,11 @@ class RunLog:
         if kept != self._path.read_text():
             write_whole(self._path, lambda p: p.write_text(kept))
 
-    def advance(self) -> None:
-        """One more step is done."""
-        self._done += 1
+    def advance(self, count: int) -> None:
+        """So many more steps are done."""
+        self._done += count
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(count)
 
     def go_back(self, step: int) -> None:
         """The run goes on from an earlier step: what was logged after it is dropped."""

@@ -20,7 +20,7 @@ from jax_sngan.config import RunConfig, TrainConfig, to_dict
 from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
 from jax_sngan.evaluate import TrainingEvaluation
-from jax_sngan.inputs import draw_inputs, input_shapes, sample_latents
+from jax_sngan.inputs import Inputs, draw_inputs, input_shapes, sample_latents
 from jax_sngan.lock import hold
 from jax_sngan.loop import Loop, Make, Result, describe_resume, describe_start
 from jax_sngan.models import allow_dtype
@@ -29,7 +29,7 @@ from jax_sngan.run_log import RunLog
 from jax_sngan.sample import Generator, averaged
 from jax_sngan.sharding import make_mesh, place, sharded_step, split_inputs
 from jax_sngan.state import TrainState, create_state
-from jax_sngan.update import Logs, train_step, training_step
+from jax_sngan.update import Logs, train_step, training_step, training_steps
 from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
 
 
@@ -104,6 +104,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
             origin,
             standing=run.standing_statistics,
             split=run.shard_state,
+            dispatch=run.dispatch,
         )
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling)
@@ -131,24 +132,33 @@ class JaxEngine:
         *,
         standing: int = 0,
         split: bool = False,
+        dispatch: int = 1,
     ):
         """start: the checkpoint to go on from; None: a fresh state. origin: provenance.provenance(). standing: latents
-        of the averaged generator's batch statistics in evaluations; 0: the stored ones. split: sharding.place's."""
+        of the averaged generator's batch statistics in evaluations; 0: the stored ones. split: sharding.place's.
+        dispatch: steps in one program, at most."""
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
         self.sampling, self.origin, self.standing, self.split = sampling, origin, standing, split
         self.state: TrainState
-        self._logs: list[Logs] = []  # on the device, oldest first
+        self.dispatch = dispatch
+        self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
         if start is None:
             self.state = place(mesh, create_state(config), split)
             self.start, self.rollbacks = 0, 0
             self.unlogged: list[dict[str, float]] = []
         else:
             self.start, self.rollbacks = start, self.restore(start)
-        self._train_step = (
-            train_step(config)
-            if mesh is None
-            else sharded_step(mesh, partial(training_step, config), self.state, split)
-        )
+        if dispatch > 1:
+            together = partial(training_steps, config)
+            self._train_steps = (
+                jax.jit(together, donate_argnums=0) if mesh is None else sharded_step(mesh, together, self.state, split)
+            )
+        else:
+            self._train_step = (
+                train_step(config)
+                if mesh is None
+                else sharded_step(mesh, partial(training_step, config), self.state, split)
+            )
 
     def restore(self, step: int) -> int:
         """See loop.Engine."""
@@ -158,18 +168,27 @@ class JaxEngine:
         self._logs.clear()
         return self.checkpoints.rollbacks(step)
 
-    def step(self, k: int) -> None:
-        """Dispatches step k and waits for the one before: the host stays one ahead, and the bar tells the truth."""
-        inputs = split_inputs(self.mesh, draw_inputs(self.config, self.data, k, self.rollbacks))
-        self.state, logs = self._train_step(self.state, inputs)
+    def steps(self, k: int, count: int) -> None:
+        """Dispatches the steps and waits for those before: the host stays one ahead, and the bar tells the truth."""
+        inputs = [self._inputs(step) for step in range(k, k + count)]
+        if self.dispatch == 1:
+            self.state, logs = self._train_step(self.state, inputs[0])
+        else:
+            padded = inputs + [inputs[-1]] * (self.dispatch - count)
+            self.state, logs = self._train_steps(self.state, _stacked(padded), np.int32(count))
         if self._logs:
             jax.block_until_ready(self._logs[-1])
-        self._logs.append(logs)
+        self._logs.append((count, logs))
+
+    def _inputs(self, step: int) -> Inputs:
+        return split_inputs(self.mesh, draw_inputs(self.config, self.data, step, self.rollbacks))
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         """See loop.Engine."""
         logs, self._logs = jax.device_get(self._logs), []
-        return logs
+        if self.dispatch == 1:
+            return [entry for _, entry in logs]
+        return [{name: a[i] for name, a in entry.items()} for count, entry in logs for i in range(count)]
 
     def images(self, num: int) -> np.ndarray:
         """See loop.Engine."""
@@ -199,6 +218,11 @@ class JaxEngine:
         """See loop.Engine."""
         self.checkpoints.wait()
         return self.checkpoints.steps()
+
+
+@jax.jit
+def _stacked(inputs: list[Inputs]) -> Inputs:
+    return jax.tree.map(lambda *x: jnp.stack(x), *inputs)
 
 
 @jax.jit

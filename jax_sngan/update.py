@@ -7,7 +7,7 @@ together, the same gradient.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -258,6 +258,28 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
     if config.update_order == "discriminator_first":
         state, logs = generator_update(config, state, inputs)
     return state._replace(step=state.step + 1), logs | d_logs
+
+
+def training_steps(config: TrainConfig, state: TrainState, inputs: Inputs, count: Array) -> tuple[TrainState, Logs]:
+    """The first `count` of the training steps that inputs holds, as one program.
+
+    Args:
+      inputs: as training_step's, with an axis of steps in front of each array.
+      count: int32 [], at least 1; not static, so that fewer steps before a log are no other program.
+
+    Returns:
+      (state, logs): logs with an axis of steps in front; zeros from count on.
+    """
+
+    def one(i: Array, carry: tuple[TrainState, Logs]) -> tuple[TrainState, Logs]:
+        state, kept = carry
+        state, logs = training_step(config, state, jax.tree.map(lambda x: x[i], inputs))
+        return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), kept, logs)
+
+    steps, first = len(inputs.g_latents), jax.tree.map(lambda x: x[0], inputs)
+    logs = jax.eval_shape(partial(training_step, config), state, first)[1]
+    nothing = jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), logs)
+    return lax.fori_loop(0, count, one, (state, nothing))
 
 
 @lru_cache(maxsize=16)

@@ -125,6 +125,16 @@ def test_a_run_cut_between_two_logs_has_the_log_of_the_whole(tiny_run: Path, tmp
     assert_same_run(tiny_run, cut, 6)
 
 
+def test_several_steps_a_dispatch_are_the_same_run(tiny_run: Path, tmp_path: Path) -> None:
+    """Cut at each log, picture and checkpoint; and four and two steps at a time, cut nowhere."""
+    often = {"log_every": 2, "sample_every": 3, "checkpoint_every": 3}
+    train(TINY, RunConfig(workdir=str(tmp_path / "often"), dispatch=4, **often))
+    assert_same_run(tiny_run, tmp_path / "often", 6)
+    rarely = {"log_every": 6, "sample_every": 0, "checkpoint_every": 0}
+    train(TINY, RunConfig(workdir=str(tmp_path / "rarely"), dispatch=4, **rarely))
+    jax.tree.map(np.testing.assert_array_equal, state_of(tiny_run, 6), state_of(tmp_path / "rarely", 6))
+
+
 def test_a_number_that_is_not_finite_stops_the_run_and_names_it(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,10 +109,11 @@ class TorchEngine:
         self._logs.clear()
         return checkpoint.rollbacks
 
-    def step(self, k: int) -> None:
+    def steps(self, k: int, count: int) -> None:
         """See loop.Engine."""
-        self.state, logs = training_step(self.config, self.state, self.draw(k, self.rollbacks))
-        self._logs.append(logs)
+        for step in range(k, k + count):
+            self.state, logs = training_step(self.config, self.state, self.draw(step, self.rollbacks))
+            self._logs.append(logs)
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         """See loop.Engine."""
