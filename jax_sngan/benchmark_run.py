@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from jax_sngan.benchmark_plan import Work, growth, row
+from jax_sngan.files import write_whole
 from jax_sngan.machine import cores, processor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,5 +199,5 @@ def draw(sweeps: list[dict[str, Any]], path: Path) -> None:
     batch = next(s for s in sweeps if s["sweep"] == "batch")["points"]
     memory.plot([p["size"] for p in batch], [p["jax_mb"] for p in batch], "o-")
     memory.set(xlabel="batch", ylabel="MiB at the peak", title="Memory", ylim=(0, None))
-    figure.savefig(path, dpi=120)
+    write_whole(path, lambda p: figure.savefig(p, dpi=120))
     plt.close(figure)

@@ -41,6 +41,8 @@ def certify_run(
     """
     if num < 2:
         raise UserError(f"num must be at least 2, got {num}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed must be from 0 to 2**32 - 1, got {seed}")
     if ascent < 0:
         raise UserError(f"ascent must be at least 0, got {ascent}")
     with Checkpoints(open_workdir(workdir)) as checkpoints:

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import difflib
 import logging
+import re
 import shlex
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jax_sngan.config import RunConfig, TrainConfig, flatten, replace
 from jax_sngan.errors import UserError
-from jax_sngan.files import write_json
+from jax_sngan.files import check_output, write_json
 from jax_sngan.loop import Result, TrainingDiverged, describe_end
 from jax_sngan.preset_configs import names, preset
 from jax_sngan.protocols import PROTOCOLS, with_protocol
@@ -31,7 +32,30 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints `prog: message` and exits with 2."""
+        for kind, wanted in (("int|N", "a whole number"), ("float|X", "a number")):
+            message = re.sub(rf"argument (\S+): invalid (?:{kind}) value: ", rf"\1 must be {wanted}, got ", message)
         self.exit(2, f"{self.prog}: {message}\n")
+
+    def add_output(self, option: str, what: str, *endings: str) -> None:
+        """An option that names a file to write, refused at once where it could not be written (files.check_output).
+
+        Args:
+          what: its help. Of --json, - is standard output.
+          endings: that the file's name must have; .json is a habit alone.
+        """
+        json = endings == (".json",)
+
+        def read(text: str) -> str:
+            if not (json and text == "-"):
+                try:
+                    check_output(Path(text), *endings, always=not json)
+                except UserError as error:
+                    raise argparse.ArgumentTypeError(str(error)) from error
+            return text
+
+        metavar = "FILE" if json else f"FILE{endings[0]}"
+        help = f"{what}; - is standard output" if json else what
+        self.add_argument(option, metavar=metavar, type=read, help=help)
 
     def parse(self, args: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments; an unknown option is answered with the one it resembles."""
@@ -105,7 +129,7 @@ def training_arguments(description: str) -> tuple[TrainConfig, RunConfig, argpar
         "--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program"
     )
     parser.add_argument("--dry-run", action="store_true", help="print config, parameters and FLOPs; train nothing")
-    parser.add_argument("--json", metavar="FILE", help="write the result there; - is standard output")
+    parser.add_output("--json", "write the result there", ".json")
     add_options(parser, RunConfig, "where and how often results are written")
     add_options(parser, TrainConfig, "training (defaults: the preset's)")
     arguments = parser.parse()

@@ -80,6 +80,8 @@ def evaluate(
     named = features if isinstance(features, str) else _named(features).name
     if metrics is not None and named in ("classifier", "inception"):
         scores.check(metrics, named, lacking={})  # a wrong name is told before anything is loaded or trained
+    if num is not None and num < 2:  # 0 would mean: not given
+        raise UserError(f"num must be at least 2, got {num}")
     given = open_subject(subject, step=step, raw=raw, standing=standing)
     num = num or protocol_num or (DEFAULT_NUM if given.total is None else given.total)
     given.check(num, seeds)

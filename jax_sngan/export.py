@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from jax_sngan.files import check_unused, new_folder, write_json
 from jax_sngan.inputs import sample_latents
 from jax_sngan.models import Variables, build
 from jax_sngan.originals import CLASSES
+from jax_sngan.run_log import scores_at
 from jax_sngan.sample import averaged, restore
 
 Format = Literal["stablehlo", "onnx"]
@@ -38,7 +39,8 @@ class Trained:
     config: TrainConfig
     step: int
     variables: Variables  # of the config's type
-    metrics: dict[str, float]  # as saved with the checkpoint
+    metrics: dict[str, float]  # of training, as saved with the checkpoint
+    scores: dict[str, float] = field(default_factory=dict)  # what the run's own evaluation found at that step
 
     @property
     def portable(self) -> tuple[ModelConfig, Variables]:
@@ -76,7 +78,9 @@ def load_trained(workdir: str | Path, step: str | int = "latest") -> Trained:
       UserError: no such workdir, checkpoint or step.
     """
     config, number, generator, average, metrics = restore(workdir, step)
-    return Trained(config, number, averaged(generator, average), metrics)
+    metrics.pop("best_metric", None)  # the first score once more, negative where higher is better
+    scores = scores_at(Path(workdir) / "metrics.jsonl", number, metrics.keys())
+    return Trained(config, number, averaged(generator, average), metrics, scores)
 
 
 def export_runs(workdirs: Sequence[str | Path], kind: Format, out: str | Path, step: str = "latest") -> list[dict]:
@@ -158,6 +162,8 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
         "inputs": inputs,
         "output": f"images float32 [n, {m.image_size}, {m.image_size}, {m.channels}]",
         "preset": trained.config.name,
+        "gan": gan_name(trained.config),
+        "loss": trained.config.loss,
         "step": trained.step,
         "latent_size": m.latent_size,
         "num_classes": m.num_classes,
@@ -165,6 +171,7 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
         "image_size": m.image_size,
         "channels": m.channels,
         "metrics": trained.metrics,
+        "scores": trained.scores,
         "check": {"latents": COMPARED, "max_abs_error": error, "tolerance": TOLERANCE},
         "jax": jax.__version__,
     }
@@ -186,6 +193,21 @@ def largest_difference(trained: Trained, read: Read, dtype: Float) -> float:
     if found.shape != expected.shape:
         raise UserError(f"the export makes images {list(found.shape)}, the checkpoint {list(expected.shape)}")
     return float(np.max(np.abs(found.astype(np.float64) - expected)) / max(1.0, np.max(np.abs(expected))))
+
+
+def gan_name(config: TrainConfig) -> str:
+    """Which of the family a run is: by what bounds its discriminator, else by its loss."""
+    wasserstein = config.loss == "wasserstein"
+    if config.model.spectral_norm_of("discriminator"):
+        return "SN-GAN"
+    if wasserstein and config.weight_clip:
+        return "WGAN"
+    if wasserstein and config.penalty.kind == "gradient_penalty":
+        return "WGAN-GP"
+    standard = config.loss in ("minimax", "non_saturating", "non_saturating_eps")
+    if standard and config.penalty.kind == "none" and not config.weight_clip:
+        return "Standard GAN"
+    return f"GAN with the {config.loss.replace('_', '-')} loss"
 
 
 def class_names(config: TrainConfig) -> list[str] | None:

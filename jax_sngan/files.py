@@ -11,6 +11,9 @@ from typing import Any
 
 from jax_sngan.errors import UserError
 
+# What a run writes into its workdir, beside samples/000100.png, and reads again.
+RUN_FILES = ("checkpoints", "config.json", "metrics.jsonl", "README.txt", "tensorboard")
+
 
 def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     """Calls write(temporary path of the same ending in the same folder), then puts the result in place of path.
@@ -68,6 +71,36 @@ def check_unused(path: Path) -> None:
     """
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise UserError(f"{path} exists and is not an empty folder; give another name")
+
+
+def check_output(path: Path, *endings: str, always: bool = False) -> None:
+    """Passes where a result may be written to path; asked before the work begins.
+
+    Args:
+      endings: those of the kind of file that it will be. A file that is there is only replaced by one of its kind.
+      always: a new file's name must have one of them too.
+    Raises:
+      UserError: it is a folder or no file, stands under a file or where one may not write, has another ending, or is
+        one that a run lives by.
+    """
+    kind = path.suffix.lower() in endings
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is no file")
+    if not kind and (always or path.exists()):
+        there = "" if always else " is there already and"
+        raise UserError(f"{path}{there} does not end in {' or '.join(endings)}; give another name")
+    folder = next(p for p in path.absolute().parents if p.exists())
+    if not folder.is_dir():
+        raise UserError(f"cannot write {path}: {folder} is a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {folder} may not be written to")
+    for run in path.resolve().parents:
+        if (run / "checkpoints").is_dir() and (run / "config.json").is_file():
+            first, *rest = path.resolve().relative_to(run).parts
+            if first in RUN_FILES or (first == "samples" and rest and Path(rest[-1]).stem.isdigit()):
+                raise UserError(f"{path} belongs to the run in {run}; give another name")
 
 
 def write_json(path: str | Path, value: Any) -> None:

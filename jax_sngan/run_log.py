@@ -1,14 +1,20 @@
 """What a run tells: metrics.jsonl, TensorBoard files, and a progress bar. Knows no jax: both wings write through it."""
 
 import json
+import re
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from jax_sngan.errors import UserError
 from jax_sngan.files import write_whole
+
+# How a score's name ends that is of the generator's own weights, or of batch statistics taken anew.
+OF_ANOTHER_GENERATOR = re.compile(r"_raw$|_standing\d+$")
 
 
 class RunLog:
@@ -107,9 +113,37 @@ class RunLog:
 
 
 def lines_up_to(path: Path, step: int) -> str:
-    """The whole lines of a metrics.jsonl up to a step."""
-    lines = path.read_text().splitlines(keepends=True)
-    return "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
+    """The whole lines of a metrics.jsonl up to a step.
+
+    Raises:
+      UserError: the file can't be read, or a line of it is none of ours.
+    """
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        return "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {path}, a run's metrics.jsonl: {error}") from error
+
+
+def scores_at(path: Path, step: int, known: Collection[str]) -> dict[str, float]:
+    """What a run's own evaluation measured of its averaged generator at a step, by name; empty where there was none.
+
+    Args:
+      path: its metrics.jsonl, which need not be there.
+      known: names of the numbers of training; all others on the lines of that step are scores.
+    Raises:
+      UserError: the file can't be read, or a line of it is none of ours.
+    """
+    found: dict[str, float] = {}
+    try:
+        text = path.read_text() if path.exists() else ""
+        for line in text.splitlines():
+            values = json.loads(line)
+            if values.pop("step") == step:
+                found |= {name: value for name, value in values.items() if name not in known}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"cannot read {path}, a run's metrics.jsonl: {error}") from error
+    return {name: value for name, value in found.items() if not OF_ANOTHER_GENERATOR.search(name)}
 
 
 def duration(seconds: float) -> str:

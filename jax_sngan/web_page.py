@@ -28,7 +28,8 @@ def export_page(
 
     Args:
       out: a new folder; it is there once every generator was read back and agreed, or not at all.
-      scores: files of evaluate.py --json, one for each workdir, whose numbers the page shows.
+      scores: files of evaluate.py --json, one for each workdir: what the page shows beside the scores that a run's own
+        evaluation wrote at that step, and in place of those of the same name.
       ort_web: as ort_web.add_runtime.
     Returns:
       what models.json holds, in the order of workdirs.
@@ -56,8 +57,7 @@ def export_page(
                 {
                     "name": name,
                     **facts,
-                    "loss": trained.config.loss,
-                    "scores": scored.get("metrics", {}),
+                    "scores": trained.scores | scored.get("metrics", {}),
                     "runtime": runtime,
                     "directions": np.round(directions(trained), 6).tolist(),
                 }

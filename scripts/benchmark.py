@@ -25,9 +25,9 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a small batch and one repetition: to see that it works")
     parser.add_argument("--starts", action="store_true", help="also the first and the second start of `fashion`")
-    parser.add_argument("--sweep", metavar="FILE.png", help="also how cost grows, drawn there")
+    parser.add_output("--sweep", "also how cost grows, drawn there", ".png")
     parser.add_argument("--check", metavar="STORED.json", help="say what became slower since a stored run")
-    parser.add_argument("--json", metavar="FILE", help="write the result there; - is standard output")
+    parser.add_output("--json", "write the result there", ".json")
     arguments = parser.parse()
     names, kinds = arguments.work or benchmark_plan.DEFAULT, arguments.kinds or benchmark_plan.TORCH_KINDS
     for option, values, known in (("--work", names, works), ("--kinds", kinds, benchmark_plan.TORCH_KINDS)):
@@ -36,8 +36,6 @@ def main() -> int:
                 raise UserError(f"{option} must be of {', '.join(known)}; got {value}")
     if arguments.repetitions < 1:
         raise UserError(f"--repetitions must be at least 1, got {arguments.repetitions}")
-    if arguments.sweep and not Path(arguments.sweep).parent.is_dir():
-        raise UserError(f"--sweep: no folder {Path(arguments.sweep).parent}")
     stored = read_json(arguments.check) if arguments.check else None
     if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("rows"), list)):
         raise UserError(f"--check: {arguments.check} is no result of benchmark.py")

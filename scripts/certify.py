@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the images (default 0)")
     parser.add_argument("--ascent", type=int, default=50, metavar="N", help="steps of the search upwards (default 50)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="folder that holds the data set's original files")
-    parser.add_argument("--json", metavar="FILE", help="write the certificate there; - is standard output")
+    parser.add_output("--json", "write the certificate there", ".json")
     arguments = parser.parse()
 
     from jax_sngan.certify import certify_run, table  # jax takes a second to load

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="list the runs and how long they may take; train nothing"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the rows there too; - is standard output")
+    parser.add_output("--json", "write the rows there too", ".json")
     arguments = parser.parse()
     if arguments.out is None:
         raise UserError("--out must name the folder of the results, got none")
@@ -39,8 +39,6 @@ def main() -> None:
         steps=arguments.steps,
         data=arguments.data,
     )
-    if arguments.json and Path(arguments.json).is_dir():
-        raise UserError(f"cannot write {arguments.json}: it is a folder")
     out = Path(arguments.out)
     folder.check(out)
 

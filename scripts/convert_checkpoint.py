@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--raw", action="store_true", help="with --format: the generator's own weights, not the average"
     )
-    parser.add_argument("--json", metavar="FILE", help="write what was done; - is standard output")
+    parser.add_output("--json", "write what was done", ".json")
     command_line.add_options(
         parser, TrainConfig, "where IN is another program's: what its files do not tell of the run"
     )

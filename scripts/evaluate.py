@@ -51,13 +51,13 @@ def main() -> None:
     parser.add_argument(
         "--standing-statistics", type=int, default=0, metavar="N", help="take batch statistics anew on N latents"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the result there; - is standard output")
+    parser.add_output("--json", "write the result there", ".json")
     arguments = parser.parse()
     if (arguments.subject is None) == (arguments.compare is None):
         raise UserError("give what to score, WORKDIR, FOLDER or FILE.npz, or --compare with two of them")
     options: dict[str, Any] = {
         "step": arguments.step,
-        "metrics": None if arguments.metrics is None else arguments.metrics.split(","),
+        "metrics": None if arguments.metrics is None else [m.strip() for m in arguments.metrics.split(",")],
         "num": arguments.num,
         "protocol": arguments.protocol,
         "seed": arguments.seed,

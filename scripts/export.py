@@ -13,12 +13,16 @@ def main() -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder for it")
     parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
     parser.add_argument(
-        "--scores", nargs="+", default=[], metavar="FILE", help="web: what evaluate.py --json wrote, one for each run"
+        "--scores",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="web: what evaluate.py --json wrote, one for each run, beside the run's own scores",
     )
     parser.add_argument(
         "--ort-web", metavar="FOLDER", help="web: a copy of onnxruntime-web's package (default: fetched from npm)"
     )
-    parser.add_argument("--json", metavar="FILE", help="write what was exported; - is standard output")
+    parser.add_output("--json", "write what was exported", ".json")
     arguments = parser.parse()
     if arguments.format != "web":
         for option, value in (("--scores", arguments.scores), ("--ort-web", arguments.ort_web)):

@@ -28,8 +28,8 @@ def main() -> int:
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the slowest cases; 3 minutes on two cores")
     parser.add_argument("--rungs", metavar="N[,N…]", help="these rungs alone, without the growth curves (default: all)")
-    parser.add_argument("--json", metavar="FILE", help="write the report there as JSON; - is standard output")
-    parser.add_argument("--html", metavar="FILE", help="write it there as one self-contained page")
+    parser.add_output("--json", "write the report there as JSON", ".json")
+    parser.add_output("--html", "write it there as one self-contained page", ".html", ".htm")
     arguments = parser.parse()
     if not (arguments.json or arguments.html):
         raise UserError("give --json FILE, --html FILE or both")

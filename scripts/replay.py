@@ -12,7 +12,7 @@ def main() -> int:
     """The exit code: 0 within the tolerance, 1 not."""
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("trajectory", metavar="TRAJECTORY.npz", help="the recording")
-    parser.add_argument("--json", metavar="FILE", help="write the errors there; - is standard output")
+    parser.add_output("--json", "write the errors there", ".json")
     parser.add_argument("--tolerance", type=float, default=1e-8, metavar="X", help="largest error allowed (1e-8)")
     arguments = parser.parse()
     if not arguments.tolerance >= 0:

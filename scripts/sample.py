@@ -18,10 +18,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
     parser.add_argument("--labels", metavar="N[,N…]", help="classes: one for all images, or one each")
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their moving average")
-    parser.add_argument("--grid", metavar="FILE.png", help="write the images as one picture")
-    parser.add_argument("--npz", metavar="FILE", help="write images uint8 [num, h, w, c], labels and step")
-    parser.add_argument("--interpolate", metavar="FILE.gif", help="write a closed walk through the latent space")
-    parser.add_argument("--json", metavar="FILE", help="write what was made; - is standard output")
+    parser.add_output("--grid", "write the images as one picture", ".png")
+    parser.add_output("--npz", "write images uint8 [num, h, w, c], labels and step", ".npz")
+    parser.add_output("--interpolate", "write a closed walk through the latent space", ".gif")
+    parser.add_output("--json", "write what was made", ".json")
     arguments = parser.parse()
     labels = None
     if arguments.labels is not None:
@@ -55,8 +55,8 @@ def main() -> None:
     if arguments.interpolate:
         pictures.save_animation(arguments.interpolate, generator.interpolate(seed=arguments.seed, labels=labels))
         made.append(arguments.interpolate)
-    for name in made:
-        print(name)
+    if arguments.json != "-":
+        print(*made, sep="\n")
     if arguments.json:
         write_json(arguments.json, {"step": generator.step, "num": arguments.num, "files": made})
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Keys that write nothing -> Windows' number of them, by which Chromium knows what to do.
+CODES = {
+    "Tab": 9, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36,
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
+TEXTS = {"Enter": "\r", "Space": " "}  # keys that write what is not their name
 
 
 def chromium() -> str | None:
@@ -53,11 +59,11 @@ class Page:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
-    def call(self, method: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
-        """A command of the protocol, and its result; events that come before it are kept."""
+    def call(self, method: str, values: dict[str, Any] | None = None, *, of_page: bool = True) -> dict[str, Any]:
+        """A command of the protocol to the page or to the browser, and its result; events before it are kept."""
         self._count += 1
         message: dict[str, Any] = {"id": self._count, "method": method, "params": values or {}}
-        if self._session:
+        if self._session and of_page:
             message["sessionId"] = self._session
         os.write(self._send, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self._count:
@@ -111,6 +117,32 @@ class Page:
         }})"""
         return self.run(wait)
 
+    def box(self, element: str) -> tuple[float, float, float, float]:
+        """Left, top, width and height of an element, scrolled into the window; element: an expression."""
+        left, top, width, height = self.run(f"""(() => {{
+            const element = {element};
+            element.scrollIntoView({{ block: "center" }});
+            const box = element.getBoundingClientRect();
+            return [box.x, box.y, box.width, box.height];
+        }})()""")
+        return left, top, width, height
+
+    def at(self, element: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
+        """The place in the window of a share of an element's width and height."""
+        left, top, width, height = self.box(element)
+        return left + across * width, top + down * height
+
+    def click(self, element: str, across: float = 0.5, down: float = 0.5) -> None:
+        """The mouse, pressed and released on an element."""
+        place = self.at(element, across, down)
+        self.pointer("mousePressed", *place)
+        self.pointer("mouseReleased", *place)
+
+    def tap(self, element: str, across: float = 0.5, down: float = 0.5) -> None:
+        """A finger, set on an element and lifted."""
+        self.finger("touchStart", *self.at(element, across, down))
+        self.finger("touchEnd", 0, 0)
+
     def pointer(self, kind: str, x: float, y: float) -> None:
         """Left button; kind: mousePressed, mouseMoved or mouseReleased."""
         at = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
@@ -121,10 +153,22 @@ class Page:
         points = [] if kind == "touchEnd" else [{"x": x, "y": y}]
         self.call("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
-    def key(self, key: str) -> None:
-        """A key, pressed and released."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", {"type": kind, "key": key, "code": key})
+    def key(self, key: str, times: int = 1) -> None:
+        """A key, pressed and released: a name in CODES or TEXTS, or a character."""
+        values: dict[str, Any] = {"key": TEXTS.get(key, key) if key == "Space" else key, "code": key}
+        if key in CODES:
+            values["windowsVirtualKeyCode"] = CODES[key]
+        else:
+            values["text"] = TEXTS.get(key, key)
+            values["windowsVirtualKeyCode"] = ord(values["text"].upper())
+        for _ in range(times):
+            self.call("Input.dispatchKeyEvent", {"type": "rawKeyDown" if key in CODES else "keyDown", **values})
+            self.call("Input.dispatchKeyEvent", {"type": "keyUp", **values})
+
+    def downloads(self, folder: Path) -> None:
+        """Files that the page offers are saved there, without a question."""
+        values = {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": True}
+        self.call("Browser.setDownloadBehavior", values, of_page=False)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """What the window shows, or the whole page, as a PNG."""
@@ -143,13 +187,13 @@ def _moved_up(file: int) -> int:
 
 
 @contextmanager
-def browser(program: str, profile: Path) -> Iterator[Page]:
-    """A page of a Chromium of its own, which ends with the block."""
+def browser(program: str, profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
+    """A page of a Chromium of its own, which ends with the block; flags: more of its command line."""
     to_it, from_us = os.pipe()
     to_us, from_it = os.pipe()
     command = [
         program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        "--remote-debugging-pipe", f"--user-data-dir={profile}",
+        "--remote-debugging-pipe", f"--user-data-dir={profile}", *flags,
     ]  # fmt: skip
     # Chromium reads file 3 and writes file 4: the two are kept away from those numbers first.
     to_it, from_it = (_moved_up(f) for f in (to_it, from_it))

@@ -17,4 +17,5 @@ def test_the_certificate_of_a_run(script, tiny_run, tmp_path):
 def test_what_is_wrong_is_named(script, tiny_run):
     assert script("certify.py", tiny_run, "--num=1").is_one_line("num", "at least 2", "1")
     assert script("certify.py", tiny_run, "--ascent=-1").is_one_line("ascent", "at least 0", "-1")
+    assert script("certify.py", tiny_run, "--seed=-1").is_one_line("seed must be from 0", "-1")
     assert script("certify.py", tiny_run, "--step=5").is_one_line("5")

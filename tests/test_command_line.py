@@ -22,7 +22,7 @@ Script = Callable[..., Outcome]
         (["--stpes", "10"], ["unknown option --stpes", "did you mean --steps?"]),
         (["--xyzzy"], ["unknown option --xyzzy", "--help"]),
         (["--steps"], ["--steps", "expected one argument"]),
-        (["--steps", "many"], ["--steps", "invalid N value", "many"]),
+        (["--steps", "many"], ["--steps must be a whole number, got 'many'"]),
         (["--steps", "0"], ["steps must be at least 1, got 0"]),
         (["--batch-size", "-3"], ["batch_size must be at least 1, got -3"]),
         (["--generator-optimizer.learning-rate", "nan"], ["learning_rate must be at least 0.0, got nan"]),
@@ -104,6 +104,9 @@ def test_every_script_has_help_and_refuses_what_it_does_not_know(script: Script,
         (["RUN", "--step", "first"], ["step must be latest, best or a number, got 'first'"]),
         (["RUN", "--step", "best"], ["has an evaluated metric"]),
         (["RUN", "--num", "0"], ["--num must be at least 1, got 0"]),
+        (["RUN", "--num", "x"], ["--num must be a whole number, got 'x'"]),
+        (["RUN", "--grid", "a.jpg"], ["--grid", "a.jpg does not end in .png"]),
+        (["RUN", "--json", "/dev/null"], ["--json", "/dev/null", "it is no file"]),
         (["RUN", "--seed", "-1"], ["--seed must be from 0", "-1"]),
         (["RUN", "--labels", "1"], ["unconditional"]),
         (["RUN", "--labels", "shoe"], ["--labels must be numbers", "'shoe'"]),
@@ -113,3 +116,29 @@ def test_every_script_has_help_and_refuses_what_it_does_not_know(script: Script,
 def test_sampling_refuses_in_one_line(script: Script, tiny_run: Path, arguments: list[str], words: list[str]) -> None:
     outcome = script("sample.py", *(str(tiny_run) if a == "RUN" else a for a in arguments))
     assert outcome.is_one_line("sample.py", *words), outcome
+
+
+def test_a_result_takes_the_place_of_nothing_else(script: Script, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    config, picture = tiny_run / "config.json", tiny_run / "samples" / "000003.png"
+    before = config.read_bytes(), picture.read_bytes()
+    for option, path, words in (
+        ("--json", config, "belongs to the run"),
+        ("--json", tiny_run / "checkpoints" / "a.json", "belongs to the run"),
+        ("--grid", picture, "belongs to the run"),
+        ("--json", "notes.txt", "is there already and does not end in .json"),
+        ("--json", "notes.txt/a.json", "notes.txt is a file"),
+        ("--npz", "notes.txt", "does not end in .npz"),
+        ("--json", ".", "it is a folder"),
+    ):
+        outcome = script("sample.py", tiny_run, "--num=2", option, path)
+        assert outcome.is_one_line(option, words), outcome
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert (config.read_bytes(), picture.read_bytes()) == before
+
+
+def test_what_is_sampled_is_told_as_json(script: Script, tiny_run: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # a second time, over its own results
+        outcome = script("sample.py", tiny_run, "--num=2", "--grid=a.png", "--json=-")
+        assert json.loads(outcome.out) == {"step": 6, "num": 2, "files": ["a.png"]}, outcome
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -296,6 +296,8 @@ def test_names_say_whose_features_they_are() -> None:
         (["nowhere"], ["no workdir nowhere"]),
         (["RUN", "--metrics", "fid"], ["unknown metric 'fid'", "--features inception", "there are: fcd, fcd_inf"]),
         (["RUN", "--num", "1"], ["num must be at least 2, got 1"]),
+        (["RUN", "--num", "0"], ["num must be at least 2, got 0"]),
+        (["RUN", "--metrics", "classes, fdc"], ["unknown metric 'fdc'"]),
         (["RUN", "--real", "fashion", "--split", "test"], ["fashion", "test"]),
         (["RUN", "--real", "fashion_mnist", "--data-dir", "/nowhere"], ["/nowhere"]),
         (["RUN", "--protocol", "10k_5k", "--num", "7"], ["num must be 5000 under protocol 10k_5k, got 7"]),

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from jax_sngan import export, onnx_graph, ort_web, web_page
 from jax_sngan.config import TrainConfig, replace
 from jax_sngan.errors import UserError
 from jax_sngan.models import Variables, build
+from jax_sngan.preset_configs import preset
+from jax_sngan.run_log import lines_up_to
 
 BOTH = {"model.spectral_norm.networks": "both"}
 RESNET = {"model.architecture": "resnet", "model.image_size": 32, "model.channels": 3, "model.generator_width": 4}
@@ -97,6 +100,37 @@ def test_the_json_names_the_classes(tmp_path: Path) -> None:
     assert (told["num_classes"], told["class_names"][3]) == (10, "cat")
     assert told["inputs"]["labels"] == "int32 [n], 0 to 9"
     assert export.class_names(replace(TINY, {"model.num_classes": 3})) is None  # not the three of any data set we know
+
+
+@pytest.mark.parametrize(
+    ("name", "gan"),
+    [
+        ("dcgan", "Standard GAN"), ("wgan", "WGAN"), ("wgan_gp", "WGAN-GP"), ("sngan", "SN-GAN"),
+        ("cifar10_projection", "SN-GAN"),
+    ],
+)  # fmt: skip
+def test_a_run_is_called_by_its_place_in_the_family(name: str, gan: str) -> None:
+    assert export.gan_name(preset(name)) == gan
+    other = replace(preset("dcgan"), {"loss": "least_squares"})
+    assert export.gan_name(other) == "GAN with the least-squares loss"
+
+
+def test_scores_are_those_that_the_run_measured_at_that_step(tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    measured = {"fcd_5k_test": 12.5, "classes_5k_test": 9}
+    raw = {f"{name}_raw": 1.0 for name in measured}
+    with (run / "metrics.jsonl").open("a") as log:
+        for step, values in ((3, {"fcd_5k_test": 99.0}), (6, measured | raw | {"fcd_5k_test_standing64": 1.0})):
+            log.write(json.dumps({"step": step} | values) + "\n")
+    assert export.load_trained(run).scores == measured
+    assert export.load_trained(run, 3).scores == {"fcd_5k_test": 99.0}
+    assert export.load_trained(tiny_run).scores == {}
+    (run / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        export.load_trained(run)
+    (run / "metrics.jsonl").write_bytes(b"\xe6\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        lines_up_to(run / "metrics.jsonl", 6)
 
 
 def test_a_run_is_exported_by_the_script(script: Callable, tiny_run: Path, tmp_path: Path) -> None:

@@ -11,6 +11,10 @@ const $ = (id) => document.getElementById(id);
 const FRAMES = 9; // of a walk's strip
 const BUDGET = 45; // milliseconds for a grid: a change waits for the one that is being drawn, and is then drawn itself
 const SIDES = [6, 5, 4]; // of the grid
+// A WebAssembly module of one function: it takes nothing and returns 16 bytes of zeros as a v128.
+const RETURNS_A_VECTOR = Uint8Array.from([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 22, 1, 20, 0, 253, 12, ...Array(16).fill(0), 11,
+]);
 
 function fail(text) {
   $("message").className = "problem";
@@ -23,6 +27,10 @@ async function start() {
     fail("This browser has no WebAssembly, or it is switched off (some do so in a strict or lockdown mode). The generators need it to run here.");
     return;
   }
+  if (!WebAssembly.validate(RETURNS_A_VECTOR)) {
+    fail("This browser's WebAssembly is too old: it lacks the vector instructions (SIMD, in all browsers since 2023) that the generators need to run here.");
+    return;
+  }
   const models = await (await fetch("models.json")).json();
   const generators = models.map((model) => new Generator(model));
   const slow = setTimeout(() => {
@@ -31,7 +39,8 @@ async function start() {
   await Promise.all(generators.map((g) => g.load())).finally(() => clearTimeout(slow));
 
   const directions = Math.min(...models.map((m) => m.directions.length));
-  readAddress(directions);
+  const classes = Math.max(...models.map((m) => m.num_classes));
+  readAddress(directions, classes);
   const alone = models.length === 1;
   const galleries = models.map((model) => new Gallery(model, alone, changed));
   if (alone) $("title").textContent = `${models[0].name}: a generator in your browser`;
@@ -164,7 +173,7 @@ async function start() {
   $("walk-play").onclick = () => play(!playing);
 
   addEventListener("hashchange", () => {
-    readAddress(directions);
+    readAddress(directions, classes);
     changed();
   });
 

@@ -24,11 +24,12 @@ export class Gallery {
     this.large.setAttribute("aria-label", `${model.name}: the chosen image`);
     const button = (text, canvas, what) =>
       element("button", { type: "button", textContent: text, onclick: () => download(canvas, model.name, what) });
-    const facts = [`${model.preset}, step ${model.step.toLocaleString("en")}`, `loss ${model.loss.replaceAll("_", " ")}`];
+    const heading = () => (alone ? [] : [element("h3", { textContent: model.gan }, element("small", { textContent: model.name }))]);
+    const facts = [model.gan, `preset ${model.preset}`, `step ${model.step.toLocaleString("en")}`, `loss ${model.loss.replaceAll("_", " ")}`];
     this.card = element(
       "article",
       { className: "card" },
-      element("div", {}, ...(alone ? [] : [element("h3", { textContent: model.name })]), element("div", { className: "grid" }, this.grid, this.chosen)),
+      element("div", {}, ...heading(), element("div", { className: "grid" }, this.grid, this.chosen)),
       element(
         "div",
         { className: "side" },
@@ -36,15 +37,19 @@ export class Gallery {
         element(
           "div",
           { className: "words" },
-          element("p", { className: "soft", textContent: facts.join("; ") }),
+          element("p", { className: "soft", textContent: facts.join(", ") }),
           button("Image as PNG", this.large, "image"),
           button("Grid as PNG", this.grid, "grid"),
         ),
       ),
     );
-    this.here = element("canvas", { width: model.image_size, height: model.image_size });
-    this.frames = element("canvas");
-    this.strip = element("div", { className: "strip" }, ...(alone ? [] : [element("h3", { textContent: model.name })]), this.here, this.frames);
+    this.here = element("canvas", { width: model.image_size, height: model.image_size, className: "here" });
+    this.frames = element("canvas", { className: "frames" });
+    for (const [canvas, what] of [[this.here, "the image at this position of the walk"], [this.frames, "the walk, image by image"]]) {
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${model.name}: ${what}`);
+    }
+    this.strip = element("div", { className: "strip" }, ...heading(), this.here, this.frames);
     this.grid.onclick = (event) => this.pick(event);
     this.grid.onkeydown = (event) => this.step(event);
   }

@@ -22,11 +22,12 @@ const whole = (...given) => Math.floor(number(...given));
 
 export const validSeed = (text, otherwise) => whole(text, 0, 2 ** 32 - 1, otherwise);
 
-export function readAddress(directions) {
+// directions: how many; classes: how many, 0 where unconditional.
+export function readAddress(directions, classes) {
   const given = new URLSearchParams(location.hash.slice(1));
   const amounts = (given.get("d") ?? "").split(",");
   const walk = (given.get("walk") ?? "").split(",");
-  const label = whole(given.get("class"), 0, 1e6, -1);
+  const label = whole(given.get("class"), 0, classes - 1, -1);
   Object.assign(state, {
     seed: validSeed(given.get("seed"), 0),
     truncation: number(given.get("truncation"), 0.2, UNTRUNCATED, UNTRUNCATED),
