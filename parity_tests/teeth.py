@@ -8,10 +8,10 @@
 Exit code 1 if a mistake is not caught. A mistake is caught by a test that reaches its assertion and fails there:
 code that does not import or does not run has not been caught.
 
-The copy is first tested as it is, and the lines of jax_sngan that each rung reaches are noted. A rung that does not
-reach a mistake's line cannot fail by it and is not run again. A reached rung runs the test that the mistake names
-first, and where that passes, all of it; a rung below the named one runs all. So the rung that is printed is the
-lowest that fails.
+Before a rung is first tried, it is run on a copy without a mistake, and the lines of jax_sngan that it reaches are
+noted. A rung that does not reach a mistake's line cannot fail by it and is not run again. Of a rung's files the one
+with the test that the mistake names comes first, and in it that test; a rung below the named one runs all. So the rung
+that is printed is the lowest that fails.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 from parity_tests.mistakes import MISTAKES, Mistake
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("jax_sngan", "torch_ref", "parity_tests", "conftest.py", "pyproject.toml")
+COPIED = ("jax_sngan", "torch_ref", "parity_tests", "scripts", "conftest.py", "pyproject.toml")
 SHOWN = 200  # characters of a failure's message
 
 
@@ -50,11 +51,36 @@ class Result(NamedTuple):
         return f"{self.mistake.name}: caught by rung {self.rung}: {self.test}: {self.why} ({self.seconds:.0f} s)"
 
 
-Reached = dict[str, dict[str, set[int]]]  # rung, upwards -> file of jax_sngan -> its lines
-
-
 class BrokenRung(Exception):
     """The rung did not run to an assertion."""
+
+
+class BrokenLadder(Exception):
+    """A rung fails without a mistake."""
+
+
+class Reached:
+    """The lines of jax_sngan that each rung reaches; a rung is run for them when they are first asked for."""
+
+    def __init__(self, source: Path, scratch: Path, cache: Path):
+        self.rungs = rungs(source)  # upwards
+        self._source, self._scratch, self._cache = source, scratch, cache
+        self._locks = {rung: threading.Lock() for rung in self.rungs}
+        self._lines: dict[str, dict[str, set[int]]] = {}  # rung -> file of jax_sngan -> its lines
+
+    def by(self, rung: str, file: str) -> set[int]:
+        """The lines of one file of jax_sngan.
+
+        Raises:
+          BrokenLadder: the rung fails without a mistake.
+        """
+        with self._locks[rung]:
+            if rung not in self._lines:
+                try:
+                    self._lines[rung] = reached_lines(self._source, self._scratch / rung, self._cache, rung)
+                except BrokenRung as error:
+                    raise BrokenLadder(str(error)) from error
+            return self._lines[rung].get(file, set())
 
 
 def rung_of(file: str) -> int:
@@ -163,9 +189,12 @@ def judge(mistake: Mistake, source: Path, target: Path, cache: Path, reached: Re
     wrong, line = mistaken(right, mistake)
     file.write_text(wrong)
     own, lines = mistake.test.split("::")[0], set(statement(right, line))
-    climbed = [own] if reached is None else [r for r in reached if lines & reached[r].get(mistake.file, set())]
+    climbed = []
     try:
-        for rung in climbed:
+        for rung in [own] if reached is None else sorted(reached.rungs, key=lambda r: (rung_of(r), r != own)):
+            if reached is not None and not lines & reached.by(rung, mistake.file):
+                continue
+            climbed.append(rung)
             named = [[f"parity_tests/{mistake.test}"]] if rung == own else []
             for tests in [*named, *([[f"parity_tests/{rung}"]] if reached is not None else [])]:
                 if failure := run_tests(copy, cache, tests)["failure"]:
@@ -218,19 +247,16 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="teeth-") as folder, ThreadPoolExecutor(options.jobs) as pool:
         scratch, cache = Path(folder), Path(folder) / "compiled"
         source = copy_repository(ROOT, scratch / "source")  # one state of the tree, whatever is edited meanwhile
-        reached = None
-        if not options.quick:
-            names = rungs(source)
-            try:
-                lines = pool.map(lambda rung: reached_lines(source, scratch / rung, cache, rung), names)
-                reached = dict(zip(names, lines, strict=True))
-            except BrokenRung as error:
-                print(f"the ladder fails as it is: {error}", file=sys.stderr)
-                return 1
+        reached = None if options.quick else Reached(source, scratch, cache)
         tried = pool.map(lambda im: judge(im[1], source, scratch / str(im[0]), cache, reached), enumerate(mistakes))
-        for result in tried:
-            results.append(result)
-            print(result.line(), flush=True)
+        try:
+            for result in tried:
+                results.append(result)
+                print(result.line(), flush=True)
+        except BrokenLadder as error:
+            print(f"the ladder fails as it is: {error}", file=sys.stderr)
+            pool.shutdown(cancel_futures=True)
+            return 1
 
     missed = [r for r in results if r.rung is None]
     print(f"{len(results) - len(missed)} of {len(results)} mistakes caught")

@@ -1,6 +1,5 @@
 """Rung 1, operations: penalties on D's gradient and their gradients in D's parameters, to second order."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -9,56 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-import torch_ref.models
-from jax_sngan import convert, penalties
-from jax_sngan.config import SpectralNormConfig
-from jax_sngan.models import build
+from jax_sngan import penalties
 from parity_tests.compare import assert_close, relative_error, to_numpy
-from parity_tests.configs import model
-from parity_tests.tolerances import NETWORK_F32, NETWORK_F64, OPS_F32, OPS_F64
-from parity_tests.trees import QUICK_COMPILE, assert_agree, assert_same, load_module, random_variables
-from torch_ref import penalties as torch_penalties
-from torch_ref.nn.spectral_norm import held, spectral_state
+from parity_tests.penalty_cases import CHANNELS, PENALTIES, SIDE, N, draw, of_ours, of_torch
+from parity_tests.tolerances import OPS_F32, OPS_F64
+from parity_tests.trees import QUICK_COMPILE
 
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [("float64", OPS_F64), ("float32", OPS_F32)])
-# name -> (function, arrays that it takes, options)
-PENALTIES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
-    "two-sided": ("gradient_penalty", ("real", "fake", "mix"), {}),
-    "two-sided, target 0.3": ("gradient_penalty", ("real", "fake", "mix"), {"target": 0.3}),
-    # Between the norms at the points: some are punished, some are not.
-    "one-sided": ("gradient_penalty", ("real", "fake", "mix"), {"target": 0.65, "sides": "one"}),
-    "r1": ("r1", ("real",), {}),
-    "dragan": ("dragan", ("real", "noise", "mix"), {}),
-    "dragan, one-sided": ("dragan", ("real", "noise", "mix"), {"target": 0.65, "sides": "one"}),
-}
-N, SIDE, CHANNELS = 4, 3, 2
-
-
-def draw(dtype: str, side: int = SIDE, channels: int = CHANNELS) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    shape = (N, side, side, channels)
-    arrays = {
-        "real": np.tanh(rng.normal(size=shape)),
-        "fake": np.tanh(rng.normal(size=shape)),
-        "noise": rng.uniform(size=shape),
-        "mix": np.array([0.0, 1 - 2.0**-23, 0.25, 0.7]),  # both ends among them
-    }
-    return {name: a.astype(dtype) for name, a in arrays.items()}
-
-
-def of_ours(name: str, score: Any, arrays: dict[str, Any]) -> Any:
-    function, takes, options = PENALTIES[name]
-    return getattr(penalties, function)(score, *(arrays[a] for a in takes), **options)
-
-
-def of_torch(name: str, score: Any, arrays: dict[str, np.ndarray]) -> torch.Tensor:
-    function, takes, options = PENALTIES[name]
-    tensors = [
-        torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2)) if a.ndim == 4 else a)
-        for a in (arrays[a] for a in takes)
-    ]
-    value: torch.Tensor = getattr(torch_penalties, function)(score, *tensors, **options)
-    return value
 
 
 def in_both(name: str, score: Any, torch_score: Any, params: dict[str, np.ndarray], arrays: dict[str, Any]) -> Any:
@@ -167,58 +123,3 @@ def test_where_the_gradient_is_taken(name):
     for value, gradients in in_both(name, quadratic, quadratic, {"a": np.array(a)}, arrays):
         assert relative_error(value, expected[0]) < 1e-13
         assert relative_error(gradients["a"], expected[1]) < 1e-13
-
-
-# A discriminator ----------------------------------------------------------------------------------------------------
-
-CNN = model("standard_cnn", 28, 1, 0)
-U_FIRST = SpectralNormConfig(order="u_first", warmup=15)
-DISCRIMINATORS = [
-    (CNN, NETWORK_F64),
-    (dataclasses.replace(CNN, dtype="float32"), NETWORK_F32),
-    (model("resnet", 28, 1, 0, spectral_norm=U_FIRST), NETWORK_F64),
-    (model("mlp", 4, 3, 0, discriminator_norm="layer", spectral_norm=SpectralNormConfig(target=2.0)), NETWORK_F64),
-]
-
-
-@pytest.mark.parametrize(
-    ("config", "tolerance"), DISCRIMINATORS, ids=[f"{c.architecture}-{c.dtype}" for c, _ in DISCRIMINATORS]
-)
-def test_of_a_discriminator(config, tolerance):
-    """Twice through each layer and its spectral norm, in a training pass that holds u and v."""
-    variables = random_variables(config, "discriminator", np.random.default_rng(3))
-    arrays = draw(config.dtype, config.image_size, config.channels)
-    network = build(config).discriminator
-    # The resnet's take long to compile.
-    names = ["r1"] if config.architecture == "resnet" else ["two-sided, target 0.3", "r1", "dragan"]
-
-    def every(params: Any) -> Any:
-        def score(p: Any, x: Any) -> Any:
-            y, after = network.apply(variables._replace(params=p), x, train=True, hold=True)
-            # Read where no derivative is taken: the pass gives back what it was given.
-            return y, after.spectral
-
-        found = {
-            n: jax.value_and_grad(lambda p, n=n: of_ours(n, lambda x: score(p, x)[0], arrays))(params) for n in names
-        }
-        return found, score(params, arrays["real"])[1]
-
-    found, after = jax.jit(every, compiler_options=QUICK_COMPILE)(variables.params)
-    assert_same(after, variables.spectral)
-
-    module = torch_ref.models.build(config).discriminator
-    load_module(module, convert.variables_to_torch(config, "discriminator", variables))
-    before = spectral_state(module)
-    entries = convert.network_entries(config, "discriminator").params
-    for name in names:
-        module.zero_grad()
-        with held(module):
-            expected = of_torch(name, module, arrays)
-            expected.backward()
-        value, gradients = found[name]
-        assert_close(value, expected, tolerance, name)
-        # The last bias is in no gradient; torch gives it none.
-        theirs = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
-        assert_agree(convert.tree_to_torch(entries, gradients), theirs, tolerance)
-        assert sum(p.grad is None for p in module.parameters()) <= 1
-    assert all(torch.equal(a, spectral_state(module)[n]) for n, a in before.items())

@@ -86,13 +86,16 @@ def test_what_no_assertion_caught_is_a_survivor(case, monkeypatch, capsys):
     assert printed[1] == "0 of 1 mistakes caught"
 
 
-def test_the_named_test_need_not_be_the_catcher_and_unreached_rungs_are_not_run(tmp_path):
+def test_the_named_test_need_not_be_the_catcher_and_unreached_rungs_are_not_run(tmp_path, monkeypatch):
     # In the full form: the first rung does not reach the line, the test that is named does not fail, its rung does.
     mistake = Mistake(
         "", "losses.py", "relu(1 + fake)", "relu(1 - fake)", "", "test_4_losses.py::test_every_loss_has_its_twin"
     )
     line = teeth.mistaken((PACKAGE / "losses.py").read_text(), mistake)[1]
-    reached = {"test_1_ops.py": {"losses.py": {line + 1}}, "test_4_losses.py": {"losses.py": {line}}}
+    lines = {"test_1_ops.py": {line + 1}, "test_4_losses.py": {line}}  # of losses.py
+    reached = teeth.Reached(teeth.ROOT, tmp_path, tmp_path / "cache")
+    monkeypatch.setattr(reached, "rungs", list(lines))
+    monkeypatch.setattr(reached, "by", lambda rung, file: lines[rung])
     result = teeth.judge(mistake, teeth.ROOT, tmp_path / "copy", tmp_path / "cache", reached)
     assert result.rung == 4
     assert "test_loss_and_gradients" in result.test
