@@ -20,7 +20,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made: dict[str, str | bytes] = dict(reference.pages())
     for name, page in links.ROOT_PAGES.items():
         made[page] = links.for_site((ROOT / name).read_text(), name, page)
-    text, pictures = notebook.page(ROOT / NOTEBOOK, "notebook")
+    text, pictures = notebook.page(ROOT / NOTEBOOK, "../docs/notebook")
     made["notebook.md"] = links.for_site(text, NOTEBOOK, "notebook.md")
     made |= {f"notebook/{name}": data for name, data in pictures.items()}
 

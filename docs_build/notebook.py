@@ -18,7 +18,7 @@ def page(path: Path, folder: str) -> tuple[str, dict[str, bytes]]:
     """The notebook as Markdown, and the pictures that it shows.
 
     Args:
-      folder: where the pictures will lie, from the page.
+      folder: where the pictures will lie, seen from the notebook.
     Returns:
       (the text, file name -> PNG).
     """

@@ -26,7 +26,7 @@ cli(sys.argv[1:])
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     result = subprocess.run(
-        [sys.executable, "-c", OFFLINE, "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        [sys.executable, "-c", OFFLINE, "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -53,6 +53,20 @@ def test_no_page_asks_another_host(site: Path) -> None:
     found = {p.name: Loads(p.read_text()).found for p in site.rglob("*.html")}
     assert sum(map(len, found.values())) > len(found)  # the parser sees something
     assert {n: f for n, a in found.items() if (f := [x for x in a if re.match(r"(https?:)?//", x)])} == {}
+
+
+def test_what_a_page_loads_is_there(site: Path) -> None:
+    missing = {
+        p.name: wrong
+        for p in site.rglob("*.html")
+        if p.name != "404.html"  # whose addresses begin at the server's root
+        if (
+            wrong := [
+                x for x in Loads(p.read_text()).found if not x.startswith("data:") and not (p.parent / x).exists()
+            ]
+        )
+    }
+    assert missing == {}
 
 
 def test_pages_show_what_they_are_made_of(site: Path) -> None:
