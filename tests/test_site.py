@@ -1,0 +1,115 @@
+"""The site builds without a warning and without a network, and what it takes from the source is the source."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from pages import ROOT
+
+from docs_build import commands, links, reference, source
+from jax_sngan.config import RunConfig, TrainConfig, flatten
+
+# mkdocs, in a process where every connection is refused.
+OFFLINE = """
+import socket, sys
+def refuse(*_): raise OSError("no network in this test")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from mkdocs.__main__ import cli
+cli(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    result = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+class Loads(HTMLParser):
+    """Addresses that a page loads by itself."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        loads = tag in ("script", "img", "iframe", "source") or (tag == "link" and values.get("rel") != "canonical")
+        address = values.get("src") or (values.get("href") if tag == "link" else None)
+        if loads and address:
+            self.found.append(address)
+
+
+def test_no_page_asks_another_host(site: Path) -> None:
+    found = {p.name: Loads(p.read_text()).found for p in site.rglob("*.html")}
+    assert sum(map(len, found.values())) > len(found)  # the parser sees something
+    assert {n: f for n, a in found.items() if (f := [x for x in a if re.match(r"(https?:)?//", x)])} == {}
+
+
+def test_what_a_page_loads_is_there(site: Path) -> None:
+    missing = {
+        p.name: wrong
+        for p in site.rglob("*.html")
+        if p.name != "404.html"  # whose addresses begin at the server's root
+        if (
+            wrong := [
+                x for x in Loads(p.read_text()).found if not x.startswith("data:") and not (p.parent / x).exists()
+            ]
+        )
+    }
+    assert missing == {}
+
+
+def test_pages_show_what_they_are_made_of(site: Path) -> None:
+    text = {n: re.sub(r"<[^>]+>", "", (site / n).read_text()) for n in ("spectral_norm.html", "notebook.html")}
+    for wing in ("jax_sngan", "torch_ref"):
+        code = source.definition(f"{wing}/nn/spectral_norm.py", "estimate_sigma").splitlines()[-1]
+        assert code.strip() in text["spectral_norm.html"].replace("&quot;", '"')
+    assert "by SVD" in text["notebook.html"]
+    options = (site / "reference/options.html").read_text()
+    names = [*flatten(TrainConfig()), *flatten(RunConfig())]
+    assert [n for n in names if f"--{n.replace('_', '-')}</code>" not in options] == []
+    told = (site / "reference/commands.html").read_text()
+    assert [s for s in commands.scripts() if f">{s}<" not in told] == []
+
+
+def test_every_public_function_has_its_entry(site: Path) -> None:
+    for path in [p for wing in reference.WINGS for p in reference.modules(wing)]:
+        page = (site / "reference" / f"{path}.html").read_text()
+        names = re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", (ROOT / path).read_text(), re.MULTILINE)
+        assert [n for n in names if f'id="{n}"' not in page] == [], path
+
+
+def test_a_name_that_is_gone_ends_the_build() -> None:
+    with pytest.raises(KeyError, match="defines no no_such"):
+        source.with_code("<!-- code: jax_sngan/losses.py no_such -->")
+
+
+def test_a_method_is_taken_without_its_indent() -> None:
+    assert source.definition("jax_sngan/nn/spectral_norm.py", "SpectralNorm.iterate").startswith("def iterate(self")
+
+
+def test_links_to_source_files_lead_to_their_pages() -> None:
+    text = "[a](../jax_sngan/losses.py) [b](parity.md#x) [c](../CHANGELOG.md) [d](https://a.b/c.py)"
+    made = links.for_site(text, "docs/layout.md", "layout.md")
+    assert made == "[a](source/jax_sngan/losses.py.md) [b](parity.md#x) [c](changelog.md) [d](https://a.b/c.py)"
+    assert links.for_site("[x](docs/layout.md)", "CONTRIBUTING.md", "contributing.md") == "[x](layout.md)"
+
+
+def test_docstrings_are_shown_as_they_are() -> None:
+    shown = reference.documentation(
+        "[n] of *it*, a_b < c, `x|y`.\n\nArgs:\n  x: [n] one\n    more.\nReturns:\n  [] all."
+    )
+    assert shown == (
+        "\\[n\\] of \\*it\\*, a\\_b &lt; c, `x&#124;y`.\n\n**Args**\n\n- `x`: \\[n\\] one more.\n\n"
+        "**Returns**\n\n\\[\\] all."
+    )
