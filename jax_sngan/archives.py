@@ -9,9 +9,10 @@ import re
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -162,6 +163,81 @@ def _zip_contents(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, 
         data = f.read(entry.file_size)  # to the end, where the checksum is compared
     if len(data) != entry.file_size:
         raise damaged(path, f"{entry.filename[:80]!r} is cut short")
+    return data
+
+
+RANDOM_ACCESS = (".tar", ".zip")  # where a member can be read without those before it
+
+
+class Place(NamedTuple):
+    """Where a member's contents lie in an archive of RANDOM_ACCESS."""
+
+    offset: int  # of the contents (.tar) or of the member's own header (.zip), bytes
+    stored: int  # bytes there
+    size: int  # bytes of the contents
+    crc: int  # CRC-32 of the contents; -1: a .tar keeps none
+    deflated: int  # 1: compressed by deflate
+
+
+def places(path: Path, wanted: Callable[[str], bool], largest: int) -> dict[str, Place]:
+    """The place of each wanted member of a .tar or .zip that `members` has gone through.
+
+    Raises:
+      UserError: it is damaged, or a member can't be read at its place or is larger than allowed.
+    """
+    found = {}
+    try:
+        if suffix(path) == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.infolist():
+                    if entry.is_dir() or not wanted(name := _checked(path, entry.filename)):
+                        continue
+                    if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise UserError(f"{path}: {name[:80]!r} is encrypted or not stored by deflate: unpack it")
+                    _check_size(path, name, entry.file_size, largest)
+                    deflated = int(entry.compress_type == zipfile.ZIP_DEFLATED)
+                    found[name] = Place(entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, deflated)
+        else:
+            with tarfile.open(path, "r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members.clear()  # type: ignore[attr-defined]  # or a million members stay in memory
+                    if not member.isreg() or not wanted(name := _checked(path, member.name)):
+                        continue
+                    if member.issparse():
+                        raise UserError(f"{path}: {name[:80]!r} is stored with gaps: unpack it")
+                    _check_size(path, name, member.size, largest)
+                    found[name] = Place(member.offset_data, member.size, member.size, -1, 0)
+    except UserError:
+        raise
+    except Exception as e:  # as in members
+        raise damaged(path, e) from e
+    return found
+
+
+def read_at(path: Path, place: Place, name: str) -> bytes:
+    """The contents of one member.
+
+    Raises:
+      UserError: they are not there, or not those that the archive says.
+    """
+    try:
+        with open(path, "rb") as f:
+            f.seek(place.offset)
+            if place.crc >= 0:
+                header = f.read(30)  # of the member itself: its name and extra field come before the contents
+                if header[:4] != b"PK\3\4":
+                    raise damaged(path, f"{name[:80]!r} is not where it should be")
+                f.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+            data = f.read(place.stored)
+    except OSError as e:
+        raise UserError(f"{path} cannot be read: {e.strerror}") from e
+    if place.deflated:
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, place.size + 1)
+        except zlib.error as e:
+            raise damaged(path, f"{name[:80]!r}: {e}") from e
+    if len(data) != place.size or (place.crc >= 0 and zlib.crc32(data) != place.crc):
+        raise damaged(path, f"{name[:80]!r} is not as it was packed")
     return data
 
 

@@ -35,6 +35,8 @@ def _check(name: str, value: Any, hint: Any, metadata: Any) -> None:
         if not (float in kinds and isinstance(value, int) and not isinstance(value, bool)):
             expected = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
             raise UserError(f"{name} must be {expected}, got {value!r}")
+    if value is None:
+        return
     minimum, below = metadata.get("minimum"), metadata.get("below")
     if minimum is not None and not value >= minimum:  # `not >=` also refuses NaN
         raise UserError(f"{name} must be at least {minimum}, got {value}")
@@ -268,6 +270,14 @@ class RunConfig(Options):
     workdir: str | None = option(None, "folder of the run; default: runs/PRESET")
     data_dir: str | None = option(
         None, "folder that holds the data set's original files; default: looked for, then downloaded"
+    )
+    stream: Literal["auto", "always", "never"] = option(
+        "auto",
+        "images of a FOLDER or archive stay on disk and are decoded as they are needed; auto: where they would take"
+        " more than half of the memory",
+    )
+    stream_workers: int | None = option(
+        None, "processes that decode a stream; 0: threads. Default: one for each core but one", minimum=0, below=257
     )
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     sample_every: int = option(500, "steps between two sample grids; 0: none", minimum=0)

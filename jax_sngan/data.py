@@ -12,6 +12,8 @@ import numpy as np
 from jax_sngan import archives, folders, mixtures, originals, resize, stacked
 from jax_sngan.cache_folder import cache_folder
 from jax_sngan.errors import UserError
+from jax_sngan.folders import Stream
+from jax_sngan.streams import ImageArray, StreamedImages
 
 BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
 # Mirrored digits are no digits. Fashion-MNIST's shoes all point left and its test images do too, so a mirrored shoe
@@ -24,17 +26,18 @@ STACKED = {"stacked_fashion": "fashion", "stacked_mnist": "mnist"}
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images in memory.
+    """Images in memory, or on disk and decoded when they are asked for.
 
     Raises:
       ValueError: the arrays are not of the types and shapes below, or there is no image.
     """
 
     name: str  # as reported with figures
-    images: np.ndarray  # uint8 [n, h, w, c]; or points of the plane, float32 [n, 1, 1, 2]
+    images: ImageArray  # uint8 [n, h, w, c]; or points of the plane, float32 [n, 1, 1, 2]
     labels: np.ndarray  # int32 [n]; zeros where there are none
     classes: tuple[str, ...]  # names by label; () where there are no labels
     flip: bool  # whether a mirrored image is still one of the data
+    files: str | None = None  # of a folder or archive: folders.Loaded.files
 
     def __post_init__(self) -> None:
         points = self.images.dtype == np.float32 and self.images.shape[1:] == (1, 1, 2)
@@ -51,18 +54,29 @@ class Dataset:
         n, h, w, c = self.images.shape
         if c == 2:
             return f"{self.name}: {n:,} points of {len(self.classes)} Gaussians"
-        return f"{self.name}: {n:,} images of {h}x{w}x{c}" + (f", {len(self.classes)} classes" if self.classes else "")
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        streamed = ", streamed" if isinstance(self.images, StreamedImages) else ""
+        return f"{self.name}: {n:,} images of {h}x{w}x{c}{classes}{streamed}"
 
     def checksum(self) -> str:
-        """SHA-256 over shape, images and labels, in hexadecimal: two data sets are the same if it is."""
+        """SHA-256 over shape, images and labels, in hexadecimal: two data sets are the same if it is.
+
+        Of a stream, whose images are never all decoded, the checksum of its files.
+        """
+        if isinstance(self.images, StreamedImages):
+            assert self.files is not None
+            return self.files
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.images[:]).data)
         digest.update(np.ascontiguousarray(self.labels, "<i4").data)
         return digest.hexdigest()
 
     def identity(self) -> dict[str, str]:
-        """What a checkpoint keeps of its data: {"summary", "sha256"}."""
-        return {"summary": self.summary(), "sha256": self.checksum()}
+        """What a checkpoint keeps of its data: "summary"; "sha256" of images in memory; "files_sha256" of files."""
+        found = {"summary": self.summary()}
+        if not isinstance(self.images, StreamedImages):
+            found["sha256"] = self.checksum()
+        return found if self.files is None else found | {"files_sha256": self.files}
 
 
 def load(
@@ -74,6 +88,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    stream: Stream = "auto",
 ) -> Dataset:
     """The images of a source, brought to a size and a number of channels.
 
@@ -101,6 +116,8 @@ def load(
       cache_dir: where downloads and decoded folders are kept; default $XDG_CACHE_HOME/jax_sngan or
         ~/.cache/jax_sngan.
       progress: show bars where it takes long.
+      stream: always: images of a folder stay on disk and are decoded when they are asked for; auto: where they would
+        take more than half of the memory; never: they are refused then.
     Returns:
       A Dataset. Its flip is False for digits and garments, else True. Its name is the source, with the number of
       images where the official data have another: a figure on part of CIFAR-10 is not one on CIFAR-10. Folders and
@@ -113,6 +130,8 @@ def load(
             f"data {source!r} does not fit model.channels={channels}: "
             f"{', '.join(mixtures.MIXTURES)} are points, with 2 channels; all else is images, with 1 or 3"
         )
+    if stream == "always" and source in ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED):
+        raise UserError(f"stream must be auto or never for data {source!r}, which fits into any memory; got always")
     if source in mixtures.MIXTURES:
         return _points(source, split)
     if source in STACKED:
@@ -126,7 +145,9 @@ def load(
     if data_dir is not None and _kind(Path(data_dir)) != "folder":
         raise UserError(f"--data-dir {str(data_dir)!r} is no folder; give the one that holds the files of {source}")
     folder = None if data_dir is None else Path(data_dir)
+    images: ImageArray
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()
+    files = None
     try:
         if source == "fashion":
             name, images, labels, classes = _embedded(split)
@@ -135,11 +156,12 @@ def load(
             official = len(images) == originals.OFFICIAL_SIZES[split][source]
             name, classes = source if official else f"{source} ({len(images)} images)", originals.CLASSES[source]
         else:
-            name, images, labels, classes = _given(source, image_size, channels, split, cache, progress)
+            name, images, labels, classes, files = _given(source, image_size, channels, split, cache, progress, stream)
     except OSError as e:  # a folder without permission, a disk that fails
         raise UserError(f"data {source!r} cannot be read: {e.filename or ''} {e.strerror or e}") from e
-    images = resize.fit(images, image_size, channels, pad=source in BLACK_BACKGROUND)
-    return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED)
+    if isinstance(images, np.ndarray):
+        images = resize.fit(images, image_size, channels, pad=source in BLACK_BACKGROUND)
+    return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED, files=files)
 
 
 def _points(source: str, split: str) -> Dataset:
@@ -160,7 +182,7 @@ def _stacked(
         progress=progress,
     )  # fmt: skip
     k = len(grey.classes)
-    images, modes = stacked.stacked_images(grey.images, grey.labels, k, seed=0, count=STACKS)
+    images, modes = stacked.stacked_images(np.asarray(grey.images), grey.labels, k, seed=0, count=STACKS)
     names = tuple(f"{a}, {b}, {c}" for a in grey.classes for b in grey.classes for c in grey.classes)
     return Dataset(source, images, modes, names, flip=False)
 
@@ -168,19 +190,29 @@ def _stacked(
 _Parts = tuple[str, np.ndarray, np.ndarray, tuple[str, ...]]  # name, images, labels, classes
 
 
-def _given(source: str, image_size: int, channels: int, split: str, cache: Path, progress: bool) -> _Parts:
-    """A person's own images: an npz, a folder or an archive."""
+def _given(
+    source: str, image_size: int, channels: int, split: str, cache: Path, progress: bool, stream: Stream
+) -> tuple[str, ImageArray, np.ndarray, tuple[str, ...], str | None]:
+    """A person's own images, an npz, a folder or an archive: as _Parts, and the checksum of files."""
     path = Path(source)
     kind = _kind(path) if source else None
     suffix = archives.suffix(path) if kind == "file" else None
     if kind == "file" and path.suffix.lower() == ".npz":
-        return f"npz:{path.stem}", *_npz(path, split)
+        if stream == "always":
+            raise UserError(f"stream must be auto or never for {path}, which is one array; got always")
+        return f"npz:{path.stem}", *_npz(path, split), None
     if kind == "folder" or suffix is not None:
         if (owner := originals.belongs_to(path)) is not None:
             raise UserError(f"{path} is an original of {owner}: use --data {owner} --data-dir {path.parent}")
         name = f"folder:{path.resolve().name[: -len(suffix) if suffix else None]}"
         return name, *folders.load(
-            path, image_size=image_size, channels=channels, split=split, cache=cache / "folders", progress=progress
+            path,
+            image_size=image_size,
+            channels=channels,
+            split=split,
+            cache=cache / "folders",
+            progress=progress,
+            stream=stream,
         )
     problem = "is a file of an unknown kind" if kind else "is no known data set and no file or folder that is there"
     known = ", ".join(("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED))

@@ -13,6 +13,7 @@ from jax_sngan import originals
 from jax_sngan.config import RunConfig, TrainConfig
 from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
+from jax_sngan.folders import Stream
 from jax_sngan.loop import Make, Scores
 from jax_sngan.metrics import classifier, scores
 from jax_sngan.metrics.extractors import Extractor, of_function, open_extractor
@@ -155,7 +156,8 @@ class TrainingEvaluation:
             check_standing(config.model, run.standing_statistics)
         source, split = choose_real(run.evaluate_real, config.data, None, 0)
         data_dir = run.data_dir if source == config.data else None
-        data = load_real(source, split, subject, data_dir)
+        stream = run.stream if source == config.data else "auto"
+        data = load_real(source, split, subject, data_dir, stream)
         self.extractor = open_features(run.evaluate_features, source, subject, data_dir)
         scores.check(self.asked, self.extractor.name, lacking=lacking(subject, self.extractor, data))
         self.sign = scores.lower_is_better(self.asked[0], self.extractor.name)
@@ -209,8 +211,8 @@ def real_name(source: str, split: str) -> str:
     return source if source == "fashion" else split
 
 
-def load_real(source: str, split: str, given: Subject, data_dir: str | None) -> Dataset:
-    """The real images, brought to the size of the generated ones.
+def load_real(source: str, split: str, given: Subject, data_dir: str | None, stream: Stream = "auto") -> Dataset:
+    """The real images, brought to the size of the generated ones; stream: of data.load.
 
     Raises:
       UserError: they can't be had.
@@ -219,7 +221,7 @@ def load_real(source: str, split: str, given: Subject, data_dir: str | None) -> 
     if data_dir is None and source == "fashion_mnist":
         here = classifier.fashion_mnist_here()
         data_dir = str(here) if here else None
-    return data_sets.load(source, split=split, data_dir=data_dir, **size)
+    return data_sets.load(source, split=split, data_dir=data_dir, stream=stream, **size)
 
 
 def open_features(features: Features, source: str, given: Subject, data_dir: str | None) -> Extractor:

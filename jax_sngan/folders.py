@@ -1,8 +1,10 @@
-"""Folders and archives of image files: which images a split holds, their classes, and a cache of the result."""
+"""Folders and archives of image files: which images a split holds, their classes, and whether they are decoded into
+memory, with a cache of the result, or stay on disk (streams.py)."""
 
 import hashlib
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,11 +21,16 @@ from tqdm import tqdm
 from jax_sngan import archives, resize
 from jax_sngan.downloads import whole_file
 from jax_sngan.errors import UserError
+from jax_sngan.machine import cores
+from jax_sngan.streams import Files, ImageArray, StreamedImages
 
 SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 LARGEST_IMAGE = 2**26  # bytes of one image file
-CACHE_VERSION = 1  # goes up whenever the same files would give other pixels
+CACHE_VERSION = 2  # goes up whenever the same files would give other pixels
 CHUNK = 64  # images whose files wait in memory to be decoded
+MEMORY_SHARE = 2  # decoded images may take the machine's memory divided by this
+
+Stream = Literal["auto", "always", "never"]  # auto: where they would take more
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,30 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(resize.SUFFIXES) and not any(p.startswith((".", "__MACOSX")) for p in parts)
 
 
+class Loaded(NamedTuple):
+    """The images of a split."""
+
+    images: ImageArray  # uint8 [n, image_size, image_size, channels]
+    labels: np.ndarray  # int32 [n]
+    classes: tuple[str, ...]
+    files: str  # SHA-256 of the size, and of each image's label and file in their order
+
+
 def load(
-    path: Path, *, image_size: int, channels: int, split: str, cache: Path, progress: bool = True
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    path: Path,
+    *,
+    image_size: int,
+    channels: int,
+    split: str,
+    cache: Path,
+    progress: bool = True,
+    stream: Stream = "auto",
+) -> Loaded:
     """All images of a folder, or of a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip of one.
 
-    The result is kept in `cache`, under a key of the path, every file's size and time, and the options; a second call
-    reads it back. What cannot be written there is only not kept.
+    What is decoded into memory is kept in `cache`, under a key of the path, every file's size and time, and the
+    options; a second call reads it back. Of a stream only the checksum of its files is kept. What cannot be written
+    there is only not kept.
 
     Args:
       path: the folder or archive; arrange() says how it may be laid out.
@@ -100,27 +125,134 @@ def load(
       split: "train" or "test".
       cache: folder for the result.
       progress: show a bar.
-    Returns:
-      uint8 [n, image_size, image_size, channels], int32 [n], names of the classes.
+      stream: whether the images stay on disk.
     Raises:
-      UserError: no images, one that cannot be read, a damaged archive, or more than fits into memory.
+      UserError: no images, one that cannot be read, a damaged archive, or more than fits into memory and no stream.
     """
     stamps = _stamps(path)
     key = json.dumps([CACHE_VERSION, str(path.resolve()), image_size, channels, split, sorted(stamps.items())])
-    cached = cache / f"{path.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-    if (kept := _read_cache(cached)) is not None:
-        return kept
+    kept = cache / f"{path.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    if stream != "always" and (found := _read_cache(kept.with_name(f"{kept.name}.npz"))) is not None:
+        return found
     names = _archive_names(path, progress) if path.is_file() else list(stamps)
     if len(set(names)) != len(names):
         raise UserError(f"{path} holds two files of one name")
     listing = arrange([name for name in names if is_image(name)], split, str(path))
-    images = _decode(path, listing, image_size, channels, progress)
+    needed = len(listing.names) * image_size * image_size * channels
+    fits = needed <= archives.memory() // MEMORY_SHARE
+    if stream == "always" or (stream == "auto" and not fits):
+        return _streamed(path, listing, image_size, channels, kept.with_name(f"{kept.name}.sha256"), progress)
+    if not fits:
+        raise UserError(
+            f"{path}: {len(listing.names)} images of {image_size} pixels need {needed / 2**30:.0f} GiB of memory; "
+            "--stream auto leaves them on disk"
+        )
+    images, files = _decode(path, listing, image_size, channels, progress)
+    target = kept.with_name(f"{kept.name}.npz")
+    classes = np.array(listing.classes, dtype=np.str_)
     try:
-        with whole_file(cached) as f:
-            np.savez(f, images=images, labels=listing.labels, classes=np.array(listing.classes, dtype=np.str_))
+        with whole_file(target) as f:
+            np.savez(f, images=images, labels=listing.labels, classes=classes, files=np.array(files))
     except OSError as e:
-        print(f"note: {cached} cannot be written ({e.strerror}); next time the images are read anew", file=sys.stderr)
-    return images, listing.labels, listing.classes
+        print(f"note: {target} cannot be written ({e.strerror}); next time the images are read anew", file=sys.stderr)
+    return Loaded(images, listing.labels, listing.classes, files)
+
+
+class _Names:
+    """Names as one string of bytes: there may be millions, and every worker has them."""
+
+    def __init__(self, names: tuple[str, ...]):
+        encoded = [os.fsencode(name) for name in names]
+        self._bytes, self._ends = b"".join(encoded), np.cumsum([len(name) for name in encoded])
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, row: int) -> str:
+        return os.fsdecode(self._bytes[self._ends[row - 1] if row else 0 : self._ends[row]])
+
+
+class FolderFiles:
+    """The image files of a folder (streams.Files)."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]):
+        self.path, self._names = path, _Names(names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, row: int) -> tuple[str, bytes]:
+        """See streams.Files."""
+        full = str(self.path / self._names[row])
+        try:
+            with open(full, "rb") as f:
+                data = f.read(LARGEST_IMAGE + 1)
+        except OSError as e:
+            raise UserError(f"image {full!r} cannot be read: {e.strerror}") from e
+        if len(data) > LARGEST_IMAGE:
+            raise UserError(f"image {full!r} has more than {LARGEST_IMAGE} bytes")
+        return full, data
+
+
+class ArchiveFiles:
+    """The image files of a .tar or .zip, read at their places (streams.Files)."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]):
+        """Raises UserError as archives.places."""
+        self.path, self._names = path, _Names(names)
+        found = archives.places(path, set(names).__contains__, LARGEST_IMAGE)
+        self._places = np.array([found[name] for name in names], np.int64)  # [n, 5], as archives.Place
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, row: int) -> tuple[str, bytes]:
+        """See streams.Files."""
+        name = self._names[row]
+        return str(self.path / name), archives.read_at(self.path, archives.Place(*self._places[row].tolist()), name)
+
+
+def _streamed(path: Path, listing: Listing, image_size: int, channels: int, kept: Path, progress: bool) -> Loaded:
+    """The images left where they are; every file is read once, for the checksum, unless that is kept."""
+    if path.is_file() and archives.suffix(path) not in archives.RANDOM_ACCESS:
+        raise UserError(
+            f"{path} is compressed as a whole and cannot be streamed: unpack it, into a folder or a "
+            f"{' or '.join(archives.RANDOM_ACCESS)}"
+        )
+    files: Files = ArchiveFiles(path, listing.names) if path.is_file() else FolderFiles(path, listing.names)
+    try:
+        checksum = kept.read_text()
+    except OSError:
+        checksum = ""
+    if not re.fullmatch("[0-9a-f]{64}", checksum):
+        rows = tqdm(
+            total=len(files),
+            desc=f"checksum of {path.name}",
+            unit="file",
+            mininterval=0.5,
+            disable=None if progress else True,
+        )
+        digests: list[bytes] = []
+        with rows, ThreadPoolExecutor(min(8, cores())) as pool:  # files are read and hashed outside the GIL
+            for start in range(0, len(files), CHUNK):  # the pool would read all files before the first is waited for
+                part = range(start, min(start + CHUNK, len(files)))
+                digests += pool.map(lambda row: hashlib.sha256(files.read(row)[1]).digest(), part)
+                rows.update(len(part))
+        checksum = files_checksum(image_size, channels, listing.labels, digests)
+        try:
+            with whole_file(kept) as f:
+                f.write(checksum.encode())
+        except OSError as e:
+            print(f"note: {kept} cannot be written ({e.strerror}); next time all files are read", file=sys.stderr)
+    return Loaded(StreamedImages(files, image_size, channels, str(path)), listing.labels, listing.classes, checksum)
+
+
+def files_checksum(image_size: int, channels: int, labels: np.ndarray, digests: list[bytes]) -> str:
+    """SHA-256, in hexadecimal, of what decides decoded images: the size, labels [n] and each file's SHA-256 [n]."""
+    digest = hashlib.sha256(f"{CACHE_VERSION} {image_size} {channels} {len(digests)}".encode())
+    digest.update(np.ascontiguousarray(labels, "<i4").data)
+    digest.update(b"".join(digests))
+    return digest.hexdigest()
 
 
 def _stamps(path: Path) -> dict[str, tuple[int, int]]:
@@ -161,26 +293,28 @@ def _archive_names(path: Path, progress: bool) -> list[str]:
     return [name for name, _ in listed]
 
 
-def _read_cache(cached: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
+def _read_cache(cached: Path) -> Loaded | None:
     try:
+        if cached.stat().st_size > archives.memory() // MEMORY_SHARE:  # a larger machine wrote it
+            return None
         with open(cached, "rb") as f, np.load(f, allow_pickle=False) as kept:
-            return kept["images"], kept["labels"], tuple(str(name) for name in kept["classes"])
+            classes = tuple(str(name) for name in kept["classes"])
+            return Loaded(kept["images"], kept["labels"], classes, str(kept["files"]))
     except Exception:  # absent, or damaged in any way: it is made anew
         return None
 
 
-def _decode(path: Path, listing: Listing, image_size: int, channels: int, progress: bool) -> np.ndarray:
-    """uint8 [n, image_size, image_size, channels] in the listing's order."""
-    shape = (len(listing.names), image_size, image_size, channels)
-    if (needed := int(np.prod(shape, dtype=np.int64))) > archives.memory() // 2:
-        raise UserError(f"{path}: {shape[0]} images of {image_size} pixels need {needed / 2**30:.0f} GiB of memory")
-    images = np.empty(shape, np.uint8)
+def _decode(path: Path, listing: Listing, image_size: int, channels: int, progress: bool) -> tuple[np.ndarray, str]:
+    """uint8 [n, image_size, image_size, channels] in the listing's order, and the files' checksum."""
+    images = np.empty((len(listing.names), image_size, image_size, channels), np.uint8)
+    digests = [b""] * len(images)
     place = {name: i for i, name in enumerate(listing.names)}
     files = _archive_files(path, place) if path.is_file() else _folder_files(path, listing.names)
 
-    def decode(item: tuple[str, bytes]) -> None:
-        name, data = item
-        images[place[name]] = resize.decode(data, str(path / name), image_size, channels)
+    def decode(item: tuple[int, str, bytes]) -> None:
+        row, name, data = item
+        images[row] = resize.decode(data, name, image_size, channels)
+        digests[row] = hashlib.sha256(data).digest()
 
     bar = tqdm(
         total=len(place),
@@ -192,28 +326,22 @@ def _decode(path: Path, listing: Listing, image_size: int, channels: int, progre
     with (
         bar,
         warnings.catch_warnings(),
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,  # Pillow decodes and resizes outside the GIL
+        ThreadPoolExecutor(min(8, cores())) as pool,  # Pillow decodes and resizes outside the GIL
     ):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # resize.decode has a lower limit
         while chunk := list(islice(files, CHUNK)):
             for _ in pool.map(decode, chunk):
                 bar.update()
-    return images
+    return images, files_checksum(image_size, channels, listing.labels, digests)
 
 
-def _folder_files(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    for name in names:
-        try:
-            with open(path / name, "rb") as f:
-                data = f.read(LARGEST_IMAGE + 1)
-        except OSError as e:
-            raise UserError(f"image {str(path / name)!r} cannot be read: {e.strerror}") from e
-        if len(data) > LARGEST_IMAGE:
-            raise UserError(f"image {str(path / name)!r} has more than {LARGEST_IMAGE} bytes")
-        yield name, data
+def _folder_files(path: Path, names: tuple[str, ...]) -> Iterator[tuple[int, str, bytes]]:
+    files = FolderFiles(path, names)
+    for row in range(len(files)):
+        yield row, *files.read(row)
 
 
-def _archive_files(path: Path, wanted: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+def _archive_files(path: Path, wanted: dict[str, int]) -> Iterator[tuple[int, str, bytes]]:
     for name, data in archives.members(path, wanted.__contains__, LARGEST_IMAGE):
         if data is not None:
-            yield name, data
+            yield wanted[name], str(path / name), data

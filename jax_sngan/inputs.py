@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from jax_sngan.config import TrainConfig
+from jax_sngan.streams import ImageArray, take
 
 _ORDER, _LATENTS, _SAMPLES = 0, 1, 2  # streams of one seed
 
@@ -34,7 +35,7 @@ class Images(Protocol):
     """What is drawn from: data.Dataset, or anything with these two."""
 
     @property
-    def images(self) -> np.ndarray: ...  # uint8 [n, h, w, c], or float32 points
+    def images(self) -> ImageArray: ...  # uint8 [n, h, w, c], or float32 points
     @property
     def labels(self) -> np.ndarray: ...  # int32 [n]
 
@@ -51,10 +52,10 @@ def draw_inputs(config: TrainConfig, data: Images, step: int, rollbacks: int = 0
     want = (config.model.image_size, config.model.image_size, config.model.channels)
     if data.images.shape[1:] != want:
         raise ValueError(f"images must be [n, {want[0]}, {want[1]}, {want[2]}], got {list(data.images.shape)}")
-    rows = image_order(config.seed, step, config.n_dis * config.batch_size, len(data.images), rollbacks)
+    rows = step_rows(config, len(data.images), step, rollbacks)
     conditional = config.model.num_classes > 0
     labels = data.labels[rows].astype(np.int32) if conditional else None
-    return _draw(config, data.images[rows], labels, np.uint32(step), np.uint32(rollbacks))
+    return _draw(config, take(data.images, rows, step, rollbacks), labels, np.uint32(step), np.uint32(rollbacks))
 
 
 def input_shapes(config: TrainConfig) -> Inputs:
@@ -77,6 +78,11 @@ def input_shapes(config: TrainConfig) -> Inputs:
         d_keys=of((config.n_dis, 2), jnp.uint32) if config.needs_keys else None,
         g_key=of((2,), jnp.uint32) if config.needs_keys else None,
     )
+
+
+def step_rows(config: TrainConfig, n: int, step: int, rollbacks: int = 0) -> np.ndarray:
+    """[n_dis * batch] rows of the n real images that step `step` takes: a streams.Plan once config and n are given."""
+    return image_order(config.seed, step, config.n_dis * config.batch_size, n, rollbacks)
 
 
 def image_order(seed: int, step: int, count: int, n: int, rollbacks: int = 0) -> np.ndarray:

@@ -11,8 +11,8 @@ from jax_sngan.errors import UserError
 
 FORMAT = 1  # goes up when a checkpoint's parts mean something else
 LIBRARIES = {
-    "jax": ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
-    "torch": ("torch", "jax", "jaxlib", "numpy"),  # jax draws the reference's inputs
+    "jax": ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow"),
+    "torch": ("torch", "jax", "jaxlib", "numpy", "pillow"),  # jax draws the reference's inputs
 }
 
 
@@ -71,7 +71,7 @@ def check(there: dict[str, Any] | None, here: dict[str, Any], where: str) -> lis
     a, b = there["data"], here["data"]
     if a is None and b is not None:
         notes.append(f"{where} does not say which data made it (it was converted)")
-    elif a is not None and b is not None and a["sha256"] != b["sha256"]:
+    elif a is not None and b is not None and not _same_data(a, b):
         raise UserError(
             f"{where} was trained on other data: {_told(a)}, now {_told(b)}; "
             "give the same --data and files, or another --workdir"
@@ -93,8 +93,15 @@ def check(there: dict[str, Any] | None, here: dict[str, Any], where: str) -> lis
     return notes
 
 
+def _same_data(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """By the decoded images where both runs had them in memory; else, where one streams, by the files."""
+    key = "sha256" if "sha256" in a and "sha256" in b else "files_sha256"
+    return a.get(key) == b.get(key) is not None
+
+
 def _told(data: dict[str, Any]) -> str:
-    return f"{data['summary']} (sha256 {data['sha256'][:12]})"
+    kind = "sha256" if "sha256" in data else "files_sha256"
+    return f"{data['summary']} ({kind.replace('_', ', ')} {data[kind][:12]})"
 
 
 def _code(of: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Training in JAX: data, state and jitted steps, put into the loop."""
 
 import math
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from jax_sngan.config import RunConfig, TrainConfig, to_dict
 from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
 from jax_sngan.evaluate import TrainingEvaluation
-from jax_sngan.inputs import Inputs, draw_inputs, input_shapes, sample_latents
+from jax_sngan.inputs import Inputs, draw_inputs, input_shapes, sample_latents, step_rows
 from jax_sngan.lock import hold
 from jax_sngan.loop import Loop, Make, Result, describe_resume, describe_start
 from jax_sngan.models import allow_dtype
@@ -29,6 +29,7 @@ from jax_sngan.run_log import RunLog
 from jax_sngan.sample import Generator, averaged
 from jax_sngan.sharding import make_mesh, place, sharded_step, split_inputs
 from jax_sngan.state import TrainState, create_state
+from jax_sngan.streams import StreamedImages
 from jax_sngan.update import Logs, train_step, training_step, training_steps
 from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
 
@@ -57,12 +58,21 @@ def load_data(config: TrainConfig, run: RunConfig) -> Dataset:
       UserError: they can't be had, or do not fit the config.
     """
     m = config.model
-    data = data_sets.load(config.data, image_size=m.image_size, channels=m.channels, data_dir=run.data_dir)
+    data = data_sets.load(
+        config.data, image_size=m.image_size, channels=m.channels, data_dir=run.data_dir, stream=run.stream
+    )
     if config.flip and not data.flip:
         raise UserError(f"flip must be false for {data.name}: a mirrored image is no longer of the data")
     if m.num_classes and len(data.classes) != m.num_classes:
         raise UserError(f"model.num_classes must be {len(data.classes)} for {data.name}, got {m.num_classes}")
     return data
+
+
+def reading_ahead(config: TrainConfig, run: RunConfig, data: Dataset) -> AbstractContextManager[None]:
+    """Within the block workers decode the images of the steps to come, where data are streamed."""
+    if not isinstance(data.images, StreamedImages):
+        return nullcontext()
+    return data.images.reading_ahead(partial(step_rows, config, len(data)), config.steps, run.stream_workers)
 
 
 def train(config: TrainConfig, run: RunConfig) -> Result:
@@ -111,6 +121,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
         parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
         describe_start(config, workdir, data.summary(), parameters, used, engine.start)
         describe_resume(workdir, start, notes)
+        stack.enter_context(reading_ahead(config, run, data))
         log = stack.enter_context(RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size))
         return Loop(config, run, workdir, log, engine, lock, evaluation).run_all()
 

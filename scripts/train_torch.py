@@ -29,24 +29,26 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from jax_sngan.inputs import draw_inputs, sample_latents
     from jax_sngan.models import allow_dtype
     from jax_sngan.state import create_state
-    from jax_sngan.train import load_data
+    from jax_sngan.train import load_data, reading_ahead
     from torch_ref import inputs as torch_inputs
     from torch_ref import train as torch_train
 
     allow_dtype(config.model)
     data, m = load_data(config, run), config.model
     evaluation = TrainingEvaluation(config, run) if run.evaluate_every and not run.standing_statistics else None
-    return torch_train.train(
-        config,
-        run,
-        data.identity(),
-        first=lambda: convert.to_torch(config, create_state(config)),
-        draw=lambda k, rollbacks: torch_inputs.from_numpy(
-            convert.inputs_to_torch(draw_inputs(config, data, k, rollbacks))
-        ),
-        latents=np.asarray(sample_latents(config.seed, pictures.count(m.channels), m.latent_size, np.dtype(m.dtype))),
-        evaluate=evaluation,
-    )
+    latents = np.asarray(sample_latents(config.seed, pictures.count(m.channels), m.latent_size, np.dtype(m.dtype)))
+    with reading_ahead(config, run, data):
+        return torch_train.train(
+            config,
+            run,
+            data.identity(),
+            first=lambda: convert.to_torch(config, create_state(config)),
+            draw=lambda k, rollbacks: torch_inputs.from_numpy(
+                convert.inputs_to_torch(draw_inputs(config, data, k, rollbacks))
+            ),
+            latents=latents,
+            evaluate=evaluation,
+        )
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def test_absurd_dimensions_are_refused_before_memory_is_taken(tmp_path, size):
 def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, classes_of_pngs, monkeypatch):
     put(tmp_path, classes_of_pngs[0])
     monkeypatch.setattr(archives, "memory", lambda: 1000)
-    assert "of memory" in refusal(str(tmp_path))
+    assert "of memory; --stream auto" in refusal(str(tmp_path), stream="never")
 
 
 def test_a_folder_without_images_says_what_was_looked_for(tmp_path):

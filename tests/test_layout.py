@@ -45,6 +45,7 @@ LAYOUT = [
         "metrics/inception_score",
         "metrics/kernel",
         "metrics/onnx_features",
+        "resize",
         "torch_file",
     ],
     # 2: the options; files and archives
@@ -60,7 +61,7 @@ LAYOUT = [
         "metrics/manifold",
         "metrics/modes",
         "metrics/path_length",
-        "resize",
+        "streams",
     ],
     # 3: one subject each
     [

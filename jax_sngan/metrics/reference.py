@@ -18,6 +18,7 @@ from jax_sngan.metrics import Moments, class_moments, manifold
 from jax_sngan.metrics.extractors import Extractor
 
 FORM = 1  # part of the cache's key: raise it with any change to what is kept
+BATCH = 1000  # real images that are held at once, where they are streamed
 
 
 class Reference:
@@ -94,7 +95,8 @@ def reference(
         path = (folder or cache_folder() / "real_features") / f"{key[:32]}.npz"
         features = _read(path, key, say)
     if features is None:
-        features = extractor.extract(data.images[rows])[0]
+        parts = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+        features = np.concatenate([extractor.extract(data.images[part])[0] for part in parts])
         if path is not None:
             try:
                 write_whole(path, partial(_write, key=key, features=features))
