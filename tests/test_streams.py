@@ -318,11 +318,9 @@ def jpegs(folder: Path, count: int) -> None:
 
 @pytest.mark.long
 @needs_proc
-def test_memory_stays_flat_over_10_000_steps_and_the_reader_keeps_up_with_its_decoder(
-    tmp_path: Path, programs: dict[str, str]
-) -> None:
-    """A network that costs nearly nothing, so that all the time is the reader's: on one core, threads and two processes
-    can't be faster than decoding itself."""
+def test_memory_stays_flat_over_10_000_steps(tmp_path: Path, programs: dict[str, str]) -> None:
+    """A network that costs nearly nothing, so that as many images go through as can; the rate is of wall time, and a
+    machine with other work has less of it."""
     jpegs(tmp_path / "jpegs", 2000)
     images = load(str(tmp_path / "jpegs"), image_size=64, stream="always").images
     assert isinstance(images, streams.StreamedImages)
@@ -354,7 +352,7 @@ def test_memory_stays_flat_over_10_000_steps_and_the_reader_keeps_up_with_its_de
     early, late = (float(np.mean(part)) / 2**20 for part in np.array_split(np.array(steady), 10)[::9])
     rate = 9500 * 32 / seconds
     print(f"\nresident memory of the run and its worker: {early:.0f} MiB in the first tenth, {late:.0f} in the last")
-    print(f"{rate:.0f} images a second, decoding alone {alone:.0f} ({rate / alone:.0%})")
+    print(f"{rate:.0f} images a second, decoding alone {alone:.0f} a second of processor time")
     print(next(line for line in out.splitlines() if "waited" in line))
     assert late < early + 16
 
