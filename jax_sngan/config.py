@@ -35,6 +35,8 @@ def _check(name: str, value: Any, hint: Any, metadata: Any) -> None:
         if not (float in kinds and isinstance(value, int) and not isinstance(value, bool)):
             expected = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
             raise UserError(f"{name} must be {expected}, got {value!r}")
+    if value is None:
+        return
     minimum, below = metadata.get("minimum"), metadata.get("below")
     if minimum is not None and not value >= minimum:  # `not >=` also refuses NaN
         raise UserError(f"{name} must be at least {minimum}, got {value}")
@@ -299,6 +301,12 @@ class RunConfig(Options):
     max_rollbacks: int = option(3, "how often a run may go back", minimum=0)
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
     shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")
+
+    coordinator: str | None = option(
+        None, "several processes: HOST:PORT of the first; default: as SLURM, GKE or a TPU pod say, else one process"
+    )
+    num_processes: int | None = option(None, "how many processes there are, with coordinator", minimum=1)
+    process_id: int | None = option(None, "this process's number, from 0, with coordinator", minimum=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

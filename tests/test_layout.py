@@ -51,6 +51,7 @@ LAYOUT = [
     [
         "nn/resampled_conv",
         "archives",
+        "processes",
         "compilation_cache",
         "config",
         "downloads",
@@ -73,6 +74,7 @@ LAYOUT = [
         "ort_web",
         "preset_configs",
         "protocols",
+        "scaling",
         "nn/spectral_norm",
         "nn/batch_norm",
         "nn/dropout",
