@@ -1,7 +1,8 @@
 """Orbax checkpoints: a run's state with its config and its last metrics, each under a sha256 manifest.
 
 A checkpoint is a folder WORKDIR/checkpoints/STEP. It gets that name, in one rename, when all its files and their
-manifest are written; nothing of it is used before every file was found as the manifest has it.
+manifest are written; nothing of it is used before every file was found as the manifest has it. Of several processes
+each writes its part of the state, and the first the manifest, when all have; all call the same methods in one order.
 """
 
 import os
@@ -14,7 +15,7 @@ import jax
 import optax
 import orbax.checkpoint as ocp
 
-from jax_sngan import manifest
+from jax_sngan import manifest, processes
 from jax_sngan.checkpoint_steps import check_step, problem_of, scored, set_aside
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
@@ -110,6 +111,7 @@ class Checkpoints:
             read_only=keep is None,
             save_interval_steps=int(keep is not None),
             temporary_path_class=SealedPath,
+            single_host_load_and_broadcast=processes.count() > 1,  # a network's file system may show them others late
             lightweight_initialize=True,  # else it reads files that may be damaged, before anyone has looked
         )
         return ocp.CheckpointManager(self.folder, options=options)
@@ -126,17 +128,17 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, sound or not, ascending."""
-        return sorted(self._manager.all_steps())
+        return sorted(map(int, self._manager.all_steps()))  # told by another process they are numpy's
 
     def problem(self, step: int) -> str | None:
         """What is wrong with a step's files; None where they are sound. Each step is read once."""
         if step not in self._problems:
-            self._problems[step] = problem_of(self.folder / str(step), step)
+            self._problems[step] = processes.first_does(lambda: problem_of(self.folder / str(step), step))
         return self._problems[step]
 
     def set_aside(self, step: int, ending: str) -> Path:
         """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
-        aside = set_aside(self.folder / str(step), ending)
+        aside = Path(processes.first_does(lambda: str(set_aside(self.folder / str(step), ending))))
         self._manager.close()
         self._manager = self._open()  # its reload() would read the others' files
         self._problems.pop(step, None)

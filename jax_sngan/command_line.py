@@ -159,9 +159,12 @@ def run_training(
         except TrainingDiverged as error:
             print(f"{program()}: {error}", file=sys.stderr)
             return 1
-        describe_end(result, config, run_folder(config, run), started)
+        if result.writes:
+            describe_end(result, config, run_folder(config, run), started)
         if result.stopped:
             return 128 + result.stopped
+        if not result.writes:
+            return 0
         told = {"step": result.step, "metrics": result.metrics, "picture": str(result.picture)}
     if arguments.json:
         write_json(arguments.json, told)

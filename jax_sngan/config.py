@@ -316,6 +316,12 @@ class RunConfig(Options):
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
     shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")
 
+    coordinator: str | None = option(
+        None, "several processes: HOST:PORT of the first; default: as SLURM, GKE or a TPU pod say, else one process"
+    )
+    num_processes: int | None = option(None, "how many processes there are, with coordinator", minimum=1)
+    process_id: int | None = option(None, "this process's number, from 0, with coordinator", minimum=0)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shard_state and self.mesh is None:

@@ -49,13 +49,26 @@ def draw_inputs(config: TrainConfig, data: Images, step: int, rollbacks: int = 0
     Raises:
       ValueError: the images are not those that the config's networks take.
     """
+    return _draw_whole(config, *real_batch(config, data, step, rollbacks), np.uint32(step), np.uint32(rollbacks))
+
+
+def real_batch(
+    config: TrainConfig, data: Images, step: int, rollbacks: int = 0, columns: np.ndarray | slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The real images [n_dis, batch, h, w, c] of a step and their labels int32 [n_dis, batch], None if unconditional.
+
+    columns: which of each batch's; the other images are not read.
+
+    Raises:
+      ValueError: as draw_inputs.
+    """
     want = (config.model.image_size, config.model.image_size, config.model.channels)
     if data.images.shape[1:] != want:
         raise ValueError(f"images must be [n, {want[0]}, {want[1]}, {want[2]}], got {list(data.images.shape)}")
-    rows = step_rows(config, len(data.images), step, rollbacks)
-    conditional = config.model.num_classes > 0
-    labels = data.labels[rows].astype(np.int32) if conditional else None
-    return _draw(config, take(data.images, rows, step, rollbacks), labels, np.uint32(step), np.uint32(rollbacks))
+    rows = step_rows(config, len(data.images), step, rollbacks, columns)
+    shape = (config.n_dis, len(rows) // config.n_dis)
+    labels = data.labels[rows].astype(np.int32).reshape(shape) if config.model.num_classes else None
+    return take(data.images, rows, step, rollbacks).reshape(*shape, *want), labels
 
 
 def input_shapes(config: TrainConfig) -> Inputs:
@@ -80,9 +93,15 @@ def input_shapes(config: TrainConfig) -> Inputs:
     )
 
 
-def step_rows(config: TrainConfig, n: int, step: int, rollbacks: int = 0) -> np.ndarray:
-    """[n_dis * batch] rows of the n real images that step `step` takes: a streams.Plan once config and n are given."""
-    return image_order(config.seed, step, config.n_dis * config.batch_size, n, rollbacks)
+def step_rows(
+    config: TrainConfig, n: int, step: int, rollbacks: int = 0, columns: np.ndarray | slice = slice(None)
+) -> np.ndarray:
+    """[n_dis * batch] rows of the n real images that step `step` takes; columns: as real_batch.
+
+    A streams.Plan once config, n and columns are given.
+    """
+    rows = image_order(config.seed, step, config.n_dis * config.batch_size, n, rollbacks)
+    return rows.reshape(config.n_dis, config.batch_size)[:, columns].ravel()
 
 
 def image_order(seed: int, step: int, count: int, n: int, rollbacks: int = 0) -> np.ndarray:
@@ -104,8 +123,8 @@ def _permutation(seed: int, epoch: int, n: int, rollbacks: int) -> np.ndarray:
     return np.random.Generator(bits).permutation(n)
 
 
-@partial(jax.jit, static_argnums=0)
-def _draw(config: TrainConfig, images: Array, labels: Array | None, step: Array, rollbacks: Array) -> Inputs:
+def draw(config: TrainConfig, images: Array, labels: Array | None, step: Array, rollbacks: Array) -> Inputs:
+    """All of a step's inputs from its real batch: mirrored where the config says so, with latents, labels and keys."""
     m, rounds, batch = config.model, config.n_dis, config.batch_size
     key = _key(config.seed, _LATENTS)
     key = jax.random.wrap_key_data(  # not folded in where there was no rollback: those are the inputs of (seed, step)
@@ -118,19 +137,22 @@ def _draw(config: TrainConfig, images: Array, labels: Array | None, step: Array,
     g_latents = latents_from(next(keys), (config.generator_batch,), m.latent_size, dtype)
     flip_key, d_key, g_key, update_key = keys
     if config.flip:
-        mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
-        images = jnp.where(mirrored, images[:, :, ::-1], images)
-    inputs = Inputs(images.reshape(rounds, batch, *images.shape[1:]), d_latents, g_latents)
+        mirrored = jax.random.bernoulli(flip_key, 0.5, (rounds * batch, 1, 1, 1)).reshape(rounds, batch, 1, 1, 1)
+        images = jnp.where(mirrored, images[:, :, :, ::-1], images)
+    inputs = Inputs(images, d_latents, g_latents)
     if config.needs_keys:
         own = jax.random.key_data(jax.random.split(update_key, rounds + 1))
         inputs = inputs._replace(d_keys=own[:rounds], g_key=own[rounds])
     if labels is None:
         return inputs
     return inputs._replace(
-        real_labels=labels.reshape(rounds, batch),
+        real_labels=labels,
         d_labels=jax.random.randint(d_key, (rounds, batch), 0, m.num_classes, jnp.int32),
         g_labels=jax.random.randint(g_key, (config.generator_batch,), 0, m.num_classes, jnp.int32),
     )
+
+
+_draw_whole = jax.jit(draw, static_argnums=0)
 
 
 def latents_from(key: Array, shape: tuple[int, ...], latent_size: int, dtype: jnp.dtype) -> Array:

@@ -33,6 +33,16 @@ class Held:
             raise UserError(f"workdir {self._path.parent} is gone: it was moved or removed while the run wrote to it")
 
 
+class HeldElsewhere(Held):
+    """The lock is held by another process of the same run."""
+
+    def __init__(self) -> None:
+        """There is nothing to look at."""
+
+    def check(self) -> None:
+        """Passes: the process that holds it looks."""
+
+
 @contextmanager
 def hold(workdir: Path) -> Iterator[Held]:
     """Makes the folder where it is not there, and locks it until the block ends.

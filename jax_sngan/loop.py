@@ -84,6 +84,7 @@ class Result(NamedTuple):
     picture: Path | None
     stopped: int  # the signal that stopped it early, or 0
     sampling: str  # the command that makes images; "" where there is none
+    writes: bool = True  # whether this process is the one that tells of it
 
 
 class Loop:
@@ -98,10 +99,18 @@ class Loop:
         engine: Engine,
         lock: Held,
         evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
+        *,
+        writes: bool = True,
+        agree: Callable[[int], int] = int,
     ):
-        """evaluate: given engine.generator, its scores; called every run.evaluate_every steps and after the last."""
+        """
+        Args:
+          evaluate: given engine.generator, its scores; called every run.evaluate_every steps and after the last.
+          writes: whether pictures are written here; of several processes one does.
+          agree: called before each step with the signal that asked to stop, or 0; the one that all processes heed.
+        """
         self.config, self.run, self.workdir, self.log, self.engine = config, run, workdir, log, engine
-        self.lock = lock
+        self.lock, self.writes, self._agree = lock, writes, agree
         self.done = engine.start
         self.metrics: dict[str, float] = {}
         self.picture: Path | None = None
@@ -116,12 +125,13 @@ class Loop:
           TrainingDiverged: a number is no longer finite, and the run may not go back, or not again.
           UserError: the workdir can't be written to, or is gone.
         """
+        stopped = 0
         with stop_signals(self.log.say, self._kept) as stop:
             if self.engine.before_first:
                 self.log.say(self.engine.before_first)  # not before signals are listened to
             while True:
                 try:
-                    while self.done < self.config.steps and not stop.signal:
+                    while self.done < self.config.steps and not (stopped := self._agree(stop.signal)):
                         self._steps()
                         stop.idle = False
                     self._save()
@@ -129,7 +139,8 @@ class Loop:
                     break
                 except TrainingDiverged as error:
                     self._roll_back(error)
-        return Result(self.done, self.metrics, self.picture, stop.signal, self.engine.sampling)
+            stopped = stopped or self._agree(stop.signal)
+        return Result(self.done, self.metrics, self.picture, stopped, self.engine.sampling, self.writes)
 
     def _together(self) -> int:
         """Steps until the next thing to do between two of them, at most run.dispatch."""
@@ -150,7 +161,9 @@ class Loop:
             self._write_log()
         if run.sample_every and (self.done % run.sample_every == 0 or last):
             self.picture = self.workdir / "samples" / f"{self.done:06d}.png"
-            pictures.save_grid(self.picture, self.engine.images(pictures.count(self.config.model.channels)))
+            images = self.engine.images(pictures.count(self.config.model.channels))
+            if self.writes:
+                pictures.save_grid(self.picture, images)
         if self._evaluate and run.evaluate_every and (self.done % run.evaluate_every == 0 or last):
             self._write_scores(self._evaluate)
         if run.checkpoint_every and self.done % run.checkpoint_every == 0 and not last:

@@ -112,6 +112,34 @@ class RunLog:
             print(text, flush=True)
 
 
+class NoLog(RunLog):
+    """The log of a process that does not write: of several, only the first does."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def advance(self, count: int) -> None:
+        """See RunLog; nothing is shown."""
+
+    def go_back(self, step: int) -> None:
+        """See RunLog; nothing was written."""
+
+    def restart_clock(self) -> None:
+        """See RunLog; nothing is timed."""
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """See RunLog; nothing is written."""
+
+    def write_scores(self, step: int, values: dict[str, float]) -> None:
+        """See RunLog; nothing is written."""
+
+    def say(self, text: str) -> None:
+        """See RunLog; the first process says it."""
+
+
 def lines_up_to(path: Path, step: int) -> str:
     """The whole lines of a metrics.jsonl up to a step.
 

@@ -1,5 +1,8 @@
 """Data parallelism by JAX's own sharding: batches are split over the mesh's `data` axis, every device has the state.
 
+The mesh's devices may be those of several processes (processes.py): each reads its own devices' images, and what is
+drawn is drawn in parts, where it is used.
+
 With --shard-state each device keeps only its part of what an update alone reads: Adam's moments and the averaged
 generator (Rajbhandari et al. 2020, ZeRO stage 1).
 """
@@ -8,27 +11,36 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jax_sngan import processes
 from jax_sngan.config import TrainConfig
 from jax_sngan.errors import UserError
-from jax_sngan.inputs import Inputs
+from jax_sngan.inputs import Images, Inputs, draw, input_shapes, real_batch
 
 
 def make_mesh(text: str | None, config: TrainConfig) -> Mesh | None:
-    """The mesh that `data=N` names, or None for one device.
+    """The mesh that `data=N` names; by default that of all devices where there are several processes, else None.
 
     Raises:
-      UserError: another form, more devices than there are, or a batch that does not divide by N.
+      UserError: another form, more devices than there are, fewer than those of several processes, or a batch that does
+        not divide by N.
     """
     if text is None:
-        return None
+        if processes.count() == 1:
+            return None
+        text = f"data={jax.device_count()}"
     axis, _, count = text.partition("=")
     if axis != "data" or not count.isdigit() or int(count) < 1:
         raise UserError(f"mesh must be data=N with N at least 1, got {text!r}")
     n = int(count)
     if n > jax.device_count():
         raise UserError(f"mesh {text} needs {n} devices, there are {jax.device_count()} ({jax.default_backend()})")
+    if processes.count() > 1 and n != jax.device_count():
+        raise UserError(
+            f"mesh must be data={jax.device_count()}, all devices of the {processes.count()} processes, got {text}"
+        )
     if config.batch_size % n:
         raise UserError(f"batch_size must be a multiple of the mesh's {n} devices, got {config.batch_size}")
     # Auto: jit propagates the shardings; make_mesh's default wants them in every type.
@@ -59,7 +71,31 @@ def state_shardings(mesh: Mesh, state: Any, split: bool) -> Any:
 
 def place(mesh: Mesh | None, state: Any, split: bool = False) -> Any:
     """A TrainState on the mesh's devices, as state_shardings says."""
-    return state if mesh is None else jax.device_put(state, state_shardings(mesh, state, split))
+    if mesh is None:
+        return state
+
+    def put(leaf: Any, sharding: NamedSharding) -> Any:
+        whole = np.asarray(leaf)  # each process has it: none needs to be told
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+    return jax.tree.map(put, state, state_shardings(mesh, state, split))
+
+
+def placed_shapes(mesh: Mesh | None, shapes: Any, split: bool = False) -> Any:
+    """Shapes and types of a TrainState with the shardings of place: what a checkpoint is restored into."""
+    if mesh is None:
+        return shapes
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, state_shardings(mesh, shapes, split)
+    )
+
+
+def on_this_process(mesh: Mesh | None, tree: Any) -> Any:
+    """Arrays that this process can compute with alone; where others have parts of them, all take part in the call."""
+    if mesh is None or processes.count() == 1:
+        return tree
+    whole = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), whole)
 
 
 def sharded_step(mesh: Mesh, step: Callable[..., Any], state: Any, split: bool) -> Callable[..., Any]:
@@ -68,16 +104,44 @@ def sharded_step(mesh: Mesh, step: Callable[..., Any], state: Any, split: bool) 
     return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(mesh, state, split), whole))
 
 
-def split_inputs(mesh: Mesh | None, inputs: Inputs) -> Inputs:
-    """inputs with each batch axis split; latents too, else every device would run the whole generator."""
-    if mesh is None:
-        return inputs
+def input_shardings(mesh: Mesh, inputs: Inputs) -> Any:
+    """Inputs of shardings: batch axes are split, latents' too, else every device would run the whole generator.
+
+    None where inputs (arrays or their shapes) has none.
+    """
     whole, batch = PartitionSpec(), PartitionSpec("data")
     axes = {"g_latents": batch, "g_labels": batch, "d_keys": whole, "g_key": whole}  # the others: [n_dis, batch, ...]
-    return Inputs(
-        **{
-            name: jax.device_put(x, NamedSharding(mesh, axes.get(name, PartitionSpec(None, "data"))))
-            for name, x in inputs._asdict().items()
-            if x is not None
-        }
-    )
+    of: Any = {
+        name: None if x is None else NamedSharding(mesh, axes.get(name, PartitionSpec(None, "data")))
+        for name, x in inputs._asdict().items()
+    }
+    return Inputs(**of)
+
+
+def own_columns(mesh: Mesh | None, config: TrainConfig) -> np.ndarray | slice:
+    """Which images of a batch lie on this process's devices: row numbers; a slice of all where there is no mesh."""
+    if mesh is None:
+        return slice(None)
+    parts = NamedSharding(mesh, PartitionSpec("data")).addressable_devices_indices_map((config.batch_size,))
+    return np.unique(np.concatenate([np.arange(config.batch_size)[i] for i in parts.values() if i is not None]))
+
+
+def sharded_inputs(mesh: Mesh, config: TrainConfig) -> Callable[[Images, int, int], Inputs]:
+    """inputs.draw_inputs of a config, as (data, step, rollbacks) -> inputs on the mesh's devices.
+
+    Each process reads its own devices' columns of a batch; latents and labels are drawn in parts, on the devices.
+    """
+    split, own = NamedSharding(mesh, PartitionSpec(None, "data")), own_columns(mesh, config)
+    on_devices = jax.jit(draw, static_argnums=0, out_shardings=input_shardings(mesh, input_shapes(config)))
+
+    def across(part: np.ndarray | None) -> jax.Array | None:
+        if part is None:
+            return None
+        shape = (config.n_dis, config.batch_size, *part.shape[2:])
+        return jax.make_array_from_process_local_data(split, part, shape)
+
+    def inputs(data: Images, step: int, rollbacks: int) -> Inputs:
+        images, labels = real_batch(config, data, step, rollbacks, own)
+        return on_devices(config, across(images), across(labels), np.uint32(step), np.uint32(rollbacks))
+
+    return inputs

@@ -1,8 +1,10 @@
 """Training in JAX: data, state and jitted steps, put into the loop."""
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_sngan import data as data_sets
-from jax_sngan import flops
+from jax_sngan import flops, processes
 from jax_sngan.allocator import keep_freed_memory
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.checkpoint_steps import choose_start
@@ -21,13 +23,21 @@ from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
 from jax_sngan.evaluate import TrainingEvaluation
 from jax_sngan.inputs import Inputs, draw_inputs, input_shapes, sample_latents, step_rows
-from jax_sngan.lock import hold
-from jax_sngan.loop import Loop, Make, Result, describe_resume, describe_start
+from jax_sngan.lock import Held, HeldElsewhere, hold
+from jax_sngan.loop import Loop, Make, Result, Scores, TrainingDiverged, describe_resume, describe_start
 from jax_sngan.models import allow_dtype
 from jax_sngan.provenance import check, provenance
-from jax_sngan.run_log import RunLog
+from jax_sngan.run_log import NoLog, RunLog
 from jax_sngan.sample import Generator, averaged
-from jax_sngan.sharding import make_mesh, place, sharded_step, split_inputs
+from jax_sngan.sharding import (
+    make_mesh,
+    on_this_process,
+    own_columns,
+    place,
+    placed_shapes,
+    sharded_inputs,
+    sharded_step,
+)
 from jax_sngan.state import TrainState, create_state
 from jax_sngan.streams import StreamedImages
 from jax_sngan.update import Logs, train_step, training_step, training_steps
@@ -68,42 +78,64 @@ def load_data(config: TrainConfig, run: RunConfig) -> Dataset:
     return data
 
 
-def reading_ahead(config: TrainConfig, run: RunConfig, data: Dataset) -> AbstractContextManager[None]:
-    """Within the block workers decode the images of the steps to come, where data are streamed."""
+def reading_ahead(
+    config: TrainConfig, run: RunConfig, data: Dataset, mesh: Mesh | None
+) -> AbstractContextManager[None]:
+    """Within the block workers decode this process's images of the steps to come, where data are streamed."""
     if not isinstance(data.images, StreamedImages):
         return nullcontext()
-    return data.images.reading_ahead(partial(step_rows, config, len(data)), config.steps, run.stream_workers)
+    plan = partial(step_rows, config, len(data), columns=own_columns(mesh, config))
+    return data.images.reading_ahead(plan, config.steps, run.stream_workers)
 
 
 def train(config: TrainConfig, run: RunConfig) -> Result:
     """Trains config's networks, from the newest checkpoint of the workdir if it has one.
+
+    In one of several processes (processes.py) this is called in all of them.
 
     Raises:
       UserError: a wrong option, data that can't be had, a workdir that holds another run.
       TrainingDiverged: a number is no longer finite.
     """
     workdir = run_folder(config, run)
-    check_start(workdir, config, run.resume)
+    processes.join(run.coordinator, run.num_processes, run.process_id)
+    with processes.ends_alone(TrainingDiverged):
+        return _train(config, run, workdir)
+
+
+def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
+    processes.first_does(lambda: check_start(workdir, config, run.resume))
     allow_dtype(config.model)
     use_compilation_cache()
     keep_freed_memory()
     mesh = make_mesh(run.mesh, config)
-    data = load_data(config, run)
+    data = processes.first_goes_ahead(lambda: load_data(config, run))
     devices = jax.devices() if mesh is None else mesh.devices.flatten()
     used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
+    if processes.count() > 1:
+        used += f" in {processes.count()} processes"
     origin = provenance("jax", data.identity(), used)
-    evaluation = TrainingEvaluation(config, run) if run.evaluate_every else None
+    evaluate = evaluated_by_first(config, run) if run.evaluate_every else None
     sampling = f"python scripts/sample.py {workdir} --grid grid.png"
     with ExitStack() as stack:
-        lock = stack.enter_context(hold(workdir))
-        check_start(workdir, config, run.resume)  # again: a run may have ended here since
+        lock: Held = HeldElsewhere()
+
+        def begin() -> None:
+            nonlocal lock
+            lock = stack.enter_context(hold(workdir))
+            check_start(workdir, config, run.resume)  # again: a run may have ended here since
+            sweep(workdir)
+
+        processes.first_does(begin)
+        if not workdir.is_dir():
+            raise UserError(f"workdir {workdir} is not there: all processes of a run must see the one folder")
         stack.enter_context(writing(workdir))
-        sweep(workdir)
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep_checkpoints))
+        stack.enter_context(processes.ends_alone(TrainingDiverged))  # or closing them would wait for the others
         start, notes = choose_start(checkpoints, run.step)
         if start is not None:
             notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
-        prepare(workdir, config, sampling)
+        processes.first_does(lambda: prepare(workdir, config, sampling))
         engine = JaxEngine(
             config,
             data,
@@ -117,13 +149,35 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
             dispatch=run.dispatch,
         )
         if engine.start >= config.steps:
-            return Result(engine.start, {}, None, 0, engine.sampling)
-        parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
-        describe_start(config, workdir, data.summary(), parameters, used, engine.start)
-        describe_resume(workdir, start, notes)
-        stack.enter_context(reading_ahead(config, run, data))
-        log = stack.enter_context(RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size))
-        return Loop(config, run, workdir, log, engine, lock, evaluation).run_all()
+            return Result(engine.start, {}, None, 0, engine.sampling, processes.is_first())
+        log: RunLog = NoLog()
+        if processes.is_first():
+            parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
+            describe_start(config, workdir, data.summary(), parameters, used, engine.start)
+            describe_resume(workdir, start, notes)
+            log = RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size)
+        stack.enter_context(reading_ahead(config, run, data, mesh))
+        stack.enter_context(log)
+        agree = processes.Agreement(mesh)
+        return Loop(
+            config, run, workdir, log, engine, lock, evaluate, writes=processes.is_first(), agree=agree
+        ).run_all()
+
+
+def evaluated_by_first(config: TrainConfig, run: RunConfig) -> Callable[[Callable[[bool], Make]], Scores]:
+    """The run's evaluation for the loop: the first process does it, all know the scores.
+
+    Raises:
+      UserError: as TrainingEvaluation.
+    """
+    made: list[TrainingEvaluation] = []
+    processes.first_does(lambda: made.append(TrainingEvaluation(config, run)))
+
+    def evaluate(generator: Callable[[bool], Make]) -> Scores:
+        both = {average: generator(average) for average in (True, False)}  # all have a part of the average
+        return Scores(*processes.first_does(lambda: made[0](both.__getitem__)))
+
+    return evaluate
 
 
 class JaxEngine:
@@ -159,40 +213,35 @@ class JaxEngine:
             self.unlogged: list[dict[str, float]] = []
         else:
             self.start, self.rollbacks = start, self.restore(start)
-        if dispatch > 1:
-            together = partial(training_steps, config)
-            self._train_steps = (
-                jax.jit(together, donate_argnums=0) if mesh is None else sharded_step(mesh, together, self.state, split)
-            )
+        self._inputs: Callable[[Dataset, int, int], Inputs]
+        self._train_steps: Callable[..., tuple[TrainState, Logs]]  # of one step, or of several in one program
+        steps = partial(training_step if dispatch == 1 else training_steps, config)
+        if mesh is None:
+            self._inputs = partial(draw_inputs, config)
+            self._train_steps = train_step(config) if dispatch == 1 else jax.jit(steps, donate_argnums=0)
         else:
-            self._train_step = (
-                train_step(config)
-                if mesh is None
-                else sharded_step(mesh, partial(training_step, config), self.state, split)
-            )
+            self._inputs = sharded_inputs(mesh, config)
+            self._train_steps = sharded_step(mesh, steps, self.state, split)
 
     def restore(self, step: int) -> int:
         """See loop.Engine."""
-        like = shapes(partial(create_state, self.config))
-        self.state = place(self.mesh, self.checkpoints.restore(step, like), self.split)
+        like = placed_shapes(self.mesh, shapes(partial(create_state, self.config)), self.split)
+        self.state = self.checkpoints.restore(step, like)
         self.unlogged = self.checkpoints.unlogged(step)
         self._logs.clear()
         return self.checkpoints.rollbacks(step)
 
     def steps(self, k: int, count: int) -> None:
         """Dispatches the steps and waits for those before: the host stays one ahead, and the bar tells the truth."""
-        inputs = [self._inputs(step) for step in range(k, k + count)]
+        inputs = [self._inputs(self.data, step, self.rollbacks) for step in range(k, k + count)]
         if self.dispatch == 1:
-            self.state, logs = self._train_step(self.state, inputs[0])
+            self.state, logs = self._train_steps(self.state, inputs[0])
         else:
             padded = inputs + [inputs[-1]] * (self.dispatch - count)
             self.state, logs = self._train_steps(self.state, _stacked(padded), np.int32(count))
         if self._logs:
             jax.block_until_ready(self._logs[-1])
         self._logs.append((count, logs))
-
-    def _inputs(self, step: int) -> Inputs:
-        return split_inputs(self.mesh, draw_inputs(self.config, self.data, step, self.rollbacks))
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         """See loop.Engine."""
@@ -204,13 +253,14 @@ class JaxEngine:
     def images(self, num: int) -> np.ndarray:
         """See loop.Engine."""
         m = self.config.model
-        generator = Generator(self.config, 0, averaged(self.state.generator, self.state.generator_ema))
+        own, average = on_this_process(self.mesh, (self.state.generator, self.state.generator_ema))
+        generator = Generator(self.config, 0, averaged(own, average))
         return generator.images(sample_latents(self.config.seed, num, m.latent_size, jnp.dtype(m.dtype)))
 
     def generator(self, average: bool) -> Make:
         """See loop.Engine."""
-        own = self.state.generator
-        made = Generator(self.config, 0, averaged(own, self.state.generator_ema) if average else own)
+        own, mean = on_this_process(self.mesh, (self.state.generator, self.state.generator_ema))
+        made = Generator(self.config, 0, averaged(own, mean) if average else own)
         return made.standing(self.standing).images if average and self.standing else made.images
 
     def not_finite(self) -> str | None:

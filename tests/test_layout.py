@@ -52,6 +52,7 @@ LAYOUT = [
     [
         "nn/resampled_conv",
         "archives",
+        "processes",
         "compilation_cache",
         "config",
         "downloads",
@@ -74,6 +75,7 @@ LAYOUT = [
         "ort_web",
         "preset_configs",
         "protocols",
+        "scaling",
         "nn/spectral_norm",
         "nn/batch_norm",
         "nn/dropout",

@@ -14,8 +14,9 @@ from drawn_states import drawn, start
 
 from conftest import TINY
 from jax_sngan.config import RunConfig, TrainConfig, replace
-from jax_sngan.inputs import input_shapes
-from jax_sngan.sharding import make_mesh, place, sharded_step, split_inputs, state_shardings
+from jax_sngan.data import Dataset
+from jax_sngan.inputs import draw_inputs, input_shapes, real_batch
+from jax_sngan.sharding import input_shardings, make_mesh, place, placed_shapes, sharded_inputs, sharded_step
 from jax_sngan.state import create_state
 from jax_sngan.train import train
 from jax_sngan.update import train_step, training_step
@@ -80,20 +81,37 @@ def test_a_step_on_eight_devices_is_the_step_of_one(name: str, split: bool) -> N
     mesh = make_mesh(f"data={DEVICES}", config)
     assert mesh is not None
     state, inputs = start(config)
-    shared, parts = place(mesh, state, split), split_inputs(mesh, inputs)
+    shared, parts = place(mesh, state, split), jax.device_put(inputs, input_shardings(mesh, inputs))
     step = sharded_step(mesh, partial(training_step, config), shared, split)
     after, logs = step(shared, parts)
     expected, expected_logs = train_step(config)(state, inputs)
     assert difference(expected, after) < ROUNDING
     assert difference(expected_logs, logs) < ROUNDING
     assert jax.tree.map(lambda x: x.sharding.spec, after) == jax.tree.map(
-        lambda s: s.spec, state_shardings(mesh, after, split)
+        lambda a: a.sharding.spec, placed_shapes(mesh, after, split)
     )
     for tree in (after.discriminator.spectral, after.generator.spectral):
         for leaf in jax.tree.leaves(tree):  # u and v: the same bits on every device
             first, *others = (np.asarray(s.data) for s in leaf.addressable_shards)
             for other in others:
                 np.testing.assert_array_equal(first, other)
+
+
+@pytest.mark.parametrize("rollbacks", [0, 1])
+def test_inputs_are_drawn_in_parts_and_are_those_of_one_device(rollbacks: int) -> None:
+    changes = {"batch_size": 16, "n_dis": 2, "flip": True, "model.num_classes": 3, "dequantize": True}
+    config = config_of(changes | {"generator_batch_multiplier": 2})
+    mesh = make_mesh(f"data={DEVICES}", config)
+    assert mesh is not None
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (50, 28, 28, 1), np.uint8), rng.integers(0, 3, 50, np.int32)
+    data = Dataset("drawn", images, labels, ("a", "b", "c"), True)
+    parts, whole = sharded_inputs(mesh, config)(data, 3, rollbacks), draw_inputs(config, data, 3, rollbacks)
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    assert parts.d_latents.addressable_shards[0].data.shape == (2, 2, 4)
+    assert parts.g_latents.addressable_shards[0].data.shape == (4, 4)
+    own = real_batch(config, data, 3, rollbacks, np.array([4, 5]))  # what a process with these columns reads
+    np.testing.assert_array_equal(own[0], real_batch(config, data, 3, rollbacks)[0][:, 4:6])
 
 
 def test_a_split_state_lies_in_parts() -> None:
@@ -159,11 +177,9 @@ def test_each_device_does_its_share_and_sums_only_moments_and_gradients() -> Non
     state = jax.eval_shape(partial(create_state, config))
     inputs = drawn(input_shapes(config))
     one = train_step(config).lower(state, inputs).compile()
-    placed = jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, state_shardings(mesh, state, False)
-    )
+    placed = placed_shapes(mesh, state)
     step: Any = sharded_step(mesh, partial(training_step, config), placed, False)
-    many = step.lower(placed, split_inputs(mesh, inputs)).compile()
+    many = step.lower(placed, jax.device_put(inputs, input_shardings(mesh, inputs))).compile()
     assert many.cost_analysis()["flops"] <= 1.02 / DEVICES * one.cost_analysis()["flops"]
     sums, others = reductions(many.as_text())
     assert not others

@@ -47,6 +47,11 @@ def train(
     """
     if run.mesh is not None:
         raise UserError(f"mesh is for train_jax.py; the reference runs on one device, got {run.mesh}")
+    if (joined := (run.coordinator, run.num_processes, run.process_id)) != (None, None, None):
+        raise UserError(
+            "coordinator, num_processes and process_id are for train_jax.py; the reference runs in one process, got "
+            f"{', '.join(map(str, joined))}"
+        )
     if run.standing_statistics:
         raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
     workdir = run_folder(config, run)
