@@ -49,15 +49,16 @@ def option_rows(kind: Any, prefix: str = "") -> list[list[str]]:
         least, below = f.metadata["minimum"], f.metadata["below"]
         values += f", at least {least:g}" if least is not None else ""
         values += f", below {below:,.0f}" if below is not None and below > 1 else ", below 1" if below else ""
-        default = {True: "true", False: "false", None: "none"}.get(f.default) if not _number(f.default) else None
-        shown = f"{f.default:g}" if isinstance(f.default, float) else default or str(f.default)
         name = f"`--{prefix}{f.name.replace('_', '-')}`"
-        rows.append([name, values, f"`{shown}`", escaped(f.metadata["help"])])
+        rows.append([name, values, f"`{_shown(f.default)}`", escaped(f.metadata["help"])])
     return rows
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _shown(value: Any) -> str:
+    """A value as a command line has it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _config_sections(kind: Any, prefix: str = "") -> list[str]:
