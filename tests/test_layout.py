@@ -149,6 +149,8 @@ ONLY_IN_JAX = {
     "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},
     # Adam's direction is a pure function here and an Optimizer there.
     "optim": {"adam_direction"},
+    # Several steps in one program; eager torch has no program to put them in.
+    "update": {"training_steps"},
 }
 ONLY_IN_TORCH = {
     # Puts torch's own on a layer; and what a batch in parts needs of it, where ours has Network.iterate and `hold`.
