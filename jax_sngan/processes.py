@@ -211,4 +211,4 @@ _LOST = ("Gloo", "NCCL", "coordination service", "CoordinationService", "Barrier
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
