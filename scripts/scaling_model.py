@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=float, metavar="X", help="TFLOP a step; default: as counted on this backend (a CPU needs fewer)"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the table there; - is standard output")
+    parser.add_output("--json", "write the table there", ".json")
     given = parser.parse()
     if given.preset not in names():
         raise UserError(f"preset must be one of {', '.join(names())}, got {given.preset!r}")

@@ -59,7 +59,7 @@ def test_what_is_wrong_is_named(script, tmp_path):
     assert script("benchmark.py", "--work", "cnn").is_one_line("--work", "cnn32", "got cnn")
     assert script("benchmark.py", "--kinds", "fast").is_one_line("--kinds", "eager", "got fast")
     assert script("benchmark.py", "--repetitions=0").is_one_line("--repetitions", "at least 1", "0")
-    assert script("benchmark.py", "--sweep=no/folder.png").is_one_line("--sweep", "no")
+    assert script("benchmark.py", "--sweep=growth.jpg").is_one_line("growth.jpg", ".png")
     assert script("benchmark.py", "--check=none.json").is_one_line("none.json")
     (tmp_path / "other.json").write_text(json.dumps([1]))
     assert script("benchmark.py", "--check", tmp_path / "other.json").is_one_line("--check", "other.json")
