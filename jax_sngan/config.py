@@ -80,6 +80,11 @@ class SpectralNormConfig(Options):
                     )
 
 
+# By image size: how often the generator's and the discriminator's width is halved down to their narrowest block
+# (models/resnet.PLANS).
+RESNET_HALVINGS = {48: (3, 4), 64: (4, 4), 128: (4, 4)}
+
+
 @dataclass(frozen=True)
 class ModelConfig(Options):
     """The two networks."""
@@ -127,6 +132,14 @@ class ModelConfig(Options):
             raise UserError(
                 f"image_size must be one of {', '.join(map(str, sizes))} for {self.architecture}, got {self.image_size}"
             )
+        if self.architecture == "resnet":
+            halvings = RESNET_HALVINGS.get(self.image_size, (0, 0))
+            for name, least in zip(("generator_width", "discriminator_width"), (2**n for n in halvings), strict=True):
+                if getattr(self, name) < least:
+                    raise UserError(
+                        f"{name} must be at least {least} for a resnet of {self.image_size} pixels, "
+                        f"got {getattr(self, name)}"
+                    )
         if self.channels == 2 and (self.architecture, self.image_size, self.output) != ("mlp", 1, "identity"):
             raise UserError("channels must be 1 or 3; 2 is for points: architecture=mlp, image_size=1, output=identity")
         if self.num_classes and self.generator_norm == "none":

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jax_sngan.config import (
+    RESNET_HALVINGS,
     AugmentConfig,
     ModelConfig,
     OptimizerConfig,
@@ -108,6 +109,13 @@ POINTS = {
             )
             for kind in ("gradient_penalty", "r1", "dragan")
         ),
+        *(
+            (
+                {"model.architecture": "resnet", "model.image_size": size, f"model.{network}_width": least - 1},
+                (f"{network}_width must be at least {least}", f"{size} pixels", f"got {least - 1}"),
+            )
+            for size, network, least in ((48, "generator", 8), (48, "discriminator", 16), (128, "generator", 16))
+        ),
         ({"batch_size": 6, "accumulate": 4}, ("accumulate must divide batch_size 6, got 4",)),
         ({**POINTS, "flip": True}, ("flip, dequantize and augment are for images", "channels=2 is points")),
         ({**POINTS, "dequantize": True}, ("are for images",)),
@@ -133,11 +141,24 @@ def test_options_that_exclude_each_other(change: dict, words: tuple[str, ...]) -
         {"model.discriminator_norm": "layer", "penalty.kind": "r1"},
         {"batch_size": 6, "accumulate": 3},
         {"flip": True, "dequantize": True, "augment.cutout": 0.5},
+        {
+            "model.architecture": "resnet",
+            "model.image_size": 48,
+            "model.generator_width": 8,
+            "model.discriminator_width": 16,
+        },
     ],
     ids=lambda change: ", ".join(change),
 )
 def test_their_neighbours_are_allowed(change: dict) -> None:
     assert from_dict(TrainConfig, to_dict(replace(TrainConfig(), change))) == replace(TrainConfig(), change)
+
+
+def test_a_resnets_least_width_is_that_of_its_plan() -> None:
+    from jax_sngan.models.resnet import PLANS
+
+    halvings = {size: (max(plan.generator), max(plan.discriminator)) for size, plan in PLANS.items()}
+    assert {size: h for size, h in halvings.items() if h != (0, 0)} == RESNET_HALVINGS
 
 
 def test_what_needs_keys() -> None:

@@ -300,15 +300,15 @@ def test_a_nan_stops_within_a_log_and_names_step_and_quantity(
 
 def test_a_gradient_that_is_not_finite_is_named(whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Before a loss shows it: the state is looked at with each log."""
-    step, config = JaxEngine.step, config_of(whole)
+    steps, config = JaxEngine.steps, config_of(whole)
 
-    def poisoned(engine: JaxEngine, k: int) -> None:
-        step(engine, k)
+    def poisoned(engine: JaxEngine, k: int, count: int) -> None:
+        steps(engine, k, count)
         if k == 9:  # the last step before a log: no loss has seen it
             opt = engine.state.generator_opt
             engine.state = engine.state._replace(generator_opt=opt._replace(mu=jax.tree.map(lambda x: x / 0, opt.mu)))
 
-    monkeypatch.setattr(JaxEngine, "step", poisoned)
+    monkeypatch.setattr(JaxEngine, "steps", poisoned)
     with pytest.raises(TrainingDiverged, match=r"^generator\..*'s gradient is not finite at step 10; the chec"):
         train(config, RunConfig(**RUN, workdir=str(tmp_path / "run")))
 
