@@ -18,6 +18,11 @@ FIGURES = (
 )
 
 
+def milliseconds(seconds: float) -> str:
+    """To three digits, or whole."""
+    return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
+
+
 def main() -> None:
     """The table."""
     parser = command_line.Parser(description=__doc__)
@@ -60,7 +65,7 @@ def main() -> None:
         )
         print("| devices | compute | communication | images | step | speed-up |\n| --- | --- | --- | --- | --- | --- |")
         for r in rows:
-            parts = " | ".join(f"{1e3 * s:.3g} ms" for s in (r.compute, r.communication, r.images, r.step))
+            parts = " | ".join(milliseconds(s) for s in (r.compute, r.communication, r.images, r.step))
             print(f"| {r.devices} | {parts} | {scaling.step_time(work, machine, 1).step / r.step:.3g} |")
 
 
