@@ -13,7 +13,7 @@ from jax_sngan.checkpoint_steps import HasSteps, choose_step
 from jax_sngan.config import RunConfig, TrainConfig
 from jax_sngan.lock import Held
 from jax_sngan.run_log import RunLog, duration
-from jax_sngan.stopping import stop_signals
+from jax_sngan.stopping import Stop, stop_signals
 from jax_sngan.workdir import command_line
 
 
@@ -132,8 +132,7 @@ class Loop:
             while True:
                 try:
                     while self.done < self.config.steps and not (stopped := self._agree(stop.signal)):
-                        self._steps()
-                        stop.idle = False
+                        self._steps(stop)
                     self._save()
                     self.engine.saved()
                     break
@@ -148,7 +147,7 @@ class Loop:
         every = [run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every]
         return min(run.dispatch, self.config.steps - self.done, *(n - self.done % n for n in every if n))
 
-    def _steps(self) -> None:
+    def _steps(self, stop: Stop) -> None:
         count, first = self._together(), self.done == self.engine.start
         self.engine.steps(self.done, count)
         self.done += count
@@ -156,6 +155,7 @@ class Loop:
         if first:
             self._collect()  # the first step has compiled: the clock starts after it
             self.log.restart_clock()
+            stop.idle = False  # before it is logged: who reads its line may already stop the run and find it saved
         run, last = self.run, self.done == self.config.steps
         if self.done % run.log_every == 0 or last:
             self._write_log()

@@ -742,8 +742,8 @@ MISTAKES = [
     Mistake(
         "images upside down",
         "inputs.py",
+        "images[:, :, :, ::-1], images)",
         "images[:, :, ::-1], images)",
-        "images[:, ::-1], images)",
         "half of the images of a run with --flip stand on their heads",
         _rung_5("test_a_flip_mirrors_left_to_right"),
     ),
@@ -803,7 +803,7 @@ MISTAKES = [
         "train=train) / self.config.target",
         "train=train) * self.config.target",
         "kernels of norm 1/2 where 2 was asked for",
-        f"{_STEP}[spectral norm in both, to norm 2]",
+        _rung_3("resnet-28x1-classes-float64--generator"),
     ),
     Mistake(
         "the stride's share left out of the operator norm",
