@@ -225,13 +225,7 @@ def _streamed(path: Path, listing: Listing, image_size: int, channels: int, kept
     except OSError:
         checksum = ""
     if not re.fullmatch("[0-9a-f]{64}", checksum):
-        rows = tqdm(
-            total=len(files),
-            desc=f"checksum of {path.name}",
-            unit="file",
-            mininterval=0.5,
-            disable=None if progress else True,
-        )
+        rows = _bar(len(files), f"checksum of {path.name}", "file", progress)
         digests: list[bytes] = []
         with rows, ThreadPoolExecutor(min(8, cores())) as pool:  # files are read and hashed outside the GIL
             for start in range(0, len(files), CHUNK):  # the pool would read all files before the first is waited for
@@ -245,6 +239,11 @@ def _streamed(path: Path, listing: Listing, image_size: int, channels: int, kept
         except OSError as e:
             print(f"note: {kept} cannot be written ({e.strerror}); next time all files are read", file=sys.stderr)
     return Loaded(StreamedImages(files, image_size, channels, str(path)), listing.labels, listing.classes, checksum)
+
+
+def _bar(total: int, what: str, unit: str, progress: bool) -> tqdm:
+    """On a terminal, and where progress is asked for."""
+    return tqdm(total=total, desc=what, unit=unit, mininterval=0.5, disable=None if progress else True)
 
 
 def files_checksum(image_size: int, channels: int, labels: np.ndarray, digests: list[bytes]) -> str:
@@ -316,13 +315,7 @@ def _decode(path: Path, listing: Listing, image_size: int, channels: int, progre
         images[row] = resize.decode(data, name, image_size, channels)
         digests[row] = hashlib.sha256(data).digest()
 
-    bar = tqdm(
-        total=len(place),
-        desc=f"images of {path.name}",
-        unit="image",
-        mininterval=0.5,
-        disable=None if progress else True,
-    )
+    bar = _bar(len(place), f"images of {path.name}", "image", progress)
     with (
         bar,
         warnings.catch_warnings(),

@@ -146,11 +146,7 @@ def lines_up_to(path: Path, step: int) -> str:
     Raises:
       UserError: the file can't be read, or a line of it is none of ours.
     """
-    try:
-        lines = path.read_text().splitlines(keepends=True)
-        return "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read {path}, a run's metrics.jsonl: {error}") from error
+    return "".join(line for line, of, _ in _whole_lines(path) if of <= step)
 
 
 def scores_at(path: Path, step: int, known: Collection[str]) -> dict[str, float]:
@@ -163,15 +159,23 @@ def scores_at(path: Path, step: int, known: Collection[str]) -> dict[str, float]
       UserError: the file can't be read, or a line of it is none of ours.
     """
     found: dict[str, float] = {}
+    for _, of, values in _whole_lines(path) if path.exists() else ():
+        if of == step:
+            found |= values
+    return {name: v for name, v in found.items() if name not in known and not OF_ANOTHER_GENERATOR.search(name)}
+
+
+def _whole_lines(path: Path) -> list[tuple[str, int, dict[str, float]]]:
+    """Each line of a metrics.jsonl: as it stands, its step, and its values; without a last one that was cut off."""
+    found = []
     try:
-        text = path.read_text() if path.exists() else ""
-        for line in text.splitlines():
-            values = json.loads(line)
-            if values.pop("step") == step:
-                found |= {name: value for name, value in values.items() if name not in known}
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                values = json.loads(line)
+                found.append((line, values.pop("step") + 0, values))  # + 0: a step that is no number is refused here
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"cannot read {path}, a run's metrics.jsonl: {error}") from error
-    return {name: value for name, value in found.items() if not OF_ANOTHER_GENERATOR.search(name)}
+    return found
 
 
 def duration(seconds: float) -> str:
