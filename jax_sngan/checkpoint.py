@@ -170,6 +170,7 @@ class Checkpoints:
         self._problems.pop(step, None)
         if "best_metric" in metrics:
             self.scores[step] = metrics["best_metric"]
+        numbers = {"steps": list(unlogged), "rollbacks": rollbacks}  # the loop adds to its list while this is written
         self._writing(
             lambda: self._manager.save(
                 step,
@@ -177,7 +178,7 @@ class Checkpoints:
                     state=ocp.args.StandardSave(to_tree(state)),
                     config=ocp.args.JsonSave(to_dict(config)),
                     metrics=ocp.args.JsonSave(metrics),
-                    unlogged=ocp.args.JsonSave({"steps": unlogged, "rollbacks": rollbacks}),
+                    unlogged=ocp.args.JsonSave(numbers),
                     provenance=ocp.args.JsonSave(origin or provenance("jax", None, None)),
                 ),
             ),

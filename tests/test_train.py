@@ -5,7 +5,9 @@ import re
 import shutil
 import signal
 import tarfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -123,6 +125,27 @@ def test_a_run_cut_between_two_logs_has_the_log_of_the_whole(tiny_run: Path, tmp
     (cut / "samples" / "000006.png").unlink()
     train(TINY, RunConfig(workdir=str(cut), log_every=2, sample_every=3, checkpoint_every=3))
     assert_same_run(tiny_run, cut, 6)
+
+
+def test_a_checkpoint_has_what_was_given_whatever_changes_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on with its list of numbers while Orbax writes it in the background, late here."""
+    changed, dumps = threading.Event(), json.dumps
+
+    def late(value: Any, **options: Any) -> str:
+        if threading.current_thread() is not threading.main_thread():
+            assert changed.wait(60)
+        return dumps(value, **options)
+
+    monkeypatch.setattr(json, "dumps", late)
+    unlogged = [{"d_loss": 1.0}]
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(jax_sngan.create_state(TINY), TINY, {}, unlogged)
+        unlogged.append({"d_loss": 2.0})
+        changed.set()
+        checkpoints.wait()
+        assert checkpoints.unlogged(0) == [{"d_loss": 1.0}]
 
 
 def test_several_steps_a_dispatch_are_the_same_run(tiny_run: Path, tmp_path: Path) -> None:
