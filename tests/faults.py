@@ -163,13 +163,17 @@ def moment(workdir: Path, printed: str) -> str:
         return "starting"
     if printed.count(BEGINS) > printed.count(ENDS):
         return "evaluating"
-    if any("tmp" in p.name or "unsealed" in p.name for p in (workdir / "checkpoints").glob("*")):
+    if any(_half_written(p) for p in (workdir / "checkpoints").glob("*")):
         return "saving"
     if "step " not in printed.split("compiling the training step", 1)[1]:
         return "compiling"
     if any(p.name.startswith(".") for p in (workdir / "samples").glob("*")):
         return "drawing"
     return "training"
+
+
+def _half_written(checkpoint: Path) -> bool:
+    return "tmp" in checkpoint.name or "unsealed" in checkpoint.name
 
 
 def sound_steps(workdir: Path) -> list[int]:
@@ -180,14 +184,14 @@ def sound_steps(workdir: Path) -> list[int]:
     return sorted(int(p.name) for p in folders if manifest.problem(p, int(p.name)) is None)
 
 
-AIMS = ("start", "first log", "evaluation")
+AIMS = ("start", "first log", "evaluation", "checkpoint")
 
 
 def kill_at_random(
     nursery: Nursery, folder: Path, arguments: list[str], kills: int, seconds: float, seed: int
 ) -> tuple[Counter[str], list[Path]]:
     """Starts a run again and again and kills it, in turn, a random time of up to `seconds` after its start, of up to a
-    third of that after its first log, and of up to a tenth after an evaluation has begun.
+    third of that after its first log, and of up to a tenth after it has begun an evaluation or a checkpoint.
 
     A run that ends is kept, and a new one is begun. Each start must say the step of the newest sound checkpoint, or
     that it begins anew.
@@ -203,7 +207,7 @@ def kill_at_random(
             child = nursery.start([*arguments, f"--workdir={workdir}", "--resume=auto"], folder / "printed")
             killing = counts.total() < kills
             if killing:
-                _wait_to_kill(child, AIMS[counts.total() % len(AIMS)], seconds, rng)
+                _wait_to_kill(child, workdir, AIMS[counts.total() % len(AIMS)], seconds, rng)
                 child.signal(signal.SIGKILL)
             code, printed = child.wait(), child.printed()
             if "compiling the training step" in printed:
@@ -224,14 +228,14 @@ def kill_at_random(
             return counts, ended
 
 
-def _wait_to_kill(child: Child, aim: str, seconds: float, rng: random.Random) -> None:
+def _wait_to_kill(child: Child, workdir: Path, aim: str, seconds: float, rng: random.Random) -> None:
     """Until a random moment after what is aimed at, or after the end of the run."""
-    awaited, longest = {
-        "start": ("", seconds),
-        "first log": ("^step ", seconds / 3),
-        "evaluation": (re.escape(BEGINS), seconds / 10),
-    }[aim]
-    while not re.search(f"{awaited}|steps in|has all", child.printed(), re.MULTILINE):
+    awaited = {"first log": "^step ", "evaluation": re.escape(BEGINS)}.get(aim, "(?!)")
+    longest = {"start": seconds, "first log": seconds / 3}.get(aim, seconds / 10)
+    there = set((workdir / "checkpoints").glob("*"))  # what an earlier kill has left is no new checkpoint
+    while aim != "start" and not re.search(f"{awaited}|steps in|has all", child.printed(), re.MULTILINE):
+        if aim == "checkpoint" and any(_half_written(p) for p in set((workdir / "checkpoints").glob("*")) - there):
+            break
         time.sleep(0.005)
     time.sleep(rng.uniform(0, longest))
 

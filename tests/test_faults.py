@@ -101,7 +101,7 @@ STREAMED = ["--stream=always", "--stream-workers=1"]
 @pytest.mark.parametrize(
     ("kills", "seed", "source"),
     [
-        (6, 0, []),
+        (8, 0, []),
         *(pytest.param(50, seed, [], marks=pytest.mark.long) for seed in (1, 2, 3)),
         pytest.param(50, 4, STREAMED, marks=pytest.mark.long),
     ],

@@ -1,7 +1,8 @@
 """Images that stay on disk are those in memory, in the same order, to the bit; workers end with the run and name what
 is wrong. The long tests print figures: `pytest -m long -s tests/test_streams.py`."""
 
-import dataclasses
+import json
+import math
 import multiprocessing
 import os
 import re
@@ -10,8 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,10 +33,11 @@ from image_files import (
 
 import jax_sngan
 from conftest import TINY, TINY_OPTIONS, start
-from jax_sngan import archives, inputs, provenance, streams
+from jax_sngan import archives, evaluate, inputs, provenance, streams
 from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.config import RunConfig
+from jax_sngan.config import RunConfig, TrainConfig, replace
 from jax_sngan.errors import UserError
+from jax_sngan.folders import Stream
 from jax_sngan.metrics import reference
 from jax_sngan.metrics.extractors import Extractor
 from jax_sngan.train import train
@@ -216,30 +221,86 @@ def folder_of_garments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def assert_same_run(a: Path, b: Path, step: int) -> None:
-    assert (a / "metrics.jsonl").read_text() == (b / "metrics.jsonl").read_text()
-    for picture in sorted((a / "samples").iterdir()):
-        assert picture.read_bytes() == (b / "samples" / picture.name).read_bytes(), picture.name
+# All that draws numbers or reads images in a run, at once: labels, flips, augmentation; and run_of's evaluations.
+EVERYTHING = {
+    "flip": True,
+    "model.num_classes": 10,
+    "augment.colour": True,
+    "augment.translation": 0.125,
+    "augment.cutout": 0.5,
+}
+
+
+def everything(garments: Path) -> TrainConfig:
+    return replace(TINY, {"data": str(garments), **EVERYTHING})
+
+
+def squares(images: np.ndarray) -> tuple[np.ndarray, None]:
+    """Features without a network: means over squares of 7 pixels."""
+    return images.reshape(len(images), 4, 7, 4, 7).mean(axis=(2, 4)).reshape(len(images), 16), None
+
+
+@pytest.fixture(name="no_classifier", scope="module")
+def evaluation_without_a_classifier() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "open_extractor", lambda *_: Extractor("classifier", "0", squares))
+        yield
+
+
+def assert_same_run(each: Path, other: Path, logged: list[int]) -> None:
+    """State, pictures, scores; and lines of numbers that are means over the steps since the line before.
+
+    each: a run with a line a step. logged: the steps of the other's lines.
+    """
+    plain, scores = lines_of(each)
+    found, found_scores = lines_of(other)
+    assert found_scores == scores
+    assert sorted(scores) == [2, 4, 6]
+    assert list(found) == logged
+    for before, step in pairwise([0, *logged]):
+        steps = [plain[k] for k in range(before + 1, step + 1)]
+        assert found[step] == {name: math.fsum(s[name] for s in steps) / len(steps) for name in steps[0]}
+    pictures = sorted(p.name for p in (each / "samples").iterdir())
+    assert pictures == sorted(p.name for p in (other / "samples").iterdir()) == ["000003.png", "000006.png"]
+    for name in pictures:
+        assert (each / "samples" / name).read_bytes() == (other / "samples" / name).read_bytes(), name
     states = []
-    for workdir in (a, b):
+    for workdir in (each, other):
         with Checkpoints(workdir) as checkpoints:
-            states.append(checkpoints.restore(step, shapes(lambda: jax_sngan.create_state(checkpoints.config(step)))))
+            states.append(checkpoints.restore(6, shapes(lambda: jax_sngan.create_state(checkpoints.config(6)))))
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
-def run_of(workdir: Path, stream: str, workers: int) -> RunConfig:
+def lines_of(workdir: Path) -> tuple[dict[int, dict[str, float]], dict[int, dict[str, float]]]:
+    """Numbers and scores by step."""
+    found: tuple[dict[int, dict[str, float]], ...] = ({}, {})
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        values = json.loads(line)
+        found["d_loss" not in values][values.pop("step")] = values
+    return found[0], found[1]
+
+
+def run_of(workdir: Path, stream: Stream, workers: int, **others: Any) -> RunConfig:
     return RunConfig(
-        workdir=str(workdir), log_every=2, sample_every=3, checkpoint_every=3, stream=stream, stream_workers=workers
-    )
+        workdir=str(workdir), sample_every=3, checkpoint_every=3, keep_checkpoints=9, evaluate_every=2, evaluate_num=64,
+        evaluate_metrics="fcd", stream=stream, stream_workers=workers, **others,
+    )  # fmt: skip
+
+
+def cut_after_step_3(workdir: Path) -> None:
+    """As a crash leaves it."""
+    for folder in (workdir / "checkpoints").iterdir():
+        if int(folder.name) > 3:
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(name="memory", scope="module")
-def run_from_memory(garments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workdir of a whole run."""
+def run_from_memory(garments: Path, no_classifier: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a whole run, with a line a step."""
     workdir = tmp_path_factory.mktemp("run") / "memory"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        train(dataclasses.replace(TINY, data=str(garments), flip=True), run_of(workdir, "never", 0))
+        train(everything(garments), run_of(workdir, "never", 0, log_every=1))
     return workdir
 
 
@@ -250,17 +311,21 @@ def run_from_memory(garments: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_streamed_run_equals_one_from_memory(
     memory: Path, garments: Path, tmp_path: Path, goes_on: bool, workers: int
 ) -> None:
-    """From its start, or from a checkpoint of the other; and one from memory goes on from a stream's checkpoint."""
-    config = dataclasses.replace(TINY, data=str(garments), flip=True)
+    """With labels, augmentation and evaluation, under another --log-every and --dispatch.
+
+    From its start, or from a checkpoint of the other; and one from memory goes on from a stream's checkpoint.
+    """
+    config = everything(garments)
     if goes_on:
         shutil.copytree(memory, tmp_path / "stream")
-        shutil.rmtree(tmp_path / "stream/checkpoints/6")
-    assert train(config, run_of(tmp_path / "stream", "always", workers)).step == 6
-    assert_same_run(memory, tmp_path / "stream", 6)
+        cut_after_step_3(tmp_path / "stream")
+    streamed = run_of(tmp_path / "stream", "always", workers, log_every=2, dispatch=3)
+    assert train(config, streamed).step == 6
+    assert_same_run(memory, tmp_path / "stream", [1, 2, 3, 4, 6] if goes_on else [2, 4, 6])
     if not goes_on:
-        shutil.rmtree(tmp_path / "stream/checkpoints/6")
-        assert train(config, run_of(tmp_path / "stream", "never", 0)).step == 6
-        assert_same_run(memory, tmp_path / "stream", 6)
+        cut_after_step_3(tmp_path / "stream")
+        assert train(config, run_of(tmp_path / "stream", "never", 0, log_every=1)).step == 6
+        assert_same_run(memory, tmp_path / "stream", [2, 4, 5, 6])
 
 
 def children_of(pid: int) -> list[int]:
