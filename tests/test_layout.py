@@ -37,6 +37,7 @@ LAYOUT = [
     ],
     [
         "lock",
+        "options",
         "provenance",
         "nn/conv",
         "metrics/coverage",
