@@ -40,7 +40,12 @@ class Parser(argparse.ArgumentParser):
             message = re.sub(rf"argument (\S+): invalid (?:{kind}) value: ", rf"\1 must be {wanted}, got ", message)
         self.exit(2, f"{self.prog}: {message}\n")
 
-    def add_output(self, option: str, what: str, *endings: str) -> None:
+    def add_step(self) -> None:
+        """--step, of what reads a run's checkpoint."""
+        help = "which checkpoint (default latest)"
+        self.add_argument("--step", default="latest", metavar="N|latest|best", help=help)
+
+    def add_output(self, option: str, what: str, *endings: str, default: str | None = None) -> None:
         """An option that names a file to write, refused at once where it could not be written (files.check_output).
 
         Args:
@@ -59,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
         metavar = "FILE" if json else f"FILE{endings[0]}"
         help = f"{what}; - is standard output" if json else what
-        self.add_argument(option, metavar=metavar, type=read, help=help)
+        self.add_argument(option, metavar=metavar, type=read, default=default, help=help)
 
     def parse(self, args: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments; an unknown option is answered with the one it resembles."""

@@ -21,6 +21,7 @@ from jax_sngan.models import Variables, build
 
 __all__ = ["BOUNDS", "Certificate", "LayerCertificate", "certificate", "certify", "zero_padded_operator_norm"]
 
+CELLS = 20  # of the histogram
 _ROUNDING = 1 + 1e-9  # SVDs, transforms and gradients in float64 are off by less than 1e-12 of their size
 
 
@@ -73,7 +74,6 @@ def certify(
     steps: int = 50,
     starts: int = 16,
     box: tuple[float, float] | None = (-1.0, 1.0),
-    bins: int = 20,
 ) -> Certificate:
     """Bounds on how steep a discriminator is, for a fixed class where it has classes.
 
@@ -87,12 +87,11 @@ def certify(
       steps: of the ascent, which begins at the steepest images; 0: none.
       starts: images that it begins at; gradients are computed for twice as many at a time.
       box: least and greatest pixel of the ascent; None: it may leave the space of images.
-      bins: cells of the histogram.
     Raises:
       ValueError: a shape, type or range is not as above, or no bound is known for the module.
     """
     x, y, classes = _checked(module, real, fake, labels, box)
-    for name, value, least in (("steps", steps, 0), ("starts", starts, 1), ("bins", bins, 1)):
+    for name, value, least in (("steps", steps, 0), ("starts", starts, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     factors, layers = upper_bound(module, x.shape[1:], conditional=classes is not None)
@@ -108,7 +107,7 @@ def certify(
         own = None if classes is None else np.tile(classes, 3)[rows]
         largest["ascent"] = ascend(evaluate, images[rows], own, steps, box)
     lower = max(largest.values())
-    edges = np.linspace(0, max(n.max() for n in norms.values()) or 1.0, bins + 1)
+    edges = np.linspace(0, max(n.max() for n in norms.values()) or 1.0, CELLS + 1)
     return Certificate(
         upper=float(factors[2]) * _ROUNDING,
         upper_estimate=float(factors[1]),
