@@ -31,9 +31,8 @@ class RunLog:
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
 
     def _open(self, start: int) -> None:
-        from tensorboardX import (
-            SummaryWriter,
-        )  # it loads torch where there is one: seconds before a script's first line
+        # Here, since it loads torch where there is one: seconds before a script's first line.
+        from tensorboardX import SummaryWriter
 
         self._keep_lines_up_to(start)
         self._file = self._path.open("a")
