@@ -3,7 +3,6 @@
 argparse, since tyro (DESIGN's plan) answers a wrong option with a box of many lines.
 """
 
-import _thread
 import argparse
 import dataclasses
 import difflib
@@ -13,10 +12,11 @@ import re
 import shlex
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
+from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jax_sngan.config import RunConfig, TrainConfig, flatten, replace
@@ -196,6 +196,20 @@ def program() -> str:
     return Path(sys.argv[0]).name
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C as Python has it, but not while a compiled module is being set up: jaxlib's would crash of it."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return _interrupt_soon()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _interrupt_soon() -> None:
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
 def _not_lost(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
     """hook, which is told of errors that Python can't raise where they come up, but for two of them.
 
@@ -206,9 +220,7 @@ def _not_lost(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
 
     def told(unraisable: Any) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            again = threading.Timer(0.05, _thread.interrupt_main)  # not before this call, and the callback, are over
-            again.daemon = True
-            again.start()
+            _interrupt_soon()
         elif str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
@@ -241,13 +253,16 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """Calls a script's main and exits with its code; a UserError becomes one line and code 2, Ctrl-C one and 130."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
     sys.unraisablehook = _not_lost(sys.unraisablehook)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = main()
     except UserError as error:
         print(f"{program()}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever is impatient now would see a traceback of these lines
+        for number in (signal.SIGINT, signal.SIGALRM):  # whoever is impatient now would see a traceback of these lines
+            signal.signal(number, signal.SIG_IGN)
         sys.stdout.flush()
         print(f"{program()}: interrupted", file=sys.stderr, flush=True)
         os._exit(130)  # XLA's threads, cut off in their work, may crash the interpreter's own way out
