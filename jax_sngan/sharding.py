@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jax_sngan import processes
@@ -102,6 +103,27 @@ def sharded_step(mesh: Mesh, step: Callable[..., Any], state: Any, split: bool) 
     """step(state, inputs) -> (state, logs), jitted; the state comes back as it lay. The state given is donated."""
     whole = NamedSharding(mesh, PartitionSpec())
     return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(mesh, state, split), whole))
+
+
+def mean_of_devices(mesh: Mesh, function: Callable[[Any, Any], Any], whole: Any, batch: Any) -> Any:
+    """function(whole, batch) of each device's part of batch, and the mean of what the devices find, in one reduction.
+
+    Left to itself XLA sums over the devices wherever a batch axis is contracted: once a pass of a network, and only
+    then adds the passes. Here a device adds its own first.
+
+    Args:
+      function: what it is given and gives are trees of arrays.
+      whole: every device has it.
+      batch: split along the first axis, by as many as there are devices.
+    """
+
+    def part(whole: Any, batch: Any) -> Any:
+        own = lax.pcast(whole, "data", to="varying")  # or a gradient in it would be summed where it is used
+        return lax.pmean(function(own, batch), "data")
+
+    return jax.shard_map(part, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("data")), out_specs=PartitionSpec())(
+        whole, batch
+    )
 
 
 def input_shardings(mesh: Mesh, inputs: Inputs) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import Mesh
 
 from jax_sngan import noise, penalties
 from jax_sngan.augment import augment
@@ -22,6 +23,7 @@ from jax_sngan.inputs import Inputs
 from jax_sngan.losses import LOSSES
 from jax_sngan.models import Network, Tree, Variables, build
 from jax_sngan.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
+from jax_sngan.sharding import mean_of_devices
 from jax_sngan.state import TrainState
 
 Logs = dict[str, Array]
@@ -29,11 +31,14 @@ _D_BATCH = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D
 _G_BATCH = ("g_latents", "g_labels")
 
 
-def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
+def discriminator_update(
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None
+) -> tuple[TrainState, Logs]:
     """One D update.
 
     Args:
       inputs: of this update alone: real_images [batch, h, w, c], d_latents [batch, latent_size], labels, d_keys [2].
+      mesh: that the batch is split over.
     Returns:
       (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each []; with a penalty also
       "d_penalty", its part of the loss.
@@ -53,20 +58,32 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
             real = augment(config.augment, real, _stream(key, noise.AUGMENT_REAL))
             fake = augment(config.augment, fake, _stream(key, noise.AUGMENT_FAKE))
 
-        def loss(params: Tree) -> tuple[Array, tuple[Variables, Logs]]:
+        seen = {"real": real, "fake": fake, "real_labels": inputs.real_labels, "d_labels": inputs.d_labels}
+        seen |= _penalty_points(config, real, key)
+
+        def loss(params: Tree, seen: dict[str, Any]) -> tuple[Array, tuple[Variables, Logs]]:
+            real, fake = seen["real"], seen["fake"]
+            own = inputs._replace(real_labels=seen["real_labels"], d_labels=seen["d_labels"])
             real_scores, fake_scores, after = score_both(
-                config, networks.discriminator, discriminator._replace(params=params), moved, real, fake, inputs
+                config, networks.discriminator, discriminator._replace(params=params), moved, real, fake, own
             )
             value = LOSSES[config.loss].discriminator(real_scores, fake_scores)
             logs = {"d_real": jnp.mean(real_scores), "d_fake": jnp.mean(fake_scores)}
             if config.penalty.kind != "none":
-                logs["d_penalty"] = penalty(
-                    config, networks.discriminator, after._replace(spectral=moved[-1]), real, fake, inputs
-                )
+                after_passes = after._replace(spectral=moved[-1])
+                logs["d_penalty"] = penalty(config, networks.discriminator, after_passes, real, fake, own, seen)
                 value = value + logs["d_penalty"]
             return value, (after, logs | {"d_loss": value})
 
-        gradients, (after, logs) = jax.grad(loss, has_aux=True)(discriminator.params)
+        gradient = jax.grad(loss, has_aux=True)
+        if mesh is not None and _images_are_alone(config, mesh):
+
+            def of_a_part(params: Tree, seen: dict[str, Any]) -> tuple[Tree, Logs]:
+                gradients, (_, logs) = gradient(params, seen)
+                return gradients, logs
+
+            return (generator, discriminator), mean_of_devices(mesh, of_a_part, discriminator.params, seen)
+        gradients, (after, logs) = gradient(discriminator.params, seen)
         return (generator, after), (gradients, logs)
 
     (generator, after), (gradients, logs) = _in_parts(
@@ -79,6 +96,17 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
         params = clip(params, config.weight_clip)
     discriminator = Variables(params, moved[-1], after.batch)
     return state._replace(generator=generator, discriminator=discriminator, discriminator_opt=opt), logs
+
+
+def _images_are_alone(config: TrainConfig, mesh: Mesh) -> bool:
+    """Whether D's gradient is the mean of those of the devices' parts of the batch, each taken by itself.
+
+    Not where D knows an image's batch: batch normalisation, dropout (its masks are drawn for the whole batch), DRAGAN
+    (the batch's standard deviation).
+    """
+    model = config.model
+    together = model.discriminator_norm == "batch" or model.discriminator_dropout > 0 or config.penalty.kind == "dragan"
+    return not together and config.batch_size % (config.accumulate * mesh.size) == 0
 
 
 def real_images(config: TrainConfig, images: Array, key: Array | None) -> Array:
@@ -134,22 +162,39 @@ def score_both(
 
 
 def penalty(
-    config: TrainConfig, network: Network, variables: Variables, real: Array, fake: Array, inputs: Inputs
+    config: TrainConfig,
+    network: Network,
+    variables: Variables,
+    real: Array,
+    fake: Array,
+    inputs: Inputs,
+    points: dict[str, Any],
 ) -> Array:
-    """[] the config's penalty with its weight, by one more pass of D; the classes are the real images'."""
-    c, key = config.penalty, inputs.d_keys
+    """[] the config's penalty with its weight, by one more pass of D; the classes are the real images'.
+
+    points: holds what _penalty_points has drawn.
+    """
+    c = config.penalty
 
     def score(images: Array) -> Array:
-        own_key = _use(key, noise.DROPOUT_PENALTY)
+        own_key = _use(inputs.d_keys, noise.DROPOUT_PENALTY)
         return network.apply(variables, images, inputs.real_labels, train=True, key=own_key, hold=True)[0]
 
     if c.kind == "r1":
         return c.weight * penalties.r1(score, real)
-    mix = noise.uniform(_stream(key, noise.MIX), (len(real),), real.dtype)
     if c.kind == "gradient_penalty":
-        return c.weight * penalties.gradient_penalty(score, real, fake, mix, c.target, c.sides)
-    around = noise.uniform(_stream(key, noise.SURROUNDINGS), real.shape, real.dtype)
-    return c.weight * penalties.dragan(score, real, around, mix, c.target, c.sides)
+        return c.weight * penalties.gradient_penalty(score, real, fake, points["mix"], c.target, c.sides)
+    return c.weight * penalties.dragan(score, real, points["around"], points["mix"], c.target, c.sides)
+
+
+def _penalty_points(config: TrainConfig, real: Array, key: Array | None) -> dict[str, Array]:
+    """Random numbers of the config's penalty, for the whole batch: mix [n], around like real; those that it needs."""
+    kind, drawn = config.penalty.kind, {}
+    if kind in ("gradient_penalty", "dragan"):
+        drawn["mix"] = noise.uniform(_stream(key, noise.MIX), (len(real),), real.dtype)
+    if kind == "dragan":
+        drawn["around"] = noise.uniform(_stream(key, noise.SURROUNDINGS), real.shape, real.dtype)
+    return drawn
 
 
 def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
@@ -240,8 +285,10 @@ def _descend(optimizer: OptimizerConfig, config: TrainConfig, state: TrainState,
     return descend(params, direction, learning_rate(optimizer, state.step, config.steps)), opt
 
 
-def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
-    """n_dis D updates and one G update, in the config's order.
+def training_step(
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None
+) -> tuple[TrainState, Logs]:
+    """n_dis D updates and one G update, in the config's order; mesh: that the batches are split over.
 
     Returns:
       (state, logs): d_loss, d_real, d_fake [n_dis], one entry an update, and g_loss [].
@@ -251,7 +298,7 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
         state, logs = generator_update(config, state, inputs)
 
     def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Logs]:
-        return discriminator_update(config, state, inputs._replace(**part))
+        return discriminator_update(config, state, inputs._replace(**part), mesh=mesh)
 
     rounds = {name: getattr(inputs, name) for name in (*_D_BATCH, "d_keys") if getattr(inputs, name) is not None}
     state, d_logs = lax.scan(one_round, state, rounds, unroll=config.n_dis == 1)
@@ -260,7 +307,9 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
     return state._replace(step=state.step + 1), logs | d_logs
 
 
-def training_steps(config: TrainConfig, state: TrainState, inputs: Inputs, count: Array) -> tuple[TrainState, Logs]:
+def training_steps(
+    config: TrainConfig, state: TrainState, inputs: Inputs, count: Array, *, mesh: Mesh | None = None
+) -> tuple[TrainState, Logs]:
     """The first `count` of the training steps that inputs holds, as one program.
 
     Args:
@@ -273,7 +322,7 @@ def training_steps(config: TrainConfig, state: TrainState, inputs: Inputs, count
 
     def one(i: Array, carry: tuple[TrainState, Logs]) -> tuple[TrainState, Logs]:
         state, kept = carry
-        state, logs = training_step(config, state, jax.tree.map(lambda x: x[i], inputs))
+        state, logs = training_step(config, state, jax.tree.map(lambda x: x[i], inputs), mesh=mesh)
         return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), kept, logs)
 
     steps, first = len(inputs.g_latents), jax.tree.map(lambda x: x[0], inputs)

@@ -645,8 +645,8 @@ MISTAKES = [
     Mistake(
         "the same latents in every D update",
         "update.py",
-        "inputs._replace(**part))",
-        'inputs._replace(**part | {"d_latents": inputs.d_latents[0]}))',
+        "inputs._replace(**part)",
+        'inputs._replace(**part | {"d_latents": inputs.d_latents[0]})',
         "D sees one batch of generated images n_dis times",
         _TWO,
     ),

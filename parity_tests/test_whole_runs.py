@@ -1,13 +1,20 @@
 """train_jax.py and train_torch.py as a person calls them: same first weights, same inputs, same log and pictures."""
 
+import runpy
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from jax_sngan import evaluate
+from jax_sngan.config import AugmentConfig, ModelConfig, RunConfig, TrainConfig
+from jax_sngan.metrics.extractors import Extractor
 from parity_tests.processes import ROOT, assert_same_logs, lines, start
+from torch_ref.checkpoint import Checkpoints
 
 OPTIONS = [
     "--model.generator-width=2", "--model.discriminator-width=2", "--model.latent-size=4", "--batch-size=8",
@@ -49,3 +56,48 @@ def test_both_wings_write_the_same_run(tmp_path: Path) -> None:
         with Image.open(tmp_path / "jax/samples" / picture) as a, Image.open(tmp_path / "torch/samples" / picture) as b:
             difference = np.abs(np.asarray(a, int) - np.asarray(b, int))
         assert difference.max() <= 1, picture  # a value halfway between two pixels may round either way
+
+
+def means(images: np.ndarray) -> tuple[np.ndarray, None]:
+    """Features without a network: means over squares of 7 pixels."""
+    return images.reshape(len(images), 4, 7, 4, 7).mean(axis=(2, 4)).reshape(len(images), 16), None
+
+
+def test_the_reference_has_the_same_run_from_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With labels, augmentation and evaluation; and from a checkpoint, under another --log-every. To the bit."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(evaluate, "open_extractor", lambda *_: Extractor("classifier", "0", means))
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)):
+        path = tmp_path / f"drawn/{i % 2}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    config = TrainConfig(
+        data=str(tmp_path / "drawn"), steps=4, batch_size=4, n_dis=1, flip=True,
+        augment=AugmentConfig(colour=True, translation=0.125, cutout=0.5),
+        model=ModelConfig(
+            image_size=28, channels=1, num_classes=2, latent_size=4, generator_width=2, discriminator_width=2
+        ),
+    )  # fmt: skip
+    train = runpy.run_path(str(ROOT / "scripts" / "train_torch.py"))["train"]
+    every = {"sample_every": 2, "checkpoint_every": 2, "evaluate_every": 2, "evaluate_num": 64}
+    options = every | {"evaluate_metrics": "fcd", "keep_checkpoints": 9}
+    memory, stream = tmp_path / "memory", tmp_path / "stream"
+    train(config, RunConfig(workdir=str(memory), stream="never", log_every=1, **options))
+    streamed = options | {"workdir": str(stream), "stream": "always", "stream_workers": 1}
+    train(config, RunConfig(log_every=1, **streamed))
+    assert (memory / "metrics.jsonl").read_text() == (stream / "metrics.jsonl").read_text()
+    shutil.rmtree(stream / "checkpoints/4")
+    train(config, RunConfig(log_every=2, **streamed))
+    each = {line["step"]: line for line in lines(memory) if "d_loss" in line}
+    found = {line["step"]: line for line in lines(stream) if "d_loss" in line}
+    assert sorted(found) == [1, 2, 4]
+    assert found[4] == {name: (each[3][name] + value) / 2 if name != "step" else 4 for name, value in each[4].items()}
+    scores = [[line for line in lines(workdir) if "d_loss" not in line] for workdir in (memory, stream)]
+    assert scores[0] == scores[1]
+    assert [line["step"] for line in scores[0]] == [2, 4]
+    for picture in ("000002.png", "000004.png"):
+        assert (memory / "samples" / picture).read_bytes() == (stream / "samples" / picture).read_bytes()
+    states = [Checkpoints(workdir).restore(4).state for workdir in (memory, stream)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name], err_msg=name)

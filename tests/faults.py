@@ -18,16 +18,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# The smallest networks there are, on points of the plane: a run is its starts, logs, pictures and checkpoints.
-OPTIONS = [
-    "--data=ring", "--model.architecture=mlp", "--model.image-size=1", "--model.channels=2", "--model.output=identity",
-    "--model.depth=1", "--model.generator-width=4", "--model.discriminator-width=4", "--model.latent-size=2",
-    "--batch-size=8", "--n-dis=1", "--ema-decay=0.5",
+# The smallest networks there are: a run is its starts, logs, pictures, evaluations and checkpoints.
+_SMALLEST = [
+    "--model.architecture=mlp", "--model.depth=1", "--model.generator-width=4", "--model.discriminator-width=4",
+    "--model.latent-size=2", "--batch-size=8", "--n-dis=1", "--ema-decay=0.5",
     "--log-every=5", "--sample-every=20", "--checkpoint-every=7",
 ]  # fmt: skip
+# On points of the plane.
+OPTIONS = ["--data=ring", "--model.image-size=1", "--model.channels=2", "--model.output=identity", *_SMALLEST]
+# On 4 x 4 images of --data, with evaluations by the package's classifier, which the first run trains and keeps.
+EVALUATED = [
+    "--model.image-size=4", "--model.channels=1", "--evaluate-every=10", "--evaluate-num=500", *_SMALLEST,
+]  # fmt: skip
+BEGINS, ENDS = "(an evaluation begins)", "(an evaluation ends)"  # printed by the runs of a nursery alone
 
 
 class Nursery:
@@ -123,6 +129,7 @@ def _run(arguments: list[str], output: str) -> None:
     out, nothing = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, out), (2, out)):
         os.dup2(source, target)
+    _tell_of_evaluations()
     sys.argv = ["scripts/train_jax.py", *arguments]
     code = 1
     try:
@@ -134,17 +141,39 @@ def _run(arguments: list[str], output: str) -> None:
         os._exit(code)
 
 
+def _tell_of_evaluations() -> None:
+    """They print nothing while they last, and who kills a run in one must know."""
+    from jax_sngan.evaluate import TrainingEvaluation
+
+    score = TrainingEvaluation.__call__
+
+    def told(self: TrainingEvaluation, generator: Any) -> Any:
+        print(BEGINS, flush=True)
+        try:
+            return score(self, generator)
+        finally:
+            print(ENDS, flush=True)
+
+    TrainingEvaluation.__call__ = told  # type: ignore[method-assign]
+
+
 def moment(workdir: Path, printed: str) -> str:
     """What a process was doing that was just killed."""
     if "compiling the training step" not in printed:
         return "starting"
-    if any("tmp" in p.name or "unsealed" in p.name for p in (workdir / "checkpoints").glob("*")):
+    if printed.count(BEGINS) > printed.count(ENDS):
+        return "evaluating"
+    if any(_half_written(p) for p in (workdir / "checkpoints").glob("*")):
         return "saving"
     if "step " not in printed.split("compiling the training step", 1)[1]:
         return "compiling"
     if any(p.name.startswith(".") for p in (workdir / "samples").glob("*")):
         return "drawing"
     return "training"
+
+
+def _half_written(checkpoint: Path) -> bool:
+    return "tmp" in checkpoint.name or "unsealed" in checkpoint.name
 
 
 def sound_steps(workdir: Path) -> list[int]:
@@ -155,11 +184,14 @@ def sound_steps(workdir: Path) -> list[int]:
     return sorted(int(p.name) for p in folders if manifest.problem(p, int(p.name)) is None)
 
 
+AIMS = ("start", "first log", "evaluation", "checkpoint")
+
+
 def kill_at_random(
     nursery: Nursery, folder: Path, arguments: list[str], kills: int, seconds: float, seed: int
 ) -> tuple[Counter[str], list[Path]]:
-    """Starts a run again and again and kills it after a random time of up to `seconds`, or a third of that from its
-    first log.
+    """Starts a run again and again and kills it, in turn, a random time of up to `seconds` after its start, of up to a
+    third of that after its first log, and of up to a tenth after it has begun an evaluation or a checkpoint.
 
     A run that ends is kept, and a new one is begun. Each start must say the step of the newest sound checkpoint, or
     that it begins anew.
@@ -175,12 +207,7 @@ def kill_at_random(
             child = nursery.start([*arguments, f"--workdir={workdir}", "--resume=auto"], folder / "printed")
             killing = counts.total() < kills
             if killing:
-                if rng.random() < 0.5:
-                    while not re.search(r"^step |steps in|has all", child.printed(), re.MULTILINE):
-                        time.sleep(0.005)
-                    time.sleep(rng.uniform(0, seconds / 3))
-                else:
-                    time.sleep(rng.uniform(0, seconds))
+                _wait_to_kill(child, workdir, AIMS[counts.total() % len(AIMS)], seconds, rng)
                 child.signal(signal.SIGKILL)
             code, printed = child.wait(), child.printed()
             if "compiling the training step" in printed:
@@ -199,6 +226,18 @@ def kill_at_random(
         ended.append(workdir)
         if not killing:
             return counts, ended
+
+
+def _wait_to_kill(child: Child, workdir: Path, aim: str, seconds: float, rng: random.Random) -> None:
+    """Until a random moment after what is aimed at, or after the end of the run."""
+    awaited = {"first log": "^step ", "evaluation": re.escape(BEGINS)}.get(aim, "(?!)")
+    longest = {"start": seconds, "first log": seconds / 3}.get(aim, seconds / 10)
+    there = set((workdir / "checkpoints").glob("*"))  # what an earlier kill has left is no new checkpoint
+    while aim != "start" and not re.search(f"{awaited}|steps in|has all", child.printed(), re.MULTILINE):
+        if aim == "checkpoint" and any(_half_written(p) for p in set((workdir / "checkpoints").glob("*")) - there):
+            break
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, longest))
 
 
 DAMAGES = ("flip", "truncate", "empty", "remove", "swap", "manifest")

@@ -20,7 +20,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from faults import DAMAGES, OPTIONS, Nursery, damage, kill_at_random, nursery, sound_steps
+from faults import DAMAGES, EVALUATED, OPTIONS, Nursery, damage, kill_at_random, nursery, sound_steps
+from image_files import encoded, noise, put
 
 import jax_sngan
 from conftest import ROOT, Outcome
@@ -76,18 +77,48 @@ def config_of(workdir: Path) -> TrainConfig:
     return from_dict(TrainConfig, json.loads((workdir / "config.json").read_text()))
 
 
+@pytest.fixture(scope="module")
+def drawn_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images of 4 x 4 in two classes."""
+    folder = tmp_path_factory.mktemp("data") / "drawn"
+    put(folder, {f"{i % 2}/{i:02d}.png": encoded(image) for i, image in enumerate(noise(40, 4, 4))})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(runs: Nursery, drawn_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a run from memory with evaluations that nothing happened to."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    arguments = [*EVALUATED, f"--data={drawn_images}", f"--steps={STEPS}", f"--workdir={folder / 'run'}"]
+    child = runs.start(arguments, folder / "printed")
+    assert child.wait() == 0, child.printed()
+    return folder / "run"
+
+
+STREAMED = ["--stream=always", "--stream-workers=1"]
+
+
 @pytest.mark.parametrize(
-    ("kills", "seed"), [(6, 0), *(pytest.param(50, seed, marks=pytest.mark.long) for seed in (1, 2, 3, 4))]
+    ("kills", "seed", "source"),
+    [
+        (8, 0, []),
+        *(pytest.param(50, seed, [], marks=pytest.mark.long) for seed in (1, 2, 3)),
+        pytest.param(50, 4, STREAMED, marks=pytest.mark.long),
+    ],
+    ids=["short", "1", "2", "3", "streamed"],
 )
 def test_a_killed_run_goes_on_from_its_newest_sound_checkpoint_to_the_same_bits(
-    runs: Nursery, whole: Path, tmp_path: Path, kills: int, seed: int
+    runs: Nursery, evaluated: Path, drawn_images: Path, tmp_path: Path, kills: int, seed: int, source: list[str]
 ) -> None:
-    counts, ended = kill_at_random(runs, tmp_path, [*OPTIONS, f"--steps={STEPS}"], kills, seconds=2.5, seed=seed)
+    """A streamed run too, to the bits of the one from memory."""
+    arguments = [*EVALUATED, f"--data={drawn_images}", f"--steps={STEPS}", *source]
+    counts, ended = kill_at_random(runs, tmp_path, arguments, kills, seconds=3 if not source else 6, seed=seed)
     print(f"\n{counts.total()} SIGKILLs while {dict(counts)}; {len(ended)} runs ended, each as the whole one")
     assert counts.total() == kills
+    assert counts["evaluating"] > 0
     for workdir in ended:
-        assert_same_end(whole, workdir)
-        assert sound_steps(workdir) == [35, 40]
+        assert_same_end(evaluated, workdir)
+        assert sound_steps(workdir) == sound_steps(evaluated)  # the best by its score, and the newest
         assert all(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())  # nothing half-written is left
 
 

@@ -1,6 +1,7 @@
 """One training step on eight devices is the step of one: its numbers, its share of the work, what is communicated."""
 
 import json
+import math
 import re
 from collections import Counter
 from functools import partial
@@ -82,7 +83,7 @@ def test_a_step_on_eight_devices_is_the_step_of_one(name: str, split: bool) -> N
     assert mesh is not None
     state, inputs = start(config)
     shared, parts = place(mesh, state, split), jax.device_put(inputs, input_shardings(mesh, inputs))
-    step = sharded_step(mesh, partial(training_step, config), shared, split)
+    step = sharded_step(mesh, partial(training_step, config, mesh=mesh), shared, split)
     after, logs = step(shared, parts)
     expected, expected_logs = train_step(config)(state, inputs)
     assert difference(expected, after) < ROUNDING
@@ -164,30 +165,55 @@ def reductions(text: str) -> tuple[list[list[tuple[int, ...]]], Counter[str]]:
     return found, others
 
 
+def compiled(mesh: Any, config: TrainConfig, state: Any, inputs: Any) -> Any:
+    """The training step on a mesh."""
+    placed = placed_shapes(mesh, state)
+    step: Any = sharded_step(mesh, partial(training_step, config, mesh=mesh), placed, False)
+    return step.lower(placed, jax.device_put(inputs, input_shardings(mesh, inputs))).compile()
+
+
 def test_each_device_does_its_share_and_sums_only_moments_and_gradients() -> None:
     """The compiled step of the narrow CNN, batch 64.
 
-    D's gradient is one sum, but for the last layer's of real images, which is ready before the generated ones are
-    and travels with a moment; G's is one sum, with the logs. What is left are sums over one channel axis: batch
+    Each network's gradient is one sum, G's with the logs. What is left are sums over one channel axis: batch
     normalisation's means and variances in three passes of G, and their gradients in one.
     """
     config = config_of({"batch_size": 64, "n_dis": 1})
     mesh = make_mesh(f"data={DEVICES}", config)
-    assert mesh is not None
     state = jax.eval_shape(partial(create_state, config))
     inputs = drawn(input_shapes(config))
     one = train_step(config).lower(state, inputs).compile()
-    placed = placed_shapes(mesh, state)
-    step: Any = sharded_step(mesh, partial(training_step, config), placed, False)
-    many = step.lower(placed, jax.device_put(inputs, input_shardings(mesh, inputs))).compile()
+    many = compiled(mesh, config, state, inputs)
     assert many.cost_analysis()["flops"] <= 1.02 / DEVICES * one.cost_analysis()["flops"]
     sums, others = reductions(many.as_text())
     assert not others
     gradients = [shapes for shapes in sums if any(len(s) > 1 for s in shapes)]
-    d_kernels, g_kernels = (
-        sum(len(a.shape) > 1 for a in jax.tree.leaves(n.params)) for n in (state.discriminator, state.generator)
-    )
-    assert [sum(len(s) > 1 for s in shapes) for shapes in gradients] == [1, 2 * d_kernels - 1, g_kernels]
+    kernels = [
+        sorted(math.prod(a.shape) for a in jax.tree.leaves(n.params) if len(a.shape) > 1)
+        for n in (state.discriminator, state.generator)
+    ]
+    assert [sorted(math.prod(s) for s in shapes if len(s) > 1) for shapes in gradients] == kernels
     moments = [shapes for shapes in sums if shapes not in gradients]
     assert all(len(s) <= 1 for shapes in moments for s in shapes)
     assert len(sums) == 14
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes"),
+    [
+        ({"penalty.kind": "gradient_penalty"}, 1),  # three passes of D, which a device adds before they are summed
+        ({"penalty.kind": "dragan"}, 3),  # each summed by itself: D knows an image's batch
+    ],
+)
+def test_how_often_the_kernels_of_d_are_summed(changes: dict[str, Any], passes: int) -> None:
+    config = config_of(MLP | {"n_dis": 1, "model.spectral_norm.networks": "none"} | changes)
+    mesh = make_mesh(f"data={DEVICES}", config)
+    state = jax.eval_shape(partial(create_state, config))
+    sums, others = reductions(compiled(mesh, config, state, drawn(input_shapes(config))).as_text())
+    assert not others
+    summed = Counter(math.prod(s) for shapes in sums for s in shapes if len(s) > 1)
+    kernels = [
+        Counter(math.prod(a.shape) for a in jax.tree.leaves(n.params) if len(a.shape) > 1)
+        for n in (state.discriminator, state.generator)
+    ]
+    assert summed == Counter({k: passes * n for k, n in kernels[0].items()}) + kernels[1]

@@ -1,19 +1,13 @@
-"""Images that stay on disk are those in memory, in the same order, to the bit; workers end with the run and name what
-is wrong. The long tests print figures: `pytest -m long -s tests/test_streams.py`."""
+"""Images that stay on disk are those in memory, in the same order, to the bit; workers name what is wrong."""
 
-import dataclasses
 import multiprocessing
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from image_files import (
@@ -27,15 +21,10 @@ from image_files import (
     refusal,
 )
 
-import jax_sngan
-from conftest import TINY, TINY_OPTIONS, start
 from jax_sngan import archives, inputs, provenance, streams
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.config import RunConfig
 from jax_sngan.errors import UserError
 from jax_sngan.metrics import reference
 from jax_sngan.metrics.extractors import Extractor
-from jax_sngan.train import train
 
 IMAGES = noise(70, 8, 8, 3)
 FILES = {f"{'apple' if i < 30 else 'pear'}/{i:02d}.png": encoded(image) for i, image in enumerate(IMAGES)}
@@ -204,180 +193,3 @@ def test_statistics_of_a_stream_are_taken_in_batches(fruit: Path, monkeypatch: p
     )
     np.testing.assert_array_equal(whole.features, stream.features)
     assert seen == [32, 28] * 2
-
-
-@pytest.fixture(name="garments", scope="module")
-def folder_of_garments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 of Fashion-MNIST's images in class folders."""
-    folder = tmp_path_factory.mktemp("data") / "garments"
-    data = jax_sngan.load_data("fashion", image_size=28, channels=1)
-    rows = np.concatenate([np.flatnonzero(data.labels == c)[:4] for c in range(10)])
-    put(folder, {f"{data.labels[row]}/{row}.png": encoded(data.images[row][..., 0]) for row in rows})
-    return folder
-
-
-def assert_same_run(a: Path, b: Path, step: int) -> None:
-    assert (a / "metrics.jsonl").read_text() == (b / "metrics.jsonl").read_text()
-    for picture in sorted((a / "samples").iterdir()):
-        assert picture.read_bytes() == (b / "samples" / picture.name).read_bytes(), picture.name
-    states = []
-    for workdir in (a, b):
-        with Checkpoints(workdir) as checkpoints:
-            states.append(checkpoints.restore(step, shapes(lambda: jax_sngan.create_state(checkpoints.config(step)))))
-    jax.tree.map(np.testing.assert_array_equal, *states)
-
-
-def run_of(workdir: Path, stream: str, workers: int) -> RunConfig:
-    return RunConfig(
-        workdir=str(workdir), log_every=2, sample_every=3, checkpoint_every=3, stream=stream, stream_workers=workers
-    )
-
-
-@pytest.fixture(name="memory", scope="module")
-def run_from_memory(garments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workdir of a whole run."""
-    workdir = tmp_path_factory.mktemp("run") / "memory"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        train(dataclasses.replace(TINY, data=str(garments), flip=True), run_of(workdir, "never", 0))
-    return workdir
-
-
-@pytest.mark.parametrize(
-    ("goes_on", "workers"),
-    [(False, 0), (True, 1), *(pytest.param(*how, marks=pytest.mark.long) for how in ((False, 3), (True, 2)))],
-)
-def test_a_streamed_run_equals_one_from_memory(
-    memory: Path, garments: Path, tmp_path: Path, goes_on: bool, workers: int
-) -> None:
-    """From its start, or from a checkpoint of the other; and one from memory goes on from a stream's checkpoint."""
-    config = dataclasses.replace(TINY, data=str(garments), flip=True)
-    if goes_on:
-        shutil.copytree(memory, tmp_path / "stream")
-        shutil.rmtree(tmp_path / "stream/checkpoints/6")
-    assert train(config, run_of(tmp_path / "stream", "always", workers)).step == 6
-    assert_same_run(memory, tmp_path / "stream", 6)
-    if not goes_on:
-        shutil.rmtree(tmp_path / "stream/checkpoints/6")
-        assert train(config, run_of(tmp_path / "stream", "never", 0)).step == 6
-        assert_same_run(memory, tmp_path / "stream", 6)
-
-
-def children_of(pid: int) -> list[int]:
-    """Its child processes, and theirs."""
-    own = [int(c) for task in Path(f"/proc/{pid}/task").glob("*") for c in (task / "children").read_text().split()]
-    return own + [c for child in own for c in children_of(child)]
-
-
-def readers_of(pid: int) -> list[int]:
-    """Those of its child processes that decode."""
-    return [c for c in children_of(pid) if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's /proc")
-
-
-@needs_proc
-@pytest.mark.parametrize("number", [signal.SIGINT, *(pytest.param(s, marks=pytest.mark.long) for s in (15, 9))])
-def test_workers_end_with_the_run(garments: Path, tmp_path: Path, programs: dict[str, str], number: int) -> None:
-    """As a terminal and SLURM do, the signal goes to every process of the run."""
-    arguments = [
-        "fashion", f"--data={garments}", "--stream=always", "--stream-workers=2", f"--workdir={tmp_path / 'run'}",
-        *TINY_OPTIONS, "--steps=1000000", "--checkpoint-every=0", "--sample-every=0",
-    ]  # fmt: skip
-    run = start("train_jax.py", arguments, tmp_path, programs)
-    try:
-        while not _size(tmp_path / "run/metrics.jsonl") and run.poll() is None:
-            time.sleep(0.05)
-        workers = readers_of(run.pid)
-        for pid in (run.pid,) if number == signal.SIGKILL else (run.pid, *workers):
-            os.kill(pid, number)
-        out, err = run.communicate(timeout=60)
-    finally:
-        run.kill()
-        run.wait()
-    assert len(workers) == 2, out + err
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    if number == signal.SIGKILL:
-        return
-    assert run.returncode == 128 + number
-    assert "stopped at step" in out
-    assert "to go on:" in out
-    assert "Traceback" not in err
-    assert "leaked" not in err
-
-
-def jpegs(folder: Path, count: int) -> None:
-    """count garments as colour JPEGs of 64 x 64."""
-    images = jax_sngan.load_data("fashion", image_size=64, channels=3).images
-    put(folder, {f"{i:05d}.jpg": encoded(images[i], "JPEG", quality=90) for i in range(count)})
-
-
-@pytest.mark.long
-@needs_proc
-def test_memory_stays_flat_over_10_000_steps(tmp_path: Path, programs: dict[str, str]) -> None:
-    """A network that costs nearly nothing, so that as many images go through as can; the rate is of wall time, and a
-    machine with other work has less of it."""
-    jpegs(tmp_path / "jpegs", 2000)
-    images = load(str(tmp_path / "jpegs"), image_size=64, stream="always").images
-    assert isinstance(images, streams.StreamedImages)
-    began = time.process_time()
-    for row in range(2000):
-        images.decode(row)
-    alone = 2000 / (time.process_time() - began)
-    arguments = [
-        "fashion", f"--data={tmp_path / 'jpegs'}", "--stream=always", "--stream-workers=1",
-        f"--workdir={tmp_path / 'run'}", "--model.architecture=mlp", "--model.image-size=64", "--model.channels=3",
-        "--model.depth=1", "--model.generator-width=4", "--model.discriminator-width=4", "--model.latent-size=2",
-        "--batch-size=32", "--n-dis=1", "--steps=10000", "--log-every=500", "--sample-every=0", "--checkpoint-every=0",
-    ]  # fmt: skip
-    run = start("train_jax.py", arguments, tmp_path, programs)
-    sampled, first = [], 0.0
-    while run.poll() is None:
-        if _size(tmp_path / "run/metrics.jsonl"):
-            first = first or time.monotonic()
-            try:
-                sampled.append(sum(_resident(pid) for pid in (run.pid, *readers_of(run.pid))))
-            except OSError:
-                continue  # a process ended in between
-        time.sleep(0.5)
-    seconds = time.monotonic() - first
-    out, err = run.communicate()
-    assert run.returncode == 0, err
-    assert len(sampled) > 20
-    steady = sampled[len(sampled) // 10 : -2]
-    early, late = (float(np.mean(part)) / 2**20 for part in np.array_split(np.array(steady), 10)[::9])
-    rate = 9500 * 32 / seconds
-    print(f"\nresident memory of the run and its worker: {early:.0f} MiB in the first tenth, {late:.0f} in the last")
-    print(f"{rate:.0f} images a second, decoding alone {alone:.0f} a second of processor time")
-    print(next(line for line in out.splitlines() if "waited" in line))
-    assert late < early + 16
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _resident(pid: int) -> int:
-    """Bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.long
-def test_steps_hardly_wait_for_jpegs_of_64_pixels(tmp_path: Path, programs: dict[str, str]) -> None:
-    jpegs(tmp_path / "jpegs", 2000)
-    arguments = [
-        "fashion", f"--data={tmp_path / 'jpegs'}", "--stream=always", f"--workdir={tmp_path / 'run'}",
-        "--model.image-size=64", "--model.channels=3", "--model.generator-width=16", "--model.discriminator-width=16",
-        "--batch-size=64", "--n-dis=5", "--steps=40", "--log-every=10", "--sample-every=0", "--checkpoint-every=0",
-    ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "scripts/train_jax.py", *arguments], env=programs, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if "waited" in line)
-    print(f"\n{line}\n{next(line for line in done.stdout.splitlines() if 'steps in' in line)}")
-    assert float(re.search(r"([\d.]+)%", line)[1]) < 2
