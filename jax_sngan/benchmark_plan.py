@@ -42,6 +42,7 @@ def works() -> dict[str, Work]:
     return {w.name: w for w in all_works}
 
 
+ALLOWED = 1.1  # how many times slower than in a stored run is no news
 DEFAULT = ("resnet32", "cnn32", "wgan_gp", "sample_resnet32", "fashion")
 
 
@@ -106,7 +107,7 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def slower(result: Mapping[str, Any], stored: Mapping[str, Any], allowed: float = 1.1) -> list[str]:
+def slower(result: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
     """What became slower than in a stored result: by the ratio to torch, or to the matrix product where there is none.
 
     Ratios, since another day's machine is another machine.
@@ -117,7 +118,7 @@ def slower(result: Mapping[str, Any], stored: Mapping[str, Any], allowed: float 
         if (old := before.get(r["work"])) is None:
             continue
         name = "ratio_best" if r.get("ratio_best") and old.get("ratio_best") else "peak_share"
-        if r[name] * allowed < old[name]:
+        if r[name] * ALLOWED < old[name]:
             found.append(f"{r['work']}: {name} was {old[name]:.3g}, is {r[name]:.3g}")
     return found
 

@@ -19,6 +19,7 @@ from jax_sngan.files import write_whole
 from jax_sngan.machine import cores, processor
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 5.0  # seconds that a side has to end by itself
 
 
 class Side:
@@ -58,7 +59,11 @@ class Side:
         """Ends the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # it is at work, which nobody waits for any more
+            self._process.kill()
+            self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._log.close()
@@ -137,10 +142,14 @@ def starts(preset: str) -> dict[str, float]:
                 env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": folder},
             )
             log = Path(folder) / name / "metrics.jsonl"
-            while process.poll() is None and not (log.exists() and log.stat().st_size):
-                time.sleep(0.02)
-            found[name] = time.perf_counter() - started
-            if process.wait():
+            try:
+                while process.poll() is None and not (log.exists() and log.stat().st_size):
+                    time.sleep(0.02)
+                found[name] = time.perf_counter() - started
+                process.wait()
+            finally:
+                process.kill()  # one that has ended is left alone
+            if process.returncode:
                 raise RuntimeError(f"train_jax.py {preset} ended with exit code {process.returncode}")
     return found
 

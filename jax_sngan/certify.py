@@ -1,18 +1,14 @@
 """The Lipschitz certificate of a run's checkpoint, on its own data and its own images."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from jax_sngan import data as data_sets
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.checkpoint_steps import choose_step
+from jax_sngan.checkpoint import Checkpoints
 from jax_sngan.errors import UserError
 from jax_sngan.lipschitz import Certificate, certificate
-from jax_sngan.models import allow_dtype
 from jax_sngan.sample import Generator
-from jax_sngan.state import create_state
 from jax_sngan.workdir import open_workdir
 
 
@@ -46,10 +42,8 @@ def certify_run(
     if ascent < 0:
         raise UserError(f"ascent must be at least 0, got {ascent}")
     with Checkpoints(open_workdir(workdir)) as checkpoints:
-        number = choose_step(checkpoints, step)
-        config = checkpoints.config(number)
-        allow_dtype(config.model)
-        state = checkpoints.restore(number, shapes(partial(create_state, config)))
+        number, config, like = checkpoints.choose(step)
+        state = checkpoints.restore(number, like)
     m = config.model
     data = data_sets.load(config.data, image_size=m.image_size, channels=m.channels, data_dir=data_dir)
     rows = np.random.default_rng(seed).choice(len(data), min(num, len(data)), replace=False)

@@ -8,20 +8,21 @@ each writes its part of the state, and the first the manifest, when all have; al
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 import orbax.checkpoint as ocp
 
 from jax_sngan import manifest, processes
-from jax_sngan.checkpoint_steps import check_step, problem_of, scored, set_aside
+from jax_sngan.checkpoint_steps import check_step, choose_step, problem_of, scored, set_aside
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
-from jax_sngan.models import Variables
+from jax_sngan.models import Variables, allow_dtype
 from jax_sngan.provenance import provenance
-from jax_sngan.state import TrainState
+from jax_sngan.state import TrainState, create_state
 
 
 def to_tree(state: TrainState) -> dict[str, Any]:
@@ -87,6 +88,14 @@ class LatestAndBest(ocp.checkpoint_managers.PreservationPolicy):
         if scored := [s for s in steps if s in self._scores]:
             kept.add(min(scored, key=lambda s: self._scores[s]))
         return [s in kept for s in steps]
+
+
+class Chosen(NamedTuple):
+    """One of a run's checkpoints, and what is needed to read it."""
+
+    step: int
+    config: TrainConfig
+    like: TrainState  # shapes and types, on one device
 
 
 class Checkpoints:
@@ -199,6 +208,17 @@ class Checkpoints:
             kept = sorted(int(p.name) for p in self.folder.glob("*") if p.name.isdigit())  # Orbax may have dropped some
             left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is none before it"
             raise UserError(f"a checkpoint cannot be written to {self.folder}: {_reason(error)}; {left}") from error
+
+    def choose(self, step: str | int) -> Chosen:
+        """The checkpoint that latest, best or a number names; lets this process compute in its type.
+
+        Raises:
+          UserError: as checkpoint_steps.choose_step, or it is of another version.
+        """
+        number = choose_step(self, step)
+        config = self.config(number)
+        allow_dtype(config.model)
+        return Chosen(number, config, shapes(partial(create_state, config)))
 
     def config(self, step: int) -> TrainConfig:
         """The config that a checkpoint was made with."""

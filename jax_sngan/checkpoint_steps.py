@@ -66,7 +66,6 @@ def choose_step(checkpoints: HasSteps, step: str | int) -> int:
             raise UserError(f"step must be latest, best or a number, got {step!r}")
         check_step(checkpoints, int(step))
         return int(step)
-    values: dict[int, float] = {}
     damaged: dict[int, str] = {}
     for s in reversed(checkpoints.steps()):
         if reason := checkpoints.problem(s):
@@ -74,13 +73,12 @@ def choose_step(checkpoints: HasSteps, step: str | int) -> int:
             print(f"note: checkpoint {checkpoints.folder / str(s)} is damaged and not used: {reason}", file=sys.stderr)
         elif step == "latest":
             return s
-        elif "best_metric" in (metrics := checkpoints.metrics(s)):
-            values[s] = metrics["best_metric"]
-    if step == "latest" or len(damaged) == len(checkpoints.steps()):
+    if len(damaged) == len(checkpoints.steps()):
         raise _none_sound(checkpoints, damaged)
+    values = scored(checkpoints)
     if not values:
         raise UserError(f"no checkpoint in {checkpoints.folder} has an evaluated metric; use --step latest")
-    return min(reversed(values), key=lambda s: values[s])
+    return min(values, key=lambda s: values[s])
 
 
 def choose_start(checkpoints: HasSteps, step: int | None) -> tuple[int | None, list[str]]:

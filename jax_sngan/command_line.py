@@ -7,12 +7,16 @@ import argparse
 import dataclasses
 import difflib
 import logging
+import os
 import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jax_sngan.config import RunConfig, TrainConfig, flatten, replace
@@ -36,7 +40,12 @@ class Parser(argparse.ArgumentParser):
             message = re.sub(rf"argument (\S+): invalid (?:{kind}) value: ", rf"\1 must be {wanted}, got ", message)
         self.exit(2, f"{self.prog}: {message}\n")
 
-    def add_output(self, option: str, what: str, *endings: str) -> None:
+    def add_step(self) -> None:
+        """--step, of what reads a run's checkpoint."""
+        help = "which checkpoint (default latest)"
+        self.add_argument("--step", default="latest", metavar="N|latest|best", help=help)
+
+    def add_output(self, option: str, what: str, *endings: str, default: str | None = None) -> None:
         """An option that names a file to write, refused at once where it could not be written (files.check_output).
 
         Args:
@@ -55,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
         metavar = "FILE" if json else f"FILE{endings[0]}"
         help = f"{what}; - is standard output" if json else what
-        self.add_argument(option, metavar=metavar, type=read, help=help)
+        self.add_argument(option, metavar=metavar, type=read, default=default, help=help)
 
     def parse(self, args: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments; an unknown option is answered with the one it resembles."""
@@ -187,11 +196,32 @@ def program() -> str:
     return Path(sys.argv[0]).name
 
 
-def _told_already(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """hook without what tensorstore's threads call out when a save has failed and Orbax, which raises it, is done."""
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C as Python has it, but not while a compiled module is being set up: jaxlib's would crash of it."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return _interrupt_soon()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _interrupt_soon() -> None:
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
+def _not_lost(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """hook, which is told of errors that Python can't raise where they come up, but for two of them.
+
+    A Ctrl-C that comes within a callback of the garbage collector (jax has one) would be told and forgotten, and the
+    script would go on: it comes again. And when a save has failed and Orbax, which raises it, is done, threads of
+    tensorstore call out once more.
+    """
 
     def told(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if unraisable.exc_type is KeyboardInterrupt:
+            _interrupt_soon()
+        elif str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
     return told
@@ -220,17 +250,22 @@ def _metavar(hint: Any) -> str:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Calls a script's main and exits with its code; a UserError becomes one line and exit code 2."""
+    """Calls a script's main and exits with its code; a UserError becomes one line and code 2, Ctrl-C one and 130."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
-    sys.unraisablehook = _told_already(sys.unraisablehook)
+    sys.unraisablehook = _not_lost(sys.unraisablehook)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = main()
     except UserError as error:
         print(f"{program()}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        for number in (signal.SIGINT, signal.SIGALRM):  # whoever is impatient now would see a traceback of these lines
+            signal.signal(number, signal.SIG_IGN)
+        sys.stdout.flush()
+        print(f"{program()}: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)  # XLA's threads, cut off in their work, may crash the interpreter's own way out
     except BrokenPipeError:
         sys.exit(141)
     sys.exit(code or 0)

@@ -1,19 +1,15 @@
 """The data sets' official files: names, checksums and addresses, and a download that cannot half succeed."""
 
-import contextlib
 import hashlib
 import http.client
-import os
-import secrets
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tqdm import tqdm
 
 from jax_sngan.errors import UserError
+from jax_sngan.files import whole_file
 
 CHUNK = 2**20  # bytes
 LARGEST = 2**30  # bytes: no official file comes near
@@ -77,34 +73,6 @@ CIFAR = {
         OfficialFile("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", _CIFAR),
     ),
 }
-
-
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[BinaryIO]:
-    """A new file to write that takes target's place once the block ends well, and is gone if it does not.
-
-    Yields:
-      a binary file, open for writing, beside target.
-    Raises:
-      OSError: the folder cannot be made or written to.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    try:
-        with open(temporary, "xb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, target)
-    except BaseException:  # Ctrl-C too leaves nothing behind
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-
-
-def md5_of(path: Path) -> str:
-    """A file's MD5, in hexadecimal."""
-    return digest_of(path, "md5")
 
 
 def digest_of(path: Path, kind: str) -> str:

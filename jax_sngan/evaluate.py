@@ -19,7 +19,7 @@ from jax_sngan.metrics import classifier, scores
 from jax_sngan.metrics.extractors import Extractor, of_function, open_extractor
 from jax_sngan.metrics.reference import Reference, reference
 from jax_sngan.sample import check_standing
-from jax_sngan.subjects import Subject, open_subject
+from jax_sngan.subjects import Subject, check_there, open_subject
 
 PROTOCOLS = {"10k_5k": (10_000, 5_000), "50k_50k": (50_000, 50_000)}  # real images, generated images
 DEFAULT_METRICS = ("frechet", "classes")  # the latter where the extractor has classes
@@ -121,6 +121,8 @@ def compare(a: str | Path, b: str | Path, *, seeds: int = 5, **options: Any) -> 
     """
     if seeds < 2:
         raise UserError(f"a comparison needs at least 2 seeds, got {seeds}")
+    for subject in (a, b):  # a second one that is missing is told before the first is scored
+        check_there(subject)
     results = [evaluate(s, seeds=seeds, **options) for s in (a, b)]
     if results[0]["extractor"]["checksum"] != results[1]["extractor"]["checksum"]:
         raise UserError(

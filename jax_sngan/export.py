@@ -21,6 +21,7 @@ from jax_sngan.models import Variables, build
 from jax_sngan.originals import CLASSES
 from jax_sngan.run_log import scores_at
 from jax_sngan.sample import averaged, restore
+from jax_sngan.workdir import open_workdir
 
 Format = Literal["stablehlo", "onnx"]
 Float = Literal["float32", "float64"]
@@ -95,6 +96,8 @@ def export_runs(workdirs: Sequence[str | Path], kind: Format, out: str | Path, s
     """
     check_unused(Path(out))
     require(kind)
+    for workdir in workdirs:  # the last may be missing: told before the first takes its time
+        open_workdir(workdir)
     with new_folder(out) as folder:
         names = names_of(workdirs)
         return [export_one(load_trained(w, step), kind, folder, n) for w, n in zip(workdirs, names, strict=True)]

@@ -7,12 +7,27 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jax_sngan.errors import UserError
 
 # What a run writes into its workdir, beside samples/000100.png, and reads again.
 RUN_FILES = ("checkpoints", "config.json", "metrics.jsonl", "README.txt", "tensorboard")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary file of path's ending in its folder; takes path's place when the block ends, is gone if it raises."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    os.chmod(name, 0o644)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    except BaseException:  # Ctrl-C too leaves nothing behind
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -21,20 +36,26 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     Raises:
       UserError: the folder can't be made or written to.
     """
-    path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        os.chmod(name, 0o644)
-        try:
-            write(Path(name))
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with _beside(Path(path)) as temporary:
+            write(temporary)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """The same as an open file, for what can be had again: whoever asks decides what it means that it can't be kept.
+
+    Yields:
+      a binary file, open for writing; on disk when the block has ended.
+    Raises:
+      OSError: the folder can't be made or written to.
+    """
+    with _beside(path) as temporary, open(temporary, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -94,8 +115,10 @@ def check_output(path: Path, *endings: str, always: bool = False) -> None:
     folder = next(p for p in path.absolute().parents if p.exists())
     if not folder.is_dir():
         raise UserError(f"cannot write {path}: {folder} is a file")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write {path}: {folder} may not be written to")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not tell: root has all, also in /proc
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     for run in path.resolve().parents:
         if (run / "checkpoints").is_dir() and (run / "config.json").is_file():
             first, *rest = path.resolve().relative_to(run).parts

@@ -19,8 +19,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from jax_sngan import archives, resize
-from jax_sngan.downloads import whole_file
 from jax_sngan.errors import UserError
+from jax_sngan.files import whole_file
 from jax_sngan.machine import cores
 from jax_sngan.streams import Files, ImageArray, StreamedImages
 

@@ -14,7 +14,7 @@ from jax_sngan.config import RunConfig, TrainConfig
 from jax_sngan.lock import Held
 from jax_sngan.run_log import RunLog, duration
 from jax_sngan.stopping import Stop, stop_signals
-from jax_sngan.workdir import command_line
+from jax_sngan.workdir import this_command
 
 
 class TrainingDiverged(ArithmeticError):
@@ -231,7 +231,7 @@ class Loop:
         """What there is on disk and how to go on."""
         steps = sorted(int(p.name) for p in (self.workdir / "checkpoints").glob("*") if p.name.isdigit())
         newest = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
-        return f"{newest}; to go on: {command_line()}"
+        return f"{newest}; to go on: {this_command()}"
 
 
 def describe_start(
@@ -260,7 +260,7 @@ def describe_resume(workdir: Path, start: int | None, notes: list[str]) -> None:
 def describe_end(result: Result, config: TrainConfig, workdir: Path, started: float) -> None:
     """Prints what there is now and what to do with it; started: time.monotonic() of the start."""
     if result.stopped:
-        print(f"stopped at step {result.step} of {config.steps} and saved; to go on: {command_line()}")
+        print(f"stopped at step {result.step} of {config.steps} and saved; to go on: {this_command()}")
         return
     if not result.metrics:
         print(f"{workdir} has all its {config.steps} steps; for more give --steps, for another run --workdir")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from jax_sngan import archives
 from jax_sngan.cache_folder import cache_folder
-from jax_sngan.downloads import TIMEOUT, whole_file
+from jax_sngan.downloads import TIMEOUT
 from jax_sngan.errors import UserError
+from jax_sngan.files import whole_file
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 # npm's `dist.integrity` of that version.

@@ -8,6 +8,7 @@ from PIL import Image
 
 from jax_sngan.files import write_whole
 
+FRAME = 80  # milliseconds of one picture of an animation
 POINTS_SIDE = 320  # pixels of a picture of points
 POINTS_REACH = 2.5  # the plane is shown from -this to +this
 
@@ -53,7 +54,7 @@ def save_grid(path: str | Path, images: np.ndarray, columns: int | None = None, 
     write_whole(path, lambda p: picture.save(p, "PNG"))
 
 
-def save_animation(path: str | Path, frames: list[np.ndarray], scale: int = 2, seconds_a_frame: float = 0.08) -> None:
+def save_animation(path: str | Path, frames: list[np.ndarray], scale: int = 2) -> None:
     """Frames, each drawn as a grid, as a GIF that repeats.
 
     Raises:
@@ -62,7 +63,5 @@ def save_animation(path: str | Path, frames: list[np.ndarray], scale: int = 2, s
     pictures = [grid(f, scale=scale) for f in frames]
     write_whole(
         path,
-        lambda p: pictures[0].save(
-            p, "GIF", save_all=True, append_images=pictures[1:], duration=int(1000 * seconds_a_frame), loop=0
-        ),
+        lambda p: pictures[0].save(p, "GIF", save_all=True, append_images=pictures[1:], duration=FRAME, loop=0),
     )

@@ -187,9 +187,10 @@ def ends_alone(together: type[Exception]) -> Iterator[None]:
             )
         elif isinstance(error, UserError):
             line = f"process {jax.process_index()}: {error}"
+        elif isinstance(error, KeyboardInterrupt):
+            code, line = 130, f"process {jax.process_index()}: interrupted"
         else:
-            code = 130 if isinstance(error, KeyboardInterrupt) else 1
-            line = "".join(traceback.format_exception(error)).rstrip()
+            code, line = 1, "".join(traceback.format_exception(error)).rstrip()
         sys.stdout.flush()
         print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
         os._exit(code)

@@ -14,9 +14,8 @@ from jax_sngan import foreign
 from jax_sngan.config import ModelConfig
 from jax_sngan.convert import Flat
 from jax_sngan.models import build
-from jax_sngan.optim import adam_direction
 from jax_sngan.recording import NETWORKS, Recording
-from jax_sngan.state import TrainState
+from jax_sngan.state import first_state
 from jax_sngan.update import train_step
 
 
@@ -44,7 +43,9 @@ def replay(recording: Recording) -> Replay:
     config = recording.config
     found: Flat = {}
     with jax.enable_x64(True):
-        state, step = _first_state(recording), train_step(config)
+        # Copies: a donated state must not hold one buffer twice.
+        state = first_state(config, *(jax.tree.map(jnp.array, recording.before[network]) for network in NETWORKS))
+        step = train_step(config)
         d_losses, g_losses = [], []
         for k in tqdm(range(len(recording.inputs.g_latents)), unit="step", leave=False, disable=None):
             state, logs = step(state, jax.tree.map(lambda a, k=k: jnp.array(a[k]), recording.inputs))
@@ -64,20 +65,6 @@ def replay(recording: Recording) -> Replay:
 
 def _deviation(found: Flat, expected: Flat) -> Deviation:
     return max(Deviation(_error(found[name], a), name) for name, a in expected.items())
-
-
-def _first_state(recording: Recording) -> TrainState:
-    # jnp.array copies: a donated state must not hold one buffer twice.
-    generator, discriminator = (jax.tree.map(jnp.array, recording.before[network]) for network in NETWORKS)
-    config = recording.config
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        generator=generator,
-        discriminator=discriminator,
-        generator_ema=jax.tree.map(jnp.copy, generator.params),
-        generator_opt=adam_direction(config.generator_optimizer).init(generator.params),
-        discriminator_opt=adam_direction(config.discriminator_optimizer).init(discriminator.params),
-    )
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from jax_sngan.errors import UserError
@@ -32,6 +31,9 @@ class RunLog:
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
 
     def _open(self, start: int) -> None:
+        # Here, since it loads torch where there is one: seconds before a script's first line.
+        from tensorboardX import SummaryWriter
+
         self._keep_lines_up_to(start)
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(self._tensorboard), purge_step=start + 1 if start else None)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.checkpoint_steps import choose_step
+from jax_sngan.checkpoint import Checkpoints
 from jax_sngan.config import ModelConfig, TrainConfig, replace
 from jax_sngan.errors import UserError
 from jax_sngan.images import to_uint8
 from jax_sngan.inputs import sample_latents
-from jax_sngan.models import Tree, Variables, allow_dtype, build
-from jax_sngan.state import create_state
+from jax_sngan.models import Tree, Variables, build
 from jax_sngan.workdir import open_workdir
 
 STANDING_SEED = 2**31  # of the latents of standing statistics: none that a person samples with by chance
@@ -217,10 +215,8 @@ def restore(workdir: str | Path, step: str | int = "latest") -> Restored:
       UserError: no such workdir, checkpoint or step.
     """
     with Checkpoints(open_workdir(workdir)) as checkpoints:
-        number = choose_step(checkpoints, step)
-        config = checkpoints.config(number)
-        allow_dtype(config.model)
-        generator, average = checkpoints.restore_generator(number, shapes(partial(create_state, config)))
+        number, config, like = checkpoints.choose(step)
+        generator, average = checkpoints.restore_generator(number, like)
         return Restored(config, number, generator, average, checkpoints.metrics(number))
 
 

@@ -34,7 +34,11 @@ def create_state(config: TrainConfig, seed: int | None = None) -> TrainState:
 def _create(config: TrainConfig, seed: Array) -> TrainState:
     networks = build(config.model)
     g_key, d_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-    generator, discriminator = networks.generator.init(g_key), networks.discriminator.init(d_key)
+    return first_state(config, networks.generator.init(g_key), networks.discriminator.init(d_key))
+
+
+def first_state(config: TrainConfig, generator: Variables, discriminator: Variables) -> TrainState:
+    """The state before the first step from two networks' variables: the average is the generator, moments are zero."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         generator=generator,

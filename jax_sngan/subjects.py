@@ -17,6 +17,7 @@ from jax_sngan.metrics import path_length
 from jax_sngan.metrics.extractors import Extractor
 from jax_sngan.metrics.path_length import STEP
 from jax_sngan.sample import CHUNK, Generator, great_circle, load
+from jax_sngan.workdir import open_workdir
 
 BATCH = 15 * CHUNK  # images that are held at once
 
@@ -127,6 +128,23 @@ class GivenImages(Subject):
             yield self._images[part], self._labels[part] if self.classes else None
 
 
+def check_there(subject: str | Path) -> None:
+    """Passes where a path names something that may be scored; what is in it is looked at by open_subject.
+
+    Raises:
+      UserError: there is nothing, or a run without a checkpoint.
+    """
+    path = Path(subject)
+    if _is_run(path):
+        open_workdir(path)
+
+
+def _is_run(path: Path) -> bool:
+    """A folder with checkpoints in it or a config.json; what is not there is taken for a run that was meant."""
+    of_run = path.is_dir() and ((path / "checkpoints").is_dir() or (path / "config.json").is_file())
+    return of_run or not path.exists()
+
+
 def open_subject(subject: str | Path, *, step: str | int, raw: bool, standing: int) -> Subject:
     """The subject that a path names: a run's workdir is a folder with checkpoints in it or a config.json.
 
@@ -134,8 +152,7 @@ def open_subject(subject: str | Path, *, step: str | int, raw: bool, standing: i
       UserError: there is nothing of the kind, or an option of runs was given for images.
     """
     path = Path(subject)
-    is_run = path.is_dir() and ((path / "checkpoints").is_dir() or (path / "config.json").is_file())
-    if is_run or not path.exists():
+    if _is_run(path):
         generator = load(path, step, average=not raw, standing=standing)
         suffix = ("_raw" if raw else "") + (f"_standing{standing}" if standing else "")
         made = Subject(generator.config, generator.step, generator.images, name=str(path), suffix=suffix)

@@ -11,6 +11,7 @@ from jax_sngan.errors import UserError
 from jax_sngan.export import Trained, export_one, load_trained, names_of, require
 from jax_sngan.files import check_unused, new_folder, read_json, write_json
 from jax_sngan.ort_web import add_runtime
+from jax_sngan.workdir import open_workdir
 
 PAGE = Path(__file__).parent / "page"  # index.html, its style and its scripts
 DIRECTIONS = 8  # sliders
@@ -40,6 +41,8 @@ def export_page(
     check_unused(Path(out))
     require("web")
     measured = _measured(workdirs, scores)
+    for workdir in workdirs:
+        open_workdir(workdir)
     runs = [load_trained(w, step) for w in workdirs]
     for workdir, trained, scored in zip(workdirs, runs, measured, strict=True):
         if trained.config.model.channels == 2:

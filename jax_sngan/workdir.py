@@ -110,7 +110,7 @@ def prepare(
     folder = folder or workdir
     write_json(folder / "config.json", to_dict(config))
     images = SAMPLING.format(command=sampling, workdir=workdir) if sampling else ""
-    text = README.format(name=config.name, workdir=workdir, train=resuming or command_line(), images=images)
+    text = README.format(name=config.name, workdir=workdir, train=resuming or this_command(), images=images)
     write_whole(folder / "README.txt", lambda p: p.write_text(text))
 
 
@@ -137,7 +137,7 @@ def writing(workdir: Path) -> Iterator[None]:
         raise UserError(f"cannot write {error.filename or workdir}: {error.strerror or error}") from error
 
 
-def command_line() -> str:
+def this_command() -> str:
     """The command that started this process, as a person would type it."""
     return " ".join(["python", *sys.argv])
 

@@ -8,7 +8,7 @@ def main() -> None:
     """Prints the certificate."""
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
-    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_step()
     parser.add_argument("--num", type=int, default=256, metavar="N", help="images of each kind (default 256)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the images (default 0)")
     parser.add_argument("--ascent", type=int, default=50, metavar="N", help="steps of the search upwards (default 50)")

@@ -105,18 +105,11 @@ def main() -> None:
 
 def read_jax_run(workdir: Path, step: str) -> Run:
     """A checkpoint of train_jax.py."""
-    from functools import partial
-
-    from jax_sngan.checkpoint import Checkpoints, shapes
-    from jax_sngan.checkpoint_steps import choose_step
-    from jax_sngan.models import allow_dtype
-    from jax_sngan.state import create_state
+    from jax_sngan.checkpoint import Checkpoints
 
     with Checkpoints(workdir) as checkpoints:
-        number = choose_step(checkpoints, step)
-        config = checkpoints.config(number)
-        allow_dtype(config.model)
-        state = checkpoints.restore(number, shapes(partial(create_state, config)))
+        number, config, like = checkpoints.choose(step)
+        state = checkpoints.restore(number, like)
         metrics, unlogged = checkpoints.metrics(number), checkpoints.unlogged(number)
         rollbacks = checkpoints.rollbacks(number)
     return Run(config, state, metrics, unlogged, log_of(workdir, number), "a run of train_jax.py", rollbacks)

@@ -15,7 +15,7 @@ def main() -> None:
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("subject", nargs="?", metavar="WORKDIR|FOLDER|FILE.npz", help="a run, or images")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two of those: a paired test over --seeds")
-    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_step()
     parser.add_argument(
         "--metrics",
         metavar="NAME[,NAME…]",

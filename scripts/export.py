@@ -11,7 +11,7 @@ def main() -> None:
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folder of a run; several come side by side")
     parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "web"), help="what to write")
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder for it")
-    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_step()
     parser.add_argument(
         "--scores",
         nargs="+",

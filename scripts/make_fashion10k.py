@@ -5,7 +5,6 @@ dataset-fashion-mnist puts them); --verify compares instead, and writes nothing.
 """
 
 import io
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,8 +12,7 @@ import numpy as np
 
 from jax_sngan import command_line
 from jax_sngan.archives import read_npz
-from jax_sngan.downloads import whole_file
-from jax_sngan.errors import UserError
+from jax_sngan.files import write_whole
 from jax_sngan.originals import DEBIAN, load
 
 TARGET = Path(__file__).parents[1] / "jax_sngan/datasets/fashion10k.npz"
@@ -50,31 +48,26 @@ def main() -> int:
     parser.add_argument("--target", type=Path, default=TARGET, help="the npz to write or to compare")
     parser.add_argument("--verify", action="store_true", help="compare with the official files; exit 1 if it differs")
     options = parser.parse()
-    try:
-        images, labels = load("fashion_mnist", split="train", data_dir=options.source, cache=options.source)
-        chosen = choose(labels)
-        arrays = {
-            "images": images[chosen, ..., 0],  # uint8 [10000, 28, 28]
-            "labels": labels[chosen].astype(np.uint8),
-            "indices": chosen.astype("<i4"),  # of each image in the official file, from 0
-        }
-        if options.verify:
-            kept = dict(zip(arrays, read_npz(options.target, *((name,) for name in arrays)), strict=True))
-            wrong = [name for name, array in arrays.items() if not _same(array, kept[name])]
-            if wrong:
-                print(f"{options.target}: {', '.join(wrong)} differ")
-            else:
-                same = options.target.read_bytes() == pack(arrays)
-                print(f"{options.target}: same arrays, {'same' if same else 'other'} bytes")
-            return 1 if wrong else 0
-        with whole_file(options.target) as f:
-            f.write(pack(arrays))
-    except (UserError, OSError) as e:
-        print(e, file=sys.stderr)
-        return 2
+    images, labels = load("fashion_mnist", split="train", data_dir=options.source, cache=options.source)
+    chosen = choose(labels)
+    arrays = {
+        "images": images[chosen, ..., 0],  # uint8 [10000, 28, 28]
+        "labels": labels[chosen].astype(np.uint8),
+        "indices": chosen.astype("<i4"),  # of each image in the official file, from 0
+    }
+    if options.verify:
+        kept = dict(zip(arrays, read_npz(options.target, *((name,) for name in arrays)), strict=True))
+        wrong = [name for name, array in arrays.items() if not _same(array, kept[name])]
+        if wrong:
+            print(f"{options.target}: {', '.join(wrong)} differ")
+        else:
+            same = options.target.read_bytes() == pack(arrays)
+            print(f"{options.target}: same arrays, {'same' if same else 'other'} bytes")
+        return 1 if wrong else 0
+    write_whole(options.target, lambda path: path.write_bytes(pack(arrays)))
     print(f"{options.target}: {len(chosen)} images, {options.target.stat().st_size} bytes")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

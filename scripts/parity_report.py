@@ -37,9 +37,6 @@ def main() -> int:
     for package in ("torch", "pytest"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"the comparison needs {package}, which is not installed: pip install -e '.[dev]'")
-    for path in (arguments.json, arguments.html):
-        if path and path != "-":
-            writable(path)
 
     started = time.monotonic()
     titles = report.rung_titles()
@@ -90,19 +87,6 @@ def rungs(text: str, files: dict[int, list[Path]]) -> list[int]:
     if wrong:
         raise UserError(f"--rungs: there is no rung {wrong[0]!r}; there are {', '.join(known)}")
     return sorted({known[part] for part in text.split(",")})
-
-
-def writable(path: str) -> None:
-    """Refuses a path that could not be written to, before the work begins.
-
-    Raises:
-      UserError: its folder can't be made or written to, or it is a folder itself.
-    """
-    if Path(path).is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
-    probe = Path(path).with_name(f".{Path(path).name}-probe")
-    write_whole(probe, lambda _: None)
-    probe.unlink()
 
 
 def verdict(found: dict[str, Any]) -> str:

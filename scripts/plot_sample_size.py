@@ -13,14 +13,14 @@ def main() -> None:
     """Writes a picture: the distance against n, and against 1/n with the line that is extrapolated."""
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("subject", metavar="WORKDIR|FOLDER|FILE.npz", help="as of evaluate.py")
-    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_step()
     parser.add_argument("--num", type=int, default=20_000, metavar="N", help="the most images (default 20000)")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="random parts of each size (default 5)")
     parser.add_argument("--real", metavar="SOURCE", help="real images, as of evaluate.py")
     parser.add_argument("--data-dir", metavar="FOLDER", help="folder that holds the real images' original files")
     parser.add_argument("--features", default="classifier", metavar="NAME|FILE", help="as of evaluate.py")
-    parser.add_argument("--out", default="sample_size.png", metavar="FILE.png", help="the picture")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there; - is standard output")
+    parser.add_output("--out", "the picture", ".png", default="sample_size.png")
+    parser.add_output("--json", "write the numbers there", ".json")
     arguments = parser.parse()
     if arguments.num < 20 or arguments.repeats < 1:
         raise UserError(f"--num must be at least 20 and --repeats 1, got {arguments.num} and {arguments.repeats}")

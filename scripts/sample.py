@@ -13,7 +13,7 @@ def main() -> None:
     """Writes what is asked for; without --grid, --npz or --interpolate a grid in WORKDIR/samples."""
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
-    parser.add_argument("--step", default="latest", metavar="N|latest|best", help="which checkpoint (default latest)")
+    parser.add_step()
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images (default 64)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
     parser.add_argument("--labels", metavar="N[,N…]", help="classes: one for all images, or one each")

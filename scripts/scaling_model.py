@@ -6,7 +6,7 @@ The defaults are an H100's datasheet in float32 with NVLink, and guesses of what
 from jax_sngan import command_line, scaling
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_json
-from jax_sngan.preset_configs import names, preset
+from jax_sngan.preset_configs import preset
 
 # Option, default, what it is.
 FIGURES = (
@@ -35,19 +35,17 @@ def main() -> None:
     )
     parser.add_output("--json", "write the table there", ".json")
     given = parser.parse()
-    if given.preset not in names():
-        raise UserError(f"preset must be one of {', '.join(names())}, got {given.preset!r}")
+    config = preset(given.preset)
     counts = given.devices.split(",")
     if not all(n.isdigit() and int(n) for n in counts):
-        raise UserError(f"devices must be whole numbers from 1, parted by commas, got {given.devices!r}")
+        raise UserError(f"--devices must be whole numbers from 1, parted by commas, got {given.devices!r}")
     for name, _, _ in FIGURES:
         if not getattr(given, name) > 0:
-            raise UserError(f"{name} must be above 0, got {getattr(given, name)}")
+            raise UserError(f"--{name} must be above 0, got {getattr(given, name)}")
     if given.work is not None and not given.work > 0:
-        raise UserError(f"work must be above 0, got {given.work}")
+        raise UserError(f"--work must be above 0, got {given.work}")
     from jax_sngan.train import describe  # jax takes a second to load
 
-    config = preset(given.preset)
     counted = describe(config)
     gflop = counted["gflop_per_step"] if given.work is None else 1e3 * given.work
     work = scaling.work(config, gflop, counted["g_params"], counted["d_params"])

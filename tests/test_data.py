@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def test_the_script_makes_the_embedded_file_again(tmp_path, monkeypatch, capsys)
     np.savez(tmp_path / "other.npz", **kept)
     assert run("--verify", "--target", str(tmp_path / "other.npz")) == 1
     assert "labels differ" in capsys.readouterr().out
-    assert run("--verify", "--source", str(tmp_path)) == 2
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
+        run("--verify", "--source", str(tmp_path))
 
 
 def test_checksum_sees_every_pixel_label_and_shape():

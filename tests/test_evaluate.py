@@ -105,6 +105,14 @@ def test_a_comparison_is_the_paired_test_over_seeds(tiny_run: Path) -> None:
     assert gap["interval"][0] < gap["mean"] < gap["interval"][1]
 
 
+def test_a_comparison_looks_for_both_before_it_scores_one(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("it began to score"))
+    with pytest.raises(UserError, match=r"no workdir .*nowhere"):
+        evaluation.compare(tiny_run, tmp_path / "nowhere")
+
+
 @pytest.mark.usefixtures("quick")
 def test_protocols_fix_both_counts_and_say_so(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(evaluation.PROTOCOLS, "50k_50k", (500, 300))

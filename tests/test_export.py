@@ -206,6 +206,17 @@ def test_a_page_holds_all_that_it_needs(script: Callable, tiny_run: Path, tmp_pa
         assert re.findall(r"https?://(?!localhost)", text) == []  # a word to the reader, no address to load from
 
 
+@pytest.mark.parametrize("module", [export, web_page])
+def test_all_runs_are_looked_for_before_the_first_is_loaded(
+    module: Any, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_trained", lambda *_: pytest.fail("it began to load"))
+    runs, out = [tiny_run, tmp_path / "nowhere"], tmp_path / "out"
+    with pytest.raises(UserError, match=r"no workdir .*nowhere"):
+        export.export_runs(runs, "stablehlo", out) if module is export else web_page.export_page(runs, out)
+    assert not out.exists()
+
+
 def test_points_have_no_page(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_page, "load_trained", lambda workdir, step: trained(POINTS))
     with pytest.raises(UserError, match="makes points of the plane"):

@@ -21,7 +21,7 @@ from image_files import (
     tar_bytes,
 )
 
-from jax_sngan import data, downloads, originals
+from jax_sngan import data, downloads, files, originals
 
 needs_debian = pytest.mark.skipif(
     not originals.DEBIAN["fashion_mnist"].is_dir(), reason="needs the Debian package dataset-fashion-mnist"
@@ -369,7 +369,7 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path):
     target.write_bytes(b"old")
 
     def write() -> None:
-        with downloads.whole_file(target) as f:
+        with files.whole_file(target) as f:
             f.write(b"new")
             raise KeyboardInterrupt
 

@@ -21,6 +21,7 @@ TINY = dataclasses.replace(
     point_batch=8,
     remedy_data=("ring",),
     remedies=("tenth_of_data",),
+    image_remedies=(),
     critic_steps=2,
     critic_width=4,
     distances=(0.0, 2.0),

@@ -21,7 +21,7 @@ class Extrapolation(NamedTuple):
     limit: float  # where 1/n is 0
 
 
-def frechet_extrapolation(real: Moments, fake: ArrayLike, seed: int = 0, *, points: int = POINTS) -> Extrapolation:
+def frechet_extrapolation(real: Moments, fake: ArrayLike, seed: int = 0) -> Extrapolation:
     """Frechet distances of random parts of the generated images, and the line in 1/n through them.
 
     An estimate from n images is too high by about a constant over n, which depends on the generator: two generators
@@ -32,16 +32,15 @@ def frechet_extrapolation(real: Moments, fake: ArrayLike, seed: int = 0, *, poin
     Args:
       real: moments of the real images' features.
       fake: [n, d] features of the generated images, n at least 20.
-      seed: of the parts.
-      points: how many counts, at least 2, evenly spread from n / 10 to n.
+      seed: of the parts, whose sizes are evenly spread from n / 10 to n.
     Raises:
       ValueError: a shape or range is not as above.
     """
     x = features_of(fake, "fake")
-    if len(x) < 20 or points < 2:
-        raise ValueError(f"fake must be at least 20 vectors and points at least 2, got {len(x)} and {points}")
+    if len(x) < 20:
+        raise ValueError(f"fake must be at least 20 vectors, got {len(x)}")
     rng = np.random.default_rng(seed)
-    counts = np.linspace(SMALLEST_SHARE * len(x), len(x), points).round().astype(np.int64)
+    counts = np.linspace(SMALLEST_SHARE * len(x), len(x), POINTS).round().astype(np.int64)
     parts = (x[rng.permutation(len(x))[:n]] for n in counts)
     distances = np.array([frechet_from_moments(real, Moments.of(part)) for part in parts])
     slope, limit = np.polyfit(1 / counts, distances, 1)

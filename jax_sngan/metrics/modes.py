@@ -18,9 +18,7 @@ class ModeScores(NamedTuple):
     modes: int  # modes that there are
     high_quality: float  # share of good samples, 0 to 1
     kl: float  # KL(true | generated) in nats: infinite where a mode is missed altogether
-    reverse_kl: (
-        float  # KL(generated | true) in nats, which VEEGAN and PacGAN report: at most log(modes) if all are equal
-    )
+    reverse_kl: float  # KL(generated | true), as VEEGAN and PacGAN report it: at most log(modes) if all are equal
     shares: NDArray[np.float64]  # [modes] of all samples, good or not
 
     def to_dict(self) -> dict[str, Any]:

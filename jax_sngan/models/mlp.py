@@ -5,7 +5,6 @@ The generator's hidden layers have ReLU, the discriminator's leaky ReLU 0.1.
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import jax
 from flax import nnx
@@ -14,7 +13,7 @@ from jax import Array
 from jax_sngan.config import ModelConfig
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
-from jax_sngan.nn.layers import Linear, glorot_uniform, layer_options
+from jax_sngan.nn.layers import Linear, glorot_uniform, in_full, layer_options
 from jax_sngan.nn.normalization import NoNorm, normalization
 
 _HIDDEN = glorot_uniform(math.sqrt(2.0))
@@ -24,14 +23,13 @@ class Generator(nnx.Module):
     """Latents [n, latent_size] -> images [n, size, size, channels]."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        layer: dict[str, Any] = layer_options(config, "generator", rngs)
+        layer = layer_options(config, "generator", rngs)
         widths = [config.latent_size, *[config.generator_width] * config.depth]
         self.output, self.dropout = config.output, config.generator_dropout
         self.image = (config.image_size, config.image_size, config.channels)
         self.hidden = nnx.List([Linear(a, b, init=_HIDDEN, **layer) for a, b in pairwise(widths)])
         self.norms = nnx.List([normalization(config, "generator", width) for width in widths[1:]])
-        layer["compute_dtype"] = layer["dtype"]
-        self.to_image = Linear(widths[-1], math.prod(self.image), init=glorot_uniform(), **layer)
+        self.to_image = Linear(widths[-1], math.prod(self.image), init=glorot_uniform(), **in_full(layer))
 
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
         """latents [n, latent_size]; labels None; key of the dropout after each ReLU."""
@@ -47,14 +45,13 @@ class Discriminator(nnx.Module):
     """Images [n, size, size, channels] -> scores [n]."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        layer: dict[str, Any] = layer_options(config, "discriminator", rngs)
+        layer = layer_options(config, "discriminator", rngs)
         widths = [config.image_size**2 * config.channels, *[config.discriminator_width] * config.depth]
         self.dropout = config.discriminator_dropout
         self.hidden = nnx.List([Linear(a, b, init=_HIDDEN, **layer) for a, b in pairwise(widths)])
         norms = [normalization(config, "discriminator", width) for width in widths[2:]]
         self.norms = nnx.List([NoNorm(), *norms])  # none in the first layer, as in the standard CNN
-        layer["compute_dtype"] = layer["dtype"]
-        self.score = Linear(widths[-1], 1, bias=config.score_bias, init=glorot_uniform(), **layer)
+        self.score = Linear(widths[-1], 1, bias=config.score_bias, init=glorot_uniform(), **in_full(layer))
 
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
         """x [n, size, size, channels]; labels None; key of the dropout after each leaky ReLU."""

@@ -6,7 +6,7 @@ block, from a map of 7 x 7.
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax_sngan.config import ModelConfig
 from jax_sngan.nn.activations import OUTPUTS
 from jax_sngan.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
 from jax_sngan.nn.dropout import keys_of_layers
-from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform, layer_options
+from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform, in_full, layer_options
 from jax_sngan.nn.normalization import normalization
 
 
@@ -44,15 +44,14 @@ class Generator(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         plan = PLANS[config.image_size]
-        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "generator", rngs))
+        layer = dict(init=glorot_uniform(), **layer_options(config, "generator", rngs))
         self.output = config.output
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (plan.base, plan.base, widths[0])
         self.project = Linear(config.latent_size, plan.base**2 * widths[0], **layer)
         self.blocks = nnx.List([GeneratorBlock(a, b, config, rngs) for a, b in pairwise(widths)])
         self.norm = normalization(config, "generator", widths[-1])
-        layer["compute_dtype"] = layer["dtype"]
-        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
+        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **in_full(layer))
 
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
         """latents [n, latent_size]; labels int [n], or None where unconditional; key of the blocks' dropout."""
@@ -69,7 +68,7 @@ class Discriminator(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         plan = PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
-        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "discriminator", rngs))
+        layer = dict(init=glorot_uniform(), **layer_options(config, "discriminator", rngs))
         self.blocks = nnx.List(
             [
                 FirstDiscriminatorBlock(config.channels, widths[0], config, rngs),
@@ -79,9 +78,8 @@ class Discriminator(nnx.Module):
                 ),
             ]
         )
-        layer["compute_dtype"] = layer["dtype"]
-        self.score = Linear(widths[-1], 1, bias=config.score_bias, **layer)
-        self.embed = Embedding(config.num_classes, widths[-1], **layer) if config.num_classes else None
+        self.score = Linear(widths[-1], 1, bias=config.score_bias, **in_full(layer))
+        self.embed = Embedding(config.num_classes, widths[-1], **in_full(layer)) if config.num_classes else None
 
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
         """x [n, size, size, channels]; labels int [n], or None where unconditional; key of the blocks' dropout."""

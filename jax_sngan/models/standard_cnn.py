@@ -5,7 +5,6 @@ stage is left out, and 128 four. Channels double from `width` at full resolution
 """
 
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jax import Array
 from jax_sngan.config import ModelConfig
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
-from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, layer_options, normal
+from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, in_full, layer_options, normal
 from jax_sngan.nn.normalization import NoNorm, normalization
 
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
@@ -33,14 +32,13 @@ class Generator(nnx.Module):
         depth = halvings(config.image_size)
         widths = [config.generator_width << i for i in range(depth, -1, -1)]
         base = config.image_size >> depth
-        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "generator", rngs))
+        layer = dict(init=_INIT, **layer_options(config, "generator", rngs))
         self.output, self.dropout = config.output, config.generator_dropout
         self.map = (base, base, widths[0])
         self.project = Linear(config.latent_size, base**2 * widths[0], **layer)
         self.deconvs = nnx.List([ConvTranspose(a, b, 4, stride=2, padding=1, **layer) for a, b in pairwise(widths)])
         self.norms = nnx.List([normalization(config, "generator", width, conditional=True) for width in widths[1:]])
-        layer["compute_dtype"] = layer["dtype"]
-        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
+        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **in_full(layer))
 
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
         """latents [n, latent_size]; labels int [n], or None where unconditional; key of the dropout after each ReLU."""
@@ -58,7 +56,7 @@ class Discriminator(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         depth = halvings(config.image_size)
         widths = [config.discriminator_width << i for i in range(depth + 1)]
-        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "discriminator", rngs))
+        layer = dict(init=_INIT, **layer_options(config, "discriminator", rngs))
         self.dropout = config.discriminator_dropout
         convs = []
         channels = config.channels
@@ -73,10 +71,9 @@ class Discriminator(nnx.Module):
         # The first layer has none, as in DCGAN: it would take brightness and contrast out of the images.
         norms = [normalization(config, "discriminator", conv.kernel.shape[-1]) for conv in convs[1:]]
         self.norms = nnx.List([NoNorm(), *norms])
-        layer["compute_dtype"] = layer["dtype"]
         features = (config.image_size >> depth) ** 2 * widths[-1]
-        self.score = Linear(features, 1, bias=config.score_bias, **layer)
-        self.embed = Embedding(config.num_classes, features, **layer) if config.num_classes else None
+        self.score = Linear(features, 1, bias=config.score_bias, **in_full(layer))
+        self.embed = Embedding(config.num_classes, features, **in_full(layer)) if config.num_classes else None
 
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool, key: Array | None = None) -> Array:
         """x [n, size, size, channels]; labels int [n], or None; key of the dropout after each leaky ReLU."""

@@ -42,6 +42,12 @@ def layer_options(config: ModelConfig, network: str, rngs: nnx.Rngs) -> dict[str
     }
 
 
+def in_full(options: dict[str, Any]) -> dict[str, Any]:
+    """layer_options of a network's last layer, computed in the weights' own type: a pixel or a score of bfloat16's
+    eight bits would be the coarsest number of all."""
+    return options | {"compute_dtype": options["dtype"]}
+
+
 class Layer(nnx.Module):
     """A kernel, perhaps a bias, perhaps a spectral norm. Subclasses say how the kernel is a matrix [out, rest].
 

@@ -114,7 +114,8 @@ def _remedies(told: dict[str, Any]) -> str:
     intro = (
         "<p>Against collapse one reads: more varied data, dropout, batch normalisation, another learning rate, another "
         f"loss. Each was tried alone on the {escape(GANS[REMEDY_BASE].title)}, with and without, on the same seeds. "
-        "(Of the data, “with” is training on a tenth of them: worse figures then speak for more data.)</p>"
+        "(Of the data, “with” is training on a tenth of them: worse figures then speak for more data.) "
+        "Spectral norm is one more: the tables at the end have that GAN with it.</p>"
     )
     return intro + "\n".join(parts)
 

@@ -1,6 +1,6 @@
 """The FID's Inception v3 in torch, module by module; its state dict bears the names of the published file.
 
-The reference for jax_sngan/metrics/inception.py, which has the architecture as a table: written apart from it.
+The reference for jax_sngan/metrics/inception_network.py, which has the architecture as a table: written apart from it.
 """
 
 import torch

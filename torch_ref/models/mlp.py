@@ -5,7 +5,6 @@ The generator's hidden layers have ReLU, the discriminator's leaky ReLU 0.1.
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from jax_sngan.config import ModelConfig
 from torch_ref.nn.activations import OUTPUTS, leaky_relu
 from torch_ref.nn.dropout import dropout, keys_of_layers
-from torch_ref.nn.layers import Linear, glorot_uniform, layer_options
+from torch_ref.nn.layers import Linear, glorot_uniform, in_full, layer_options
 from torch_ref.nn.normalization import NoNorm, normalization
 
 _HIDDEN = glorot_uniform(math.sqrt(2.0))
@@ -24,14 +23,13 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        layer: dict[str, Any] = layer_options(config, "generator")
+        layer = layer_options(config, "generator")
         widths = [config.latent_size, *[config.generator_width] * config.depth]
         self.output, self.dropout = OUTPUTS[config.output], config.generator_dropout
         self.image = (config.channels, config.image_size, config.image_size)
         self.hidden = nn.ModuleList([Linear(a, b, init=_HIDDEN, **layer) for a, b in pairwise(widths)])
         self.norms = nn.ModuleList([normalization(config, "generator", width) for width in widths[1:]])
-        layer["compute_dtype"] = layer["dtype"]
-        self.to_image = Linear(widths[-1], math.prod(self.image), init=glorot_uniform(), **layer)
+        self.to_image = Linear(widths[-1], math.prod(self.image), init=glorot_uniform(), **in_full(layer))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
         """latents [n, latent_size]; labels None; key of the dropout after each ReLU."""
@@ -47,14 +45,13 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        layer: dict[str, Any] = layer_options(config, "discriminator")
+        layer = layer_options(config, "discriminator")
         widths = [config.image_size**2 * config.channels, *[config.discriminator_width] * config.depth]
         self.dropout = config.discriminator_dropout
         self.hidden = nn.ModuleList([Linear(a, b, init=_HIDDEN, **layer) for a, b in pairwise(widths)])
         norms = [normalization(config, "discriminator", width) for width in widths[2:]]
         self.norms = nn.ModuleList([NoNorm(), *norms])  # none in the first layer, as in the standard CNN
-        layer["compute_dtype"] = layer["dtype"]
-        self.score = Linear(widths[-1], 1, bias=config.score_bias, init=glorot_uniform(), **layer)
+        self.score = Linear(widths[-1], 1, bias=config.score_bias, init=glorot_uniform(), **in_full(layer))
 
     def forward(self, x: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
         """x [n, channels, size, size]; labels None; key of the dropout after each leaky ReLU."""

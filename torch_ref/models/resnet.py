@@ -6,7 +6,7 @@ block, from a map of 7 x 7.
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from jax_sngan.config import ModelConfig
 from torch_ref.nn.activations import OUTPUTS
 from torch_ref.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
 from torch_ref.nn.dropout import keys_of_layers
-from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform, layer_options
+from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform, in_full, layer_options
 from torch_ref.nn.normalization import normalization
 
 
@@ -43,15 +43,14 @@ class Generator(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         plan = PLANS[config.image_size]
-        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "generator"))
+        layer = dict(init=glorot_uniform(), **layer_options(config, "generator"))
         self.output = OUTPUTS[config.output]
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (widths[0], plan.base, plan.base)
         self.project = Linear(config.latent_size, plan.base**2 * widths[0], **layer)
         self.blocks = nn.ModuleList([GeneratorBlock(a, b, config) for a, b in pairwise(widths)])
         self.norm = normalization(config, "generator", widths[-1])
-        layer["compute_dtype"] = layer["dtype"]
-        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
+        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **in_full(layer))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
         """latents [n, latent_size]; labels int [n], or None where unconditional; key of the blocks' dropout."""
@@ -69,7 +68,7 @@ class Discriminator(nn.Module):
         super().__init__()
         plan = PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
-        layer: dict[str, Any] = dict(init=glorot_uniform(), **layer_options(config, "discriminator"))
+        layer = dict(init=glorot_uniform(), **layer_options(config, "discriminator"))
         self.blocks = nn.ModuleList(
             [
                 FirstDiscriminatorBlock(config.channels, widths[0], config),
@@ -79,9 +78,8 @@ class Discriminator(nn.Module):
                 ),
             ]
         )
-        layer["compute_dtype"] = layer["dtype"]
-        self.score = Linear(widths[-1], 1, bias=config.score_bias, **layer)
-        self.embed = Embedding(config.num_classes, widths[-1], **layer) if config.num_classes else None
+        self.score = Linear(widths[-1], 1, bias=config.score_bias, **in_full(layer))
+        self.embed = Embedding(config.num_classes, widths[-1], **in_full(layer)) if config.num_classes else None
 
     def forward(self, x: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
         """x [n, channels, size, size]; labels int [n], or None where unconditional; key of the blocks' dropout."""

@@ -5,7 +5,6 @@ stage is left out, and 128 four. Channels double from `width` at full resolution
 """
 
 from itertools import pairwise
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from jax_sngan.config import ModelConfig
 from torch_ref.nn.activations import OUTPUTS, leaky_relu
 from torch_ref.nn.dropout import dropout, keys_of_layers
-from torch_ref.nn.layers import Conv, ConvTranspose, Embedding, Linear, layer_options, normal
+from torch_ref.nn.layers import Conv, ConvTranspose, Embedding, Linear, in_full, layer_options, normal
 from torch_ref.nn.normalization import NoNorm, normalization
 
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
@@ -32,7 +31,7 @@ class Generator(nn.Module):
         depth = halvings(config.image_size)
         widths = [config.generator_width << i for i in range(depth, -1, -1)]
         base = config.image_size >> depth
-        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "generator"))
+        layer = dict(init=_INIT, **layer_options(config, "generator"))
         self.output, self.dropout = OUTPUTS[config.output], config.generator_dropout
         self.map = (widths[0], base, base)
         self.project = Linear(config.latent_size, base**2 * widths[0], **layer)
@@ -42,8 +41,7 @@ class Generator(nn.Module):
         self.norms = nn.ModuleList(
             [normalization(config, "generator", width, conditional=True) for width in widths[1:]]
         )
-        layer["compute_dtype"] = layer["dtype"]
-        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **layer)
+        self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **in_full(layer))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
         """latents [n, latent_size]; labels int [n], or None where unconditional; key of the dropout after each ReLU."""
@@ -61,7 +59,7 @@ class Discriminator(nn.Module):
         super().__init__()
         depth = halvings(config.image_size)
         widths = [config.discriminator_width << i for i in range(depth + 1)]
-        layer: dict[str, Any] = dict(init=_INIT, **layer_options(config, "discriminator"))
+        layer = dict(init=_INIT, **layer_options(config, "discriminator"))
         self.dropout = config.discriminator_dropout
         convs = []
         channels = config.channels
@@ -76,10 +74,9 @@ class Discriminator(nn.Module):
         # The first layer has none, as in DCGAN: it would take brightness and contrast out of the images.
         norms = [normalization(config, "discriminator", conv.out_channels) for conv in convs[1:]]
         self.norms = nn.ModuleList([NoNorm(), *norms])
-        layer["compute_dtype"] = layer["dtype"]
         features = (config.image_size >> depth) ** 2 * widths[-1]
-        self.score = Linear(features, 1, bias=config.score_bias, **layer)
-        self.embed = Embedding(config.num_classes, features, **layer) if config.num_classes else None
+        self.score = Linear(features, 1, bias=config.score_bias, **in_full(layer))
+        self.embed = Embedding(config.num_classes, features, **in_full(layer)) if config.num_classes else None
 
     def forward(self, x: Tensor, labels: Tensor | None = None, key: Tensor | None = None) -> Tensor:
         """x [n, channels, size, size]; labels int [n], or None; key of the dropout after each leaky ReLU."""

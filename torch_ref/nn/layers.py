@@ -33,6 +33,12 @@ def layer_options(config: ModelConfig, network: str) -> dict[str, Any]:
     }
 
 
+def in_full(options: dict[str, Any]) -> dict[str, Any]:
+    """layer_options of a network's last layer, computed in the weights' own type: a pixel or a score of bfloat16's
+    eight bits would be the coarsest number of all."""
+    return options | {"compute_dtype": options["dtype"]}
+
+
 class Layer(nn.Module):
     """What the four have in common, beside PyTorch's own layer.
 

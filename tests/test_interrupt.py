@@ -1,0 +1,123 @@
+"""Ctrl-C at work: a real SIGINT ends a script and all that it started with one line, 130, and no half of a file."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, TINY_OPTIONS
+
+# Where a shell starts a test run in the background SIGINT is ignored, and would be in its children.
+LISTENING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+RECORDING = "parity_tests/recordings/mimicry_32_ns_decay_classes.npz"
+# What takes each script long enough, with RUN for a run's folder. What they write goes to the folder `out`.
+COMMANDS = {
+    "sample.py": ["RUN", "--num=2000000", "--npz=out/a.npz"],
+    "evaluate.py": ["RUN", "--num=500000", "--json=out/a.json"],
+    "export.py": ["RUN", "--format=onnx", "--out=out/new"],
+    "certify.py": ["RUN", "--num=1024", "--ascent=100000", "--json=out/a.json"],
+    "compare_gans.py": ["--quick", "--out=out/new"],
+    "convert_checkpoint.py": ["RUN", "out/new"],
+    "replay.py": [str(ROOT / RECORDING), "--json=out/a.json"],
+    "parity_report.py": ["--rungs=1", "--json=out/a.json"],
+    "benchmark.py": ["--quick", "--work", "fashion", "--json=out/a.json"],
+    "scaling_model.py": ["--json=out/a.json"],
+    "train_torch.py": [*TINY_OPTIONS, "--steps=1000000", "--workdir=out/run"],
+    "train_jax.py": [*TINY_OPTIONS, "--steps=1000000", "--workdir=out/run"],
+}
+
+
+def at_work(group: int) -> bool:
+    """Whether a process of the group has loaded jax or torch, which every script does after it has read its options."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if os.getpgid(int(process.name)) == group:
+                maps = (process / "maps").read_text()
+                if "jaxlib" in maps or "libtorch" in maps:
+                    return True
+    return False
+
+
+def interrupted(name: str, folder: Path, environment: dict[str, str], run: Path, delay: float) -> tuple[int, str]:
+    """Exit code and stderr of a script that is given SIGINT so many seconds after it has begun to work."""
+    (folder / "out").mkdir()
+    arguments = [str(run) if a == "RUN" else a for a in COMMANDS[name]]
+    command = [sys.executable, "-c", LISTENING, sys.executable, str(ROOT / "scripts" / name), *arguments]
+    with (folder / "stderr").open("w+") as err:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=err, start_new_session=True
+        )
+        try:
+            until = time.monotonic() + 120
+            while process.poll() is None and not at_work(process.pid) and time.monotonic() < until:
+                time.sleep(0.02)
+            time.sleep(delay)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            process.wait(120)
+        finally:
+            process.kill()
+        err.seek(0)
+        return process.wait(), err.read()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+LONG = [(name, delay) for name in COMMANDS for delay in (0.0, 1.0, 3.0, 9.0)]
+SHORT = [("sample.py", 0.0), ("sample.py", 1.0), ("compare_gans.py", 0.5)]  # at 0 jaxlib itself is being set up
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not show what a process has loaded")
+@pytest.mark.parametrize(("name", "delay"), [*SHORT, *(pytest.param(*c, marks=pytest.mark.long) for c in LONG)])
+def test_ctrl_c_is_one_line(name: str, delay: float, tiny_run: Path, programs: dict[str, str], tmp_path: Path) -> None:
+    before = files(tiny_run)
+    code, err = interrupted(name, tmp_path, programs, tiny_run, delay)
+    left = files(tmp_path / "out")
+    assert "Traceback" not in err
+    assert files(tiny_run) == before
+    if code in (0, -signal.SIGINT):  # it was done, or in its last breath: all is there
+        assert name in ("export.py", "convert_checkpoint.py", "scaling_model.py")
+        assert left
+        return
+    assert code == 130, err
+    if name.startswith("train"):  # it says on stdout what is saved; the run's folder is whole at any moment
+        return
+    assert err.splitlines()[-1] == f"{name}: interrupted"
+    if name == "compare_gans.py":  # runs that were finished stay, each whole
+        left = [p for p in left if not p.startswith("new") or "/." in p]
+    assert left == []
+
+
+def test_ctrl_c_within_a_callback_of_the_collector_is_not_lost(tmp_path: Path) -> None:
+    """Python can raise nothing there: it would tell of the KeyboardInterrupt and go on to the end."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import gc, os, signal, time\n"
+        "from jax_sngan import command_line\n"
+        "sent = []\n"
+        "def callback(phase, info):\n"
+        "    if not sent:\n"
+        "        sent.append(1)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "def main():\n"
+        "    gc.callbacks.append(callback)\n"
+        "    gc.collect()\n"
+        "    assert sent\n"
+        "    for _ in range(600): time.sleep(0.1)\n"
+        "command_line.run(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING, sys.executable, str(program)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert (done.returncode, done.stderr) == (130, "program.py: interrupted\n")
