@@ -51,6 +51,7 @@ class Parser(argparse.ArgumentParser):
         Args:
           what: its help. Of --json, - is standard output.
           endings: that the file's name must have; .json is a habit alone.
+          default: where the option is not given; checked too.
         """
         json = endings == (".json",)
 

@@ -4,7 +4,6 @@ import json
 import runpy
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from jax_sngan import evaluate
@@ -24,14 +23,10 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-def pixels(images: np.ndarray) -> tuple[np.ndarray, None]:
-    return images.reshape(len(images), 4, 7, 4, 7).mean(axis=(2, 4)).reshape(len(images), 16), None
-
-
-def test_both_wings_score_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_wings_score_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squares: Extractor) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate.classifier, "fashion_mnist_here", lambda: None)
-    monkeypatch.setattr(evaluate, "open_extractor", lambda *_: Extractor("classifier", "0", pixels))
+    monkeypatch.setattr(evaluate, "open_extractor", lambda *_: squares)
     wings = {"jax": train, "torch": runpy.run_path(str(ROOT / "scripts" / "train_torch.py"))["train"]}
     scores = {}
     for wing, run_training in wings.items():

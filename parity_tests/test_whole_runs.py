@@ -58,15 +58,12 @@ def test_both_wings_write_the_same_run(tmp_path: Path) -> None:
         assert difference.max() <= 1, picture  # a value halfway between two pixels may round either way
 
 
-def means(images: np.ndarray) -> tuple[np.ndarray, None]:
-    """Features without a network: means over squares of 7 pixels."""
-    return images.reshape(len(images), 4, 7, 4, 7).mean(axis=(2, 4)).reshape(len(images), 16), None
-
-
-def test_the_reference_has_the_same_run_from_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_has_the_same_run_from_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squares: Extractor
+) -> None:
     """With labels, augmentation and evaluation; and from a checkpoint, under another --log-every. To the bit."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(evaluate, "open_extractor", lambda *_: Extractor("classifier", "0", means))
+    monkeypatch.setattr(evaluate, "open_extractor", lambda *_: squares)
     for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)):
         path = tmp_path / f"drawn/{i % 2}/{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,15 +62,10 @@ def everything(garments: Path) -> TrainConfig:
     return replace(TINY, {"data": str(garments), **EVERYTHING})
 
 
-def squares(images: np.ndarray) -> tuple[np.ndarray, None]:
-    """Features without a network: means over squares of 7 pixels."""
-    return images.reshape(len(images), 4, 7, 4, 7).mean(axis=(2, 4)).reshape(len(images), 16), None
-
-
 @pytest.fixture(name="no_classifier", scope="module")
-def evaluation_without_a_classifier() -> Iterator[None]:
+def evaluation_without_a_classifier(squares: Extractor) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "open_extractor", lambda *_: Extractor("classifier", "0", squares))
+        patch.setattr(evaluate, "open_extractor", lambda *_: squares)
         yield
 
 

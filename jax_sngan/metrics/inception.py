@@ -1,6 +1,5 @@
 """The FID's Inception v3 with its published weights: of 2015-12-05 by TensorFlow, as a file of PyTorch's since."""
 
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +79,7 @@ class Inception(NamedTuple):
         return np.concatenate(features), np.concatenate(probabilities)
 
 
-@partial(jax.jit)
+@jax.jit
 def _features(weights: Weights, images: Array) -> tuple[Array, Array]:
     made = network(weights, images)
     return made["2048"], jax.nn.softmax(made["logits_unbiased"])

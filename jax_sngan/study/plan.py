@@ -90,9 +90,7 @@ class Size:
     point_width: int
     point_batch: int
     remedy_seeds: int
-    remedy_data: tuple[str, ...]
-    remedies: tuple[str, ...]  # in the plane
-    image_remedies: tuple[str, ...]
+    remedies: dict[str, tuple[str, ...]]  # by the data that they are tried on
     image_steps: int  # G updates of a run on images
     image_width: int
     image_samples: int
@@ -111,9 +109,7 @@ QUICK = Size(
     point_width=64,
     point_batch=128,
     remedy_seeds=1,
-    remedy_data=("grid",),
-    remedies=("tenth_of_data", "one_d_update", "dropout", "batch_norm", "low_rate", "loss"),
-    image_remedies=(),
+    remedies={"grid": ("tenth_of_data", "one_d_update", "dropout", "batch_norm", "low_rate", "loss")},
     image_steps=0,
     image_width=0,
     image_samples=0,
@@ -130,9 +126,7 @@ FULL = Size(
     point_width=128,
     point_batch=256,
     remedy_seeds=2,
-    remedy_data=("grid", "fashion"),
-    remedies=tuple(REMEDIES),
-    image_remedies=("tenth_of_data", "dropout", "batch_norm"),
+    remedies={"grid": tuple(REMEDIES), "fashion": ("tenth_of_data", "dropout", "batch_norm")},
     image_steps=1000,
     image_width=16,
     image_samples=10_000,
@@ -168,10 +162,9 @@ def runs(size: Size) -> list[Run]:
     for data in size.data:
         seeds = size.seeds if data in POINTS else size.image_seeds if data == "fashion" else size.stacked_seeds
         found += [_training(gan, data, seed, None, size) for seed in range(seeds) for gan in GANS]
-    for data in size.remedy_data:
+    for data, remedies in size.remedies.items():
         if data in size.data:
             count = min(size.remedy_seeds, size.seeds if data in POINTS else 1)
-            remedies = size.remedies if data in POINTS else size.image_remedies
             found += [_training(REMEDY_BASE, data, s, r, size) for s in range(count) for r in remedies]
     return found
 
