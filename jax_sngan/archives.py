@@ -16,6 +16,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
+from jax_sngan import machine
 from jax_sngan.errors import UserError
 
 # How each kind of tar is opened as a stream of its own bytes.
@@ -279,7 +280,7 @@ def read_whole_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _npy(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kinds: str = "biuf") -> np.ndarray:
-    if entry.file_size > max(FLOOR, RATIO * entry.compress_size) or entry.file_size > memory() // 2:
+    if entry.file_size > max(FLOOR, RATIO * entry.compress_size) or entry.file_size > machine.memory() // 2:
         raise UserError(f"{path}: array {entry.filename!r} has {entry.file_size} bytes, too many to be read")
     with archive.open(entry) as f:
         try:
@@ -295,11 +296,3 @@ def _npy(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kinds: st
     if len(data) != expected:
         raise damaged(path, f"{entry.filename!r} has {len(data)} bytes where its shape {shape} needs {expected}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def memory() -> int:
-    """Bytes of memory in this machine; 16 GiB where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 2**34

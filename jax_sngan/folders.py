@@ -18,10 +18,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jax_sngan import archives, resize
+from jax_sngan import archives, machine, resize
 from jax_sngan.errors import UserError
 from jax_sngan.files import whole_file
-from jax_sngan.machine import cores
 from jax_sngan.streams import Files, ImageArray, StreamedImages
 
 SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
@@ -139,7 +138,7 @@ def load(
         raise UserError(f"{path} holds two files of one name")
     listing = arrange([name for name in names if is_image(name)], split, str(path))
     needed = len(listing.names) * image_size * image_size * channels
-    fits = needed <= archives.memory() // MEMORY_SHARE
+    fits = needed <= machine.memory() // MEMORY_SHARE
     if stream == "always" or (stream == "auto" and not fits):
         return _streamed(path, listing, image_size, channels, kept.with_name(f"{kept.name}.sha256"), progress)
     if not fits:
@@ -227,7 +226,7 @@ def _streamed(path: Path, listing: Listing, image_size: int, channels: int, kept
     if not re.fullmatch("[0-9a-f]{64}", checksum):
         rows = _bar(len(files), f"checksum of {path.name}", "file", progress)
         digests: list[bytes] = []
-        with rows, ThreadPoolExecutor(min(8, cores())) as pool:  # files are read and hashed outside the GIL
+        with rows, ThreadPoolExecutor(min(8, machine.cores())) as pool:  # files are read and hashed outside the GIL
             for start in range(0, len(files), CHUNK):  # the pool would read all files before the first is waited for
                 part = range(start, min(start + CHUNK, len(files)))
                 digests += pool.map(lambda row: hashlib.sha256(files.read(row)[1]).digest(), part)
@@ -294,7 +293,7 @@ def _archive_names(path: Path, progress: bool) -> list[str]:
 
 def _read_cache(cached: Path) -> Loaded | None:
     try:
-        if cached.stat().st_size > archives.memory() // MEMORY_SHARE:  # a larger machine wrote it
+        if cached.stat().st_size > machine.memory() // MEMORY_SHARE:  # a larger machine wrote it
             return None
         with open(cached, "rb") as f, np.load(f, allow_pickle=False) as kept:
             classes = tuple(str(name) for name in kept["classes"])
@@ -319,7 +318,7 @@ def _decode(path: Path, listing: Listing, image_size: int, channels: int, progre
     with (
         bar,
         warnings.catch_warnings(),
-        ThreadPoolExecutor(min(8, cores())) as pool,  # Pillow decodes and resizes outside the GIL
+        ThreadPoolExecutor(min(8, machine.cores())) as pool,  # Pillow decodes and resizes outside the GIL
     ):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # resize.decode has a lower limit
         while chunk := list(islice(files, CHUNK)):

@@ -1,4 +1,4 @@
-"""What a figure was measured on: the processor and its cores."""
+"""What this machine is: its processor, cores and memory."""
 
 import os
 import platform
@@ -16,3 +16,11 @@ def processor() -> str:
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of memory in this machine; 16 GiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**34

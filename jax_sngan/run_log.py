@@ -12,8 +12,9 @@ from tqdm import tqdm
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_whole
 
-# How a score's name ends that is of the generator's own weights, or of batch statistics taken anew.
-OF_ANOTHER_GENERATOR = re.compile(r"_raw$|_standing\d+$")
+# How a score's name ends that is of batch statistics taken anew; and of those, or of the generator's own weights.
+OF_STANDING = r"_standing\d+$"
+OF_ANOTHER_GENERATOR = re.compile(f"_raw$|{OF_STANDING}")
 
 
 class RunLog:
@@ -165,6 +166,19 @@ def scores_at(path: Path, step: int, known: Collection[str]) -> dict[str, float]
         if of == step:
             found |= values
     return {name: v for name, v in found.items() if name not in known and not OF_ANOTHER_GENERATOR.search(name)}
+
+
+def values_of(path: Path) -> dict[str, dict[int, float]]:
+    """Every number of a metrics.jsonl, by its name and step.
+
+    Raises:
+      UserError: the file can't be read, or a line of it is none of ours.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for _, step, values in _whole_lines(path):
+        for name, value in values.items():
+            found.setdefault(name, {})[step] = value
+    return found
 
 
 def _whole_lines(path: Path) -> list[tuple[str, int, dict[str, float]]]:

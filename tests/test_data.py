@@ -18,7 +18,7 @@ from image_files import (
     refusal,
 )
 
-from jax_sngan import archives, data, originals
+from jax_sngan import archives, data, machine, originals
 from jax_sngan.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,7 +194,7 @@ def test_npz_that_lies_about_its_size_is_refused_before_memory_is_taken(tmp_path
     write((100, 100, 100, 3), b"\0" * 3_000_000)
     assert "too many" in refusal(str(path))
     monkeypatch.setattr(archives, "FLOOR", 2**28)
-    monkeypatch.setattr(archives, "memory", lambda: 2**22)
+    monkeypatch.setattr(machine, "memory", lambda: 2**22)
     assert "too many" in refusal(str(path))
 
 

@@ -28,7 +28,7 @@ from image_files import (
 )
 from PIL import Image
 
-from jax_sngan import archives, data, folders, originals, resize
+from jax_sngan import archives, data, folders, machine, originals, resize
 from jax_sngan.errors import UserError
 
 JPEGS = Path(__file__).resolve().parents[2] / "shared/data/cifar10-jpeg.tar.xz"
@@ -198,7 +198,7 @@ def test_absurd_dimensions_are_refused_before_memory_is_taken(tmp_path, size):
 
 def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, classes_of_pngs, monkeypatch):
     put(tmp_path, classes_of_pngs[0])
-    monkeypatch.setattr(archives, "memory", lambda: 1000)
+    monkeypatch.setattr(machine, "memory", lambda: 1000)
     assert "of memory; --stream auto" in refusal(str(tmp_path), stream="never")
 
 

@@ -84,7 +84,7 @@ LAYOUT = [
     ],
     ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
-    ["benchmark_run", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
+    ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier"],
     ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],

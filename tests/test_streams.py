@@ -21,7 +21,7 @@ from image_files import (
     refusal,
 )
 
-from jax_sngan import archives, inputs, provenance, streams
+from jax_sngan import inputs, machine, provenance, streams
 from jax_sngan.errors import UserError
 from jax_sngan.metrics import reference
 from jax_sngan.metrics.extractors import Extractor
@@ -65,9 +65,9 @@ def test_a_stream_holds_what_memory_holds(fruit: Path, tmp_path: Path, kind: str
 def test_what_needs_half_of_the_memory_is_streamed(
     fruit: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "memory", lambda: 2 * IMAGES.nbytes)
+    monkeypatch.setattr(machine, "memory", lambda: 2 * IMAGES.nbytes)
     assert isinstance(load(str(fruit)).images, np.ndarray)
-    monkeypatch.setattr(archives, "memory", lambda: 2 * IMAGES.nbytes - 2)
+    monkeypatch.setattr(machine, "memory", lambda: 2 * IMAGES.nbytes - 2)
     assert isinstance(load(str(fruit)).images, streams.StreamedImages)  # not what is kept from before
     assert "--stream auto" in refusal(str(fruit), stream="never")
     shutil.rmtree(own_cache)
