@@ -1,7 +1,7 @@
 """Rung 6's runs: one training in both wings and in torch from other starts or by other sums, and how they part."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ from parity_tests.variations import VARIATIONS, threads
 Flat = dict[str, np.ndarray]
 # Level 0 (trees.QUICK_COMPILE) compiles in 6 s where this takes 10, but its 200 steps take 6 s and these 1 s.
 RUN_COMPILE = {"xla_backend_optimization_level": 1}
+AS_SHIPPED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}  # without conftest's flags
 # What has a true gradient of zero, and what repeats it. Adam makes steps of its rounding, so it wanders.
 CANCELLED, MEANS = "cancelled biases", "running means"
 WANDERING = (CANCELLED, MEANS)
@@ -228,16 +229,19 @@ def _torchs_own(config: TrainConfig, start: Flat, moves: int) -> dict[str, Wing]
     return {f"torch, moved {seed}": TorchWing(config, moved(config, start, seed)) for seed in range(moves)}
 
 
-def run_float32(config: TrainConfig, steps: int, *, every: int = 5) -> Growth:
+def run_float32(
+    config: TrainConfig, steps: int, *, every: int = 5, variations: Sequence[str] = tuple(VARIATIONS)
+) -> Growth:
     """A training in both wings, as it ships, and in torch by other orders of summation.
 
     Args:
       steps: how many are done; the schedule is the config's.
       every: steps between two records.
+      variations: of VARIATIONS; a batch reversed is always one more.
     """
     start = torch_ref.state.dump(torch_ref.state.create_state(config))
-    wings: dict[str, Wing] = {"jax": JaxWing(config, start, {"xla_backend_optimization_level": 3})}
-    wings |= {f"torch, {name}": TorchWing(config, start, context) for name, context in VARIATIONS.items()}
+    wings: dict[str, Wing] = {"jax": JaxWing(config, start, AS_SHIPPED)}
+    wings |= {f"torch, {name}": TorchWing(config, start, VARIATIONS[name]) for name in variations}
     wings["torch, batch reversed"] = TorchWing(config, start, reverse=True)
     with threads(2):
         return grow(config, TorchWing(config, start), wings, steps, every)

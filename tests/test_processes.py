@@ -48,7 +48,7 @@ class Job:
             port = free.getsockname()[1]
         joined = [f"--coordinator=127.0.0.1:{port}", f"--num-processes={count}"] if count > 1 else []
         self.outputs = [folder / f"{i}.txt" for i in range(count)]
-        flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+        flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the later one counts
         self.processes = []
         for i, output in enumerate(self.outputs):
             own = [*arguments, *joined, *([f"--process-id={i}"] if count > 1 else [])]
@@ -275,7 +275,7 @@ def test_slurm_is_found_where_it_has_several_tasks(monkeypatch: pytest.MonkeyPat
 @pytest.mark.long
 def test_two_tasks_as_slurm_starts_them(tmp_path: Path, programs: dict[str, str]) -> None:
     """jax itself finds name, number and address in a step's variables."""
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    flags = f"{programs['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     tasks = [
         subprocess.Popen(
