@@ -59,6 +59,7 @@ LAYOUT = [
         "compilation_cache",
         "config",
         "downloads",
+        "kept_arrays",
         "metrics/extrapolation",
         "metrics/intra_class",
         "metrics/manifold",

@@ -5,7 +5,6 @@ gives other weights, and other features. Its Frechet distance is called fcd, nev
 """
 
 import hashlib
-import io
 import json
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from jax_sngan.cache_folder import cache_folder
 from jax_sngan.data import Dataset
 from jax_sngan.data import load as load_data
 from jax_sngan.errors import UserError
-from jax_sngan.files import write_whole
+from jax_sngan.kept_arrays import kept_arrays
 from jax_sngan.metrics import small_cnn
 
 RECIPE = 1  # part of the cache's key: raise it with any change to the network or its training
@@ -47,7 +46,7 @@ class Classifier(NamedTuple):
     @property
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, over everything above: it names the extractor beside a score."""
-        digest = hashlib.sha256(self._description().encode())
+        digest = hashlib.sha256(self.facts().encode())
         for name in sorted(self.params):
             value = self.params[name]
             digest.update(f"{name} {value.shape}".encode())
@@ -78,7 +77,8 @@ class Classifier(NamedTuple):
             raise ValueError(f"images must be uint8 [n, {expected}], got {images.dtype} {list(images.shape)}")
         return _evaluate(self.params, images)
 
-    def _description(self) -> str:
+    def facts(self) -> str:
+        """All but the weights, as JSON."""
         facts = {k: v for k, v in self._asdict().items() if k != "params"}
         return json.dumps(facts, sort_keys=True)
 
@@ -124,31 +124,28 @@ def cached(
     folder: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Classifier:
-    """`train`, kept in folder (default: the package's cache). A damaged file is said, and made again.
+    """`train`, kept.
 
     Args:
       data, seed, images_seen: as in `train`.
-      folder: where the classifiers are kept.
-      say: takes a line when the classifier has to be trained; default: standard error.
+      folder, say: of kept_arrays; say also takes a line when the classifier has to be trained.
     Raises:
       UserError: data has no labels, or too few images.
     """
     say = say or partial(print, file=sys.stderr)
-    key = hashlib.sha256(f"{RECIPE} {data.checksum()} {data.flip} {seed} {images_seen}".encode()).hexdigest()
-    path = (folder or cache_folder() / "classifiers") / f"{key[:32]}.npz"
-    if path.exists():
-        try:
-            return _read(path)
-        except Exception as e:  # a damaged archive makes its readers raise nearly anything
-            say(f"{path} is damaged ({' '.join(str(e).split())[:200] or type(e).__name__}); training it again")
-    say(f"training a classifier on {data.name} ({len(data)} images), once")
-    classifier = train(data, seed=seed, images_seen=images_seen, progress=True)
-    say(f"classifier: accuracy {classifier.accuracy:.4f} on {classifier.held_out} held-out images")
-    try:
-        write_whole(path, lambda p: _write(p, classifier))
-    except UserError as e:
-        say(f"the classifier is not kept: {e}")
-    return classifier
+
+    def make() -> dict[str, NDArray[Any]]:
+        say(f"training a classifier on {data.name} ({len(data)} images), once")
+        made = train(data, seed=seed, images_seen=images_seen, progress=True)
+        say(f"classifier: accuracy {made.accuracy:.4f} on {made.held_out} held-out images")
+        return {"facts": np.array(made.facts()), **made.params}
+
+    key = f"{RECIPE} {data.checksum()} {data.flip} {seed} {images_seen}"
+    arrays = dict(kept_arrays("classifiers", key, make, folder=folder, say=say))
+    facts = json.loads(str(arrays.pop("facts")))
+    for name in ("image_shape", "classes"):  # JSON has no tuples
+        facts[name] = tuple(facts[name])
+    return Classifier(params=arrays, **facts)
 
 
 def train(data: Dataset, *, seed: int = 0, images_seen: int = IMAGES_SEEN, progress: bool = False) -> Classifier:
@@ -215,24 +212,6 @@ def _evaluate(
             features.append(np.asarray(f)[: len(part)])
             probabilities.append(np.asarray(p)[: len(part)])
     return np.concatenate(features), np.concatenate(probabilities)
-
-
-def _write(path: Path, classifier: Classifier) -> None:
-    facts = {"checksum": classifier.checksum, **json.loads(classifier._description())}
-    np.savez(path, facts=np.array(json.dumps(facts)), **classifier.params)  # type: ignore[arg-type]
-
-
-def _read(path: Path) -> Classifier:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-        params = {name: file[name] for name in file.files}
-    facts = json.loads(str(params.pop("facts")))
-    checksum = facts.pop("checksum")
-    for name in ("image_shape", "classes"):  # JSON has no tuples
-        facts[name] = tuple(facts[name])
-    classifier = Classifier(params=params, **facts)
-    if classifier.checksum != checksum:
-        raise ValueError("its checksum is wrong")
-    return classifier
 
 
 def fashion_mnist_here() -> Path | None:

@@ -1,19 +1,14 @@
 """The real images' side of every score: their features, taken once and kept, and what is derived from them."""
 
-import hashlib
-import io
-import json
-import sys
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from jax_sngan.cache_folder import cache_folder
 from jax_sngan.data import Dataset
 from jax_sngan.errors import UserError
-from jax_sngan.files import write_whole
+from jax_sngan.kept_arrays import kept_arrays
 from jax_sngan.metrics import Moments, class_moments, manifold
 from jax_sngan.metrics.extractors import Extractor
 
@@ -77,8 +72,7 @@ def reference(
       extractor: makes the features.
       name: of the real set in scores' names.
       count: how many images a protocol takes, always the same ones, spread over the set; None: all.
-      folder: where features are kept; default: in the package's cache.
-      say: takes a line where a kept file is damaged or cannot be written; default: standard error.
+      folder, say: of kept_arrays.
     Raises:
       UserError: the set has fewer images than the protocol takes.
     """
@@ -87,45 +81,14 @@ def reference(
     rows = np.arange(len(data))
     if count is not None:
         rows = np.sort(np.random.default_rng(0).permutation(len(data))[:count])
-    say = say or partial(print, file=sys.stderr)
-    features: np.ndarray | None = None
-    path = None
-    if extractor.checksum:
-        key = hashlib.sha256(f"{FORM} {data.checksum()} {len(rows)} {extractor.checksum}".encode()).hexdigest()
-        path = (folder or cache_folder() / "real_features") / f"{key[:32]}.npz"
-        features = _read(path, key, say)
-    if features is None:
+
+    def take() -> dict[str, np.ndarray]:
         parts = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-        features = np.concatenate([extractor.extract(data.images[part])[0] for part in parts])
-        if path is not None:
-            try:
-                write_whole(path, partial(_write, key=key, features=features))
-            except UserError as error:
-                say(f"the real images' features are not kept: {error}")
+        return {"features": np.concatenate([extractor.extract(data.images[part])[0] for part in parts])}
+
+    if extractor.checksum:
+        key = f"{FORM} {data.checksum()} {len(rows)} {extractor.checksum}"
+        features = kept_arrays("real features", key, take, folder=folder, say=say)["features"]
+    else:
+        features = take()["features"]
     return Reference(name, features, data.labels[rows], len(data.classes), count)
-
-
-def _write(path: Path, *, key: str, features: np.ndarray) -> None:
-    facts = {"key": key, "features": _checksum(features)}
-    np.savez(path, facts=np.array(json.dumps(facts)), features=features)
-
-
-def _read(path: Path, key: str, say: Callable[[str], None]) -> np.ndarray | None:
-    if not path.exists():
-        return None
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            facts, features = json.loads(str(file["facts"])), file["features"]
-        if facts == {"key": key, "features": _checksum(features)}:
-            return np.asarray(features)
-        reason = "its checksum is wrong"
-    except Exception as error:  # a damaged archive makes its readers raise nearly anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-    say(f"{path} is damaged ({reason}); taking the features again")
-    return None
-
-
-def _checksum(features: np.ndarray) -> str:
-    digest = hashlib.sha256(f"{features.dtype.str} {features.shape}".encode())
-    digest.update(np.ascontiguousarray(features).data)
-    return digest.hexdigest()
