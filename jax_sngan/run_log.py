@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -32,19 +33,33 @@ class RunLog:
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
 
     def _open(self, start: int) -> None:
-        # Here, since it loads torch where there is one: seconds before a script's first line.
-        from tensorboardX import SummaryWriter
-
         self._keep_lines_up_to(start)
         self._file = self._path.open("a")
-        self._board = SummaryWriter(str(self._tensorboard), purge_step=start + 1 if start else None)
+        self._board: Any = None
+        self._opened_at = start
+
+    def _close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _show_on_board(self, step: int, values: dict[str, float]) -> None:
+        if self._board is None:
+            began = time.monotonic()
+            # With the first numbers, since it loads torch where there is one: seconds before a run's first step.
+            from tensorboardX import SummaryWriter
+
+            purge = self._opened_at + 1 if self._opened_at else None
+            self._board = SummaryWriter(str(self._tensorboard), purge_step=purge)
+            self._since = (self._since[0] + time.monotonic() - began, self._since[1])
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._board.close()
+        self._close()
         if self._bar is not None:
             self._bar.close()
 
@@ -63,8 +78,7 @@ class RunLog:
 
     def go_back(self, step: int) -> None:
         """The run goes on from an earlier step: what was logged after it is dropped."""
-        self._file.close()
-        self._board.close()
+        self._close()
         self._open(step)
         self._done = step
         self.restart_clock()
@@ -80,12 +94,10 @@ class RunLog:
         """One line of numbers, to the file, TensorBoard and the progress line."""
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
         now, before = time.monotonic(), self._since
         speed = (self._done - before[1]) / max(now - before[0], 1e-9)
         self._since = (now, self._done)
-        self._board.add_scalar("speed/steps_per_second", speed, step)
+        self._show_on_board(step, values | {"speed/steps_per_second": speed})
         shown = {k: f"{v:.3f}" for k, v in values.items() if k in ("d_loss", "g_loss")}
         shown |= self._score
         shown["img/s"] = f"{speed * self._images_a_step:.0f}"
@@ -100,8 +112,7 @@ class RunLog:
         """One line of an evaluation's scores, to the file, TensorBoard and the progress line."""
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"scores/{name}", value, step)
+        self._show_on_board(step, {f"scores/{name}": value for name, value in values.items()})
         texts = {name: f"{value:.4g}" for name, value in values.items()}
         self._score = dict(list(texts.items())[:1])
         self.say(f"step {step}/{self._steps}  " + "  ".join(f"{name} {text}" for name, text in texts.items()))

@@ -1,14 +1,9 @@
 """Kernel distance: the squared maximum mean discrepancy of features under a cubic kernel, without bias."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jax_sngan.machine import cores
-
 SUBSETS, SUBSET_SIZE = 100, 1000  # torch-fidelity's defaults
-_AT_ONCE = 4  # subsets; each takes 64 MB at the defaults and 2,048 dimensions
 
 
 def kernel_distance(
@@ -36,10 +31,10 @@ def kernel_distance(
         raise ValueError(f"subsets must be at least 1 and subset_size at least 2, got {subsets} and {subset_size}")
     size = min(subset_size, len(x), len(y))
     rng = np.random.RandomState(seed)  # the reference library's, so that its subsets can be had
-    chosen = [tuple(rng.choice(len(s), size, replace=False) for s in (x, y)) for _ in range(subsets)]
-    # While one subset's product runs on all cores, the cubes and sums of another have one of them.
-    with ThreadPoolExecutor(min(cores(), _AT_ONCE)) as pool:
-        values = list(pool.map(lambda rows: squared_mmd(x[rows[0]], y[rows[1]]), chosen))
+    values = []
+    for _ in range(subsets):
+        a, b = (s[rng.choice(len(s), size, replace=False)] for s in (x, y))
+        values.append(squared_mmd(a, b))
     return float(np.mean(values)), float(np.std(values))
 
 
