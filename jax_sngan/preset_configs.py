@@ -11,8 +11,8 @@ def fashion() -> TrainConfig:
     """Garments of 28 pixels, from the images that ship with the package: the default.
 
     python scripts/train_jax.py
-    7 minutes on 2 cores (3,500 steps). Of 5,000 samples each of the ten classes has 6 % or more, by a classifier of
-    another program; docs/results.md has the distances and how to get them again.
+    7 to 9 minutes on 2 cores (3,500 steps). Of 5,000 samples each of the ten classes has 6 % or more, by a classifier
+    of another program; docs/results.md has the distances and how to get them again.
     """
     optimizer = OptimizerConfig(learning_rate=4e-4, beta1=0.0, beta2=0.9, schedule="linear")
     return TrainConfig(
@@ -35,8 +35,8 @@ def sngan() -> TrainConfig:
     """The default once more, by its own name, beside its relatives: spectral norm, hinge loss (Miyato et al. 2018).
 
     python scripts/train_jax.py sngan
-    7 minutes on 2 cores. The relatives have its networks, data, batch, average and number of steps; what differs is the
-    loss, what bounds D, and with them the rates. docs/family.md has what each of them reaches here.
+    7 to 9 minutes on 2 cores. The relatives have its networks, data, batch, average and number of steps; what differs
+    is the loss, what bounds D, and with them the rates. docs/family.md has what each of them reaches here.
     """
     return replace(fashion(), {"name": "sngan"})
 

@@ -92,6 +92,21 @@ def test_far_from_the_origin_no_digits_are_lost():
     assert density_coverage(real + 1e6, fake + 1e6) == density_coverage(real, fake)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+def test_a_rim_is_kept_to_the_digits_of_float64(scale, monkeypatch):
+    """A thousandth of what float32 could tell: generated vectors just inside and just outside the balls of radius 1."""
+    monkeypatch.setattr(manifold, "_BLOCK", 7)
+    rng = np.random.default_rng(0)
+    centres = 10 * rng.permutation(40)[:, None] * np.eye(5)[rng.integers(5, size=40)]
+    directions = rng.normal(size=(40, 5))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    real = np.concatenate([centres, centres + directions])
+    within = rng.random(40) < 0.4
+    fake = centres - directions * np.where(within, 1 - 1e-10, 1 + 1e-10)[:, None]
+    precision, _ = precision_recall(scale * real, scale * fake, 1)
+    assert precision == within.mean()
+
+
 def test_equal_sets_and_a_collapsed_one():
     real, _ = sets(200)
     assert precision_recall(real, real) == (1, 1)
