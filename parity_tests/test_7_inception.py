@@ -1,4 +1,4 @@
-"""Rung 7: Inception's features on equal random weights, and the two kinds of file that torch.save writes."""
+"""Rung 7, scores: Inception's features on equal random weights, and the two kinds of file that torch.save writes."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -12,12 +12,10 @@ import torch
 from jax_sngan import torch_file
 from jax_sngan.errors import UserError
 from jax_sngan.metrics import inception
+from parity_tests.compare import assert_within
+from parity_tests.tolerances import FEATURES_F32, RESIZE_F32
+from parity_tests.trees import assert_agree
 from torch_ref.metrics import inception as reference
-
-# Of the largest feature, in float32: sums of up to 3,456 products, 94 layers deep, in another order on each side.
-# Issue 7 allows 1e-5.
-TOLERANCE = 1e-5
-RESIZE_TOLERANCE = 1e-4  # grey levels of 255, in float32: one interpolation after the other, or two matrices
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +44,16 @@ def test_every_layer_agrees(network: reference.Inception) -> None:
     with jax.default_matmul_precision("float32"):
         ours = inception.network(weights, jnp.asarray(images))
     assert tuple(ours) == inception.LAYERS
-    for name, value in theirs.items():
-        expected = value.numpy()
-        assert ours[name].shape == expected.shape
-        assert np.abs(expected).max() > 0.1  # the comparison is of something
-        assert np.abs(np.asarray(ours[name]) - expected).max() <= TOLERANCE * np.abs(expected).max(), name
+    assert all(value.abs().max() > 0.1 for value in theirs.values())  # the comparison is of something
+    assert_agree(ours, theirs, FEATURES_F32)
 
 
 @pytest.mark.parametrize("size", [1, 28, 32, 299, 400])
 def test_the_resize_agrees(size: int) -> None:
     images = np.random.default_rng(size).integers(0, 256, (1, size, size + 3, 3)).astype(np.float32)
     theirs = reference.resize(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(inception.resize(jnp.asarray(images)), theirs, rtol=0, atol=RESIZE_TOLERANCE)
+    error = float(np.abs(np.asarray(inception.resize(jnp.asarray(images))) - theirs).max())
+    assert_within(error, RESIZE_F32, f"{size} to 299 pixels", "float32")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -116,7 +112,7 @@ def test_the_published_file_is_known_by_its_checksum(
     grey = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), np.uint8)
     features, probabilities = net(grey)
     made = network(torch.from_numpy(np.repeat(grey, 3, 3).transpose(0, 3, 1, 2).astype(np.float32)))
-    assert np.abs(features - made["2048"].numpy()).max() <= TOLERANCE * made["2048"].abs().max()
+    assert_agree({"2048": features}, {"2048": made["2048"]}, FEATURES_F32)
     np.testing.assert_allclose(probabilities, made["logits_unbiased"].softmax(1).numpy(), rtol=1e-3, atol=1e-6)
     wrong = arrays(network)
     del wrong["fc.bias"]

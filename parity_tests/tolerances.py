@@ -71,3 +71,8 @@ TRAJECTORY_WANDER_RATIO = Tolerance(
 # that one run: record by record ours reached 4.6 (losses, step 15) and torch's own runs 3.0. Then, with the rule fixed,
 # two other seeds: ours 0.45 to 0.86 and 0.33 to 1.25, torch's runs up to 1.16 and 1.63.
 TRAJECTORY_F32_RATIO = Tolerance(1.5, "of torch's own spread: one torch run against three others was up to 1.33")
+
+# Scores: the networks that make features, and a run's own evaluation.
+FEATURES_F32 = Tolerance(1e-5, "asked for; sums of up to 3,456 products, 94 layers deep, in another order on each side")
+RESIZE_F32 = Tolerance(1e-4, "grey levels of 255: one interpolation after the other, or two matrices")
+SCORE_F64 = Tolerance(1e-4, "a pixel halfway between two grey levels may round either way")
