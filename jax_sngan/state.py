@@ -1,6 +1,5 @@
 """TrainState: all that a training step reads and writes, one pytree."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -27,19 +26,21 @@ class TrainState(NamedTuple):
 
 def create_state(config: TrainConfig, seed: int | None = None) -> TrainState:
     """A fresh state: the same for the same config and seed (the config's own where none is given)."""
-    return _create(config, np.uint32(config.seed if seed is None else seed))
+    # Part of another program (jit, eval_shape) it has no options of its own.
+    make = _create if isinstance(jnp.zeros(()), jax.core.Tracer) else _create_alone
+    return make(config, np.uint32(config.seed if seed is None else seed))
+
+
+def _create(config: TrainConfig, seed: Array | np.uint32) -> TrainState:
+    networks = build(config.model)
+    g_key, d_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+    return first_state(config, networks.generator.init(g_key), networks.discriminator.init(d_key))
 
 
 # One program, since op by op it takes ten times as long; and one that runs once: with all of XLA's optimisation it took
 # 21 s of processor time to compile for `fashion`, this way 2.
 _RUNS_ONCE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-
-
-@partial(jax.jit, static_argnums=0, compiler_options=_RUNS_ONCE)
-def _create(config: TrainConfig, seed: Array) -> TrainState:
-    networks = build(config.model)
-    g_key, d_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-    return first_state(config, networks.generator.init(g_key), networks.discriminator.init(d_key))
+_create_alone = jax.jit(_create, static_argnums=0, compiler_options=_RUNS_ONCE)
 
 
 def first_state(config: TrainConfig, generator: Variables, discriminator: Variables) -> TrainState:
