@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jax_sngan.config import TrainConfig, from_dict
+from jax_sngan.config import TrainConfig
 from jax_sngan.errors import UserError
-from jax_sngan.files import read_json, write_whole
+from jax_sngan.files import write_whole
 from jax_sngan.options import flatten
 from jax_sngan.run_log import OF_STANDING, values_of
-from jax_sngan.workdir import wing_of
+from jax_sngan.workdir import config_of, wing_of
 
 _COLOURS = ("#1e8449", "#2e86c1", "#e08e0b", "#c0392b", "#7d5ba6", "#566573")
 
@@ -70,13 +70,10 @@ def read_curves(workdirs: Sequence[str | Path], metrics: Sequence[str] | None = 
         if run.workdir.resolve() in seen:
             raise UserError(f"{run.workdir} is given twice")
         seen.add(run.workdir.resolve())
-    kinds: list[list[_Run]] = []
+    by_kind: dict[tuple[tuple[str, object], ...], list[_Run]] = {}
     for run in runs:
-        same = next((kind for kind in kinds if kind[0].kind == run.kind), None)
-        if same is None:
-            kinds.append([run])
-        else:
-            same.append(run)
+        by_kind.setdefault(tuple(run.kind.items()), []).append(run)
+    kinds = list(by_kind.values())
     names = _names([kind[0] for kind in kinds])
     asked = list(metrics) if metrics is not None else _scores(runs[0])
     return {metric: [_curve(metric, name, kind) for name, kind in zip(names, kinds, strict=True)] for metric in asked}
@@ -85,8 +82,7 @@ def read_curves(workdirs: Sequence[str | Path], metrics: Sequence[str] | None = 
 def _read(workdir: Path) -> _Run:
     if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
         raise UserError(f"{workdir} is no run's folder: it must hold config.json and metrics.jsonl")
-    config = from_dict(TrainConfig, read_json(workdir / "config.json"))
-    return _Run(workdir, config, wing_of(workdir) or "jax", values_of(workdir / "metrics.jsonl"))
+    return _Run(workdir, config_of(workdir), wing_of(workdir) or "jax", values_of(workdir / "metrics.jsonl"))
 
 
 def _scores(run: _Run) -> list[str]:

@@ -32,7 +32,7 @@ def kept_arrays(
     """The arrays of a kept file; where there is none, or it is damaged, made now and kept.
 
     Args:
-      kind: what they are, in a word or two; names the folder in the cache.
+      kind: what they are; names their folder in the cache.
       key: all that decides their numbers.
       make: makes them; by name.
       folder: where the files are; default: in the package's cache.
@@ -40,7 +40,7 @@ def kept_arrays(
     """
     say = say or partial(print, file=sys.stderr)
     digest = hashlib.sha256(f"{FORM} {kind} {key}".encode()).hexdigest()
-    path = (folder or cache_folder() / kind.replace(" ", "_")) / f"{digest[:32]}.npz"
+    path = (folder or cache_folder() / kind) / f"{digest[:32]}.npz"
     if path.exists():
         try:
             return _read(path, digest)

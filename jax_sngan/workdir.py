@@ -62,6 +62,23 @@ def open_workdir(workdir: str | Path) -> Path:
     return folder
 
 
+def config_of(workdir: Path) -> TrainConfig:
+    """The config in a run's config.json.
+
+    Raises:
+      UserError: the file can't be read, or is of another version.
+    """
+    path = workdir / "config.json"
+    values = read_json(path)
+    try:
+        return from_dict(TrainConfig, values)
+    except UserError as error:
+        raise UserError(
+            f"{path} does not fit this version of jax-sngan ({error}); "
+            "go on with the version that wrote it, or give another --workdir"
+        ) from error
+
+
 def check_start(workdir: Path, config: TrainConfig, resume: str, wing: Wing = "jax") -> None:
     """Whether a run of one wing may start in workdir; writes nothing.
 
@@ -75,14 +92,7 @@ def check_start(workdir: Path, config: TrainConfig, resume: str, wing: Wing = "j
         raise UserError(f"workdir {workdir} is a file; give a folder")
     check_wing(workdir, wing)
     if (workdir / "config.json").exists():
-        values = read_json(workdir / "config.json")
-        try:
-            old = from_dict(TrainConfig, values)
-        except UserError as error:
-            raise UserError(
-                f"{workdir / 'config.json'} does not fit this version of jax-sngan ({error}); "
-                "go on with the version that wrote it, or give another --workdir"
-            ) from error
+        old = config_of(workdir)
         constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
         changed = differences(dataclasses.replace(old, steps=config.steps) if constant else old, config)
         if changed:

@@ -1,6 +1,5 @@
 """Learning curves of runs side by side, of either wing; runs that differ in their seed alone make one with a band."""
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -42,7 +41,7 @@ def table(metric: str, group: list[Any]) -> list[str]:
     for curve in group:
         last = curve.values[:, -1]
         line = f"  {curve.name:{width}}  step {curve.steps[-1]:6}  {last.mean():10.4g}"
-        if not math.isnan(curve.spread):
+        if len(last) > 1:
             line += f" +- {curve.spread:.3g}   {last.min():.4g} to {last.max():.4g}, {len(last)} seeds"
         lines.append(line)
     return lines

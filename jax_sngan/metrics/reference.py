@@ -88,7 +88,7 @@ def reference(
 
     if extractor.checksum:
         key = f"{FORM} {data.checksum()} {len(rows)} {extractor.checksum}"
-        features = kept_arrays("real features", key, take, folder=folder, say=say)["features"]
+        features = kept_arrays("real_features", key, take, folder=folder, say=say)["features"]
     else:
         features = take()["features"]
     return Reference(name, features, data.labels[rows], len(data.classes), count)
