@@ -5,7 +5,6 @@ The long form makes ten times as many: `pytest -m long -s tests/test_bad_inputs.
 """
 
 import contextlib
-import gc
 import io
 import json
 import random
@@ -215,10 +214,6 @@ def test_networks_of_other_programs_and_recordings(tmp_path: Path, examples: int
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
-# Orbax leaves coroutines of its own unawaited where it finds a broken database; Python tells of them when they are
-# collected, which is made to happen within this test.
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore:.*coroutine object:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("examples", [pytest.param(30, id="short"), pytest.param(300, id="long", marks=LONG)])
 def test_checkpoints_with_a_manifest_of_their_own(tiny_run: Path, tmp_path: Path, examples: int) -> None:
     """Contents that are not ours under a manifest that is right: what is read then is refused, or is as it was."""
@@ -245,5 +240,4 @@ def test_checkpoints_with_a_manifest_of_their_own(tiny_run: Path, tmp_path: Path
         manifest.write(folder, 6)
         found[refused(use)] += 1
         shutil.rmtree(tmp_path / "run")
-    gc.collect()
     report("checkpoints", found, 0.1)  # most of the bytes are arrays', and another number is another number
