@@ -20,6 +20,7 @@ from jax_sngan.metrics import (
     precision_recall,
 )
 from jax_sngan.metrics.extrapolation import frechet_extrapolation
+from jax_sngan.metrics.kernel import squared_mmd
 
 
 def sets(n=40, m=30, d=6, shift=0.5, seed=0):
@@ -48,6 +49,20 @@ def test_kernel_distance_of_equal_distributions_is_about_zero():
     assert std > 0
     assert kernel_distance(x, y, seed=1, subsets=20, subset_size=200) == (mean, std)
     assert kernel_distance(x, y, seed=2, subsets=20, subset_size=200) != (mean, std)
+
+
+@pytest.mark.parametrize(
+    ("shift", "offset", "coarse"),
+    [(0.3, 0.0, False), (0.0, 0.0, True), (0.3, 1e4, True), (0.3, 1e30, True)],
+    ids=["", "distance near 0", "far from the origin", "float32 overflows"],
+)
+def test_kernel_distance_of_large_subsets_is_that_of_float64(shift: float, offset: float, coarse: bool):
+    x, y = (s + offset for s in sets(1500, 1300, 64, shift=shift))
+    rng = np.random.RandomState(3)
+    exact = [squared_mmd(x[rng.choice(1500, 600, False)], y[rng.choice(1300, 600, False)]) for _ in range(4)]
+    found = kernel_distance(x, y, 3, subsets=4, subset_size=600)
+    assert found == pytest.approx((np.mean(exact), np.std(exact)), rel=1e-7)
+    assert (found == (np.mean(exact), np.std(exact))) == coarse  # then in float64 after all
 
 
 def test_inception_score_in_closed_form():
