@@ -69,7 +69,8 @@ def spectral_normalize(matrix: Array, u: Array, v: Array) -> Array:
 
 def _matvec(matrix: Array, vector: Array) -> Array:
     # Full precision also where the backend's default is lower (TF32, bfloat16 passes): sigma scales every output.
-    return jnp.matmul(matrix, vector, precision=lax.Precision.HIGHEST)
+    # A row times the transpose: a kernel [..., out] holds the matrix transposed, and W v would copy it on CPU.
+    return jnp.matmul(vector[None], matrix.T, precision=lax.Precision.HIGHEST)[0]
 
 
 class SpectralNorm(nnx.Module):
