@@ -33,14 +33,13 @@ LAYOUT = [
         "nn/operator_norm",
         "nn/resample",
         "nn/sums",
-        "nn/winograd",
     ],
     [
         "files",
         "lock",
         "options",
         "provenance",
-        "nn/conv",
+        "nn/winograd",
         "metrics/coverage",
         "metrics/divergences",
         "metrics/frechet",
@@ -53,7 +52,7 @@ LAYOUT = [
     ],
     # 2: the options; files and archives
     [
-        "nn/resampled_conv",
+        "nn/conv",
         "archives",
         "processes",
         "compilation_cache",
@@ -82,6 +81,7 @@ LAYOUT = [
         "nn/spectral_norm",
         "nn/batch_norm",
         "nn/dropout",
+        "nn/resampled_conv",
     ],
     ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
