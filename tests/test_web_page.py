@@ -60,6 +60,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, export.Train
     """The address of a folder with pages: of fashion alone, of it beside one with classes, and of the family."""
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(web_page, "open_workdir", lambda workdir: None)
         patch.setattr(web_page, "load_trained", lambda workdir, step: runs[workdir])
         web_page.export_page(["fashion"], folder / "one")
         web_page.export_page(["fashion", "classes"], folder / "two")
