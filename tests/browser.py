@@ -119,9 +119,10 @@ class Page:
 
     def box(self, element: str) -> tuple[float, float, float, float]:
         """Left, top, width and height of an element, scrolled into the window; element: an expression."""
-        left, top, width, height = self.run(f"""(() => {{
+        left, top, width, height = self.run(f"""(async () => {{
             const element = {element};
             element.scrollIntoView({{ block: "center" }});
+            for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame); // shown too, else a tap is lost
             const box = element.getBoundingClientRect();
             return [box.x, box.y, box.width, box.height];
         }})()""")

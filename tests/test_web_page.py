@@ -333,7 +333,9 @@ def test_the_copied_link_is_that_of_the_page(page: Page, pages: str) -> None:
     ready(page)
     values = {"origin": pages.rstrip("/"), "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     page.call("Browser.grantPermissions", values, of_page=False)
+    page.run('document.getElementById("status").textContent = ""')
     choose(page, 5)
+    ready(page)  # else what the drawing took is said over what is said of the link
     page.click(id_of("share"))
     said = page.until('document.getElementById("status").textContent.includes("link is copied")')
     assert said
