@@ -252,6 +252,14 @@ MISTAKES = [
         _MAPS,
     ),
     Mistake(
+        "taps along one axis summed as if along the other",
+        "nn/conv.py",
+        "products[i, j, :, :, i : i + h, j : j + w]",
+        "products[j, i, :, :, i : i + h, j : j + w]",
+        "G's last convolution takes the transposed kernel",
+        _MAPS,
+    ),
+    Mistake(
         "half of a second derivative lost",
         "nn/conv.py",
         "x.shape[1:3], stride, padding), conv(x, kernel, stride, padding)",

@@ -100,6 +100,7 @@ def test_to_the_second_derivative(name):
 def test_the_three_maps(k, stride, at_once, dtype, tolerance, monkeypatch):
     if at_once == "image by image":
         monkeypatch.setattr(winograd, "CHUNK", 1)
+        monkeypatch.setattr(winograd, "KERNEL_CHUNK", 1)
         monkeypatch.setattr(winograd.jax, "device_count", lambda: 1)
     x, kernel = _draw((3, 8, 12, 5), (k, k, 5, 4), dtype)
     y = _draw((3, 8 // stride, 12 // stride, 4), (k, k, 5, 4), dtype)[0]
@@ -116,6 +117,7 @@ def test_the_three_maps(k, stride, at_once, dtype, tolerance, monkeypatch):
 @pytest.mark.parametrize("name", ["up-sampled, 3x3", "3x3, mean"])
 def test_resampled_image_by_image(name, dtype, tolerance, monkeypatch):
     monkeypatch.setattr(winograd, "CHUNK", 1)
+    monkeypatch.setattr(winograd, "KERNEL_CHUNK", 1)
     monkeypatch.setattr(winograd.jax, "device_count", lambda: 1)
     ours, theirs, *shapes = CHOSEN[name]
     x, kernel = _draw(*shapes, dtype)

@@ -25,10 +25,13 @@ from jax_sngan.nn.conv import (
     conv_transpose,
     input_gradient,
     kernel_gradient,
+    matmul_conv,
+    plain_conv,
     plain_input_gradient,
     plain_kernel_gradient,
     slices_kernel_gradient,
     subpixel_input_gradient,
+    summed_conv,
 )
 from jax_sngan.nn.resample import mean_pool, upsample_bilinear, upsample_nearest
 from jax_sngan.nn.spectral_norm import estimate_sigma, normalize, power_iteration, spectral_normalize
@@ -72,8 +75,11 @@ CASES = [
     (1, 5, 4, 6, 2, 3, 1, 3),
     (1, 4, 4, 6, 5, 4, 1, 0),
     (2, 4, 5, 5, 6, 4, 1, 1),
+    (2, 5, 4, 17, 3, 3, 1, 1),  # many channels to few: sums of each tap's products
+    (1, 4, 5, 16, 1, 4, 1, 2),
+    (2, 4, 3, 2, 16, 3, 1, 0),  # the same the other way, in the gradient
 ]
-FEW = [CASES[i] for i in (0, 2, 3, 5, 10, 15, 20)]  # for what is slow to compile: one of each form
+FEW = [CASES[i] for i in (0, 2, 3, 5, 10, 15, 17, 20, 23)]  # for what is slow to compile: one of each form
 
 
 def _fits(case: tuple[int, ...]) -> bool:
@@ -185,15 +191,21 @@ def test_the_three_maps_and_their_forms(case, dtype, tolerance):
     input_forms = (input_gradient, plain_input_gradient, *([subpixel_input_gradient] if _fits(case) else []))
 
     def ours(x, kernel, y):
+        forward = {f.__name__: f(x, kernel, stride, padding) for f in (conv, plain_conv)}
+        if stride == 1:
+            forward["summed_conv"] = summed_conv(x, kernel, padding)
+        if (k, stride, padding) == (1, 1, 0):
+            forward["matmul_conv"] = matmul_conv(x, kernel)
         return (
-            conv(x, kernel, stride, padding),
+            forward,
             {f.__name__: f(y, kernel, size, stride, padding) for f in input_forms},
             {f.__name__: f(x, y, k, stride, padding) for f in kernel_forms},
         )
 
-    value, to_inputs, to_kernels = _compiled(ours, dtype)(x, kernel, y)
+    forward, to_inputs, to_kernels = _compiled(ours, dtype)(x, kernel, y)
     x, kernel, y = (torch.from_numpy(a) for a in (x, kernel, y))
-    assert_close(value, _torch_conv(x, kernel, stride, padding), tolerance, "conv")
+    for name, a in forward.items():
+        assert_close(a, _torch_conv(x, kernel, stride, padding), tolerance, name)
     for name, a in to_inputs.items():
         assert_close(a, _torch_input_gradient(y, kernel, size, stride, padding), tolerance, name)
     for name, a in to_kernels.items():
@@ -300,6 +312,9 @@ def _draw_transposed(case: tuple[int, ...], dtype: str) -> tuple[np.ndarray, np.
 
 
 FORMS = [
+    "plain_conv",
+    "matmul_conv",
+    "summed_conv",
     "plain_input_gradient",
     "subpixel_input_gradient",
     "plain_kernel_gradient",
@@ -332,6 +347,7 @@ def test_cases_reach_every_form(cases, monkeypatch):
     for *_, c_in, c_out, k, stride, padding in cases:
         x, kernel, y = _draw((*_, c_in, c_out, k, stride, padding), "float64")
         taken.clear()
+        jax.eval_shape(partial(conv, stride=stride, padding=padding), x, kernel)
         jax.eval_shape(partial(input_gradient, size=x.shape[1:3], stride=stride, padding=padding), y, kernel)
         jax.eval_shape(partial(kernel_gradient, k=k, stride=stride, padding=padding), x, y)
         if "columns_kernel_gradient" in taken and (c_in > 4 or c_out > 4):  # with few of both it could be either
@@ -349,7 +365,7 @@ def test_what_other_backends_compute(case, monkeypatch):
         taken = _record_forms(patch)
         patch.setattr(conv_file.jax, "default_backend", lambda: "gpu")
         ours = _orders(lambda a, b: conv(a, b, stride, padding), x, kernel)
-    assert set(taken) == {"plain_input_gradient", "plain_kernel_gradient"}
+    assert set(taken) == {"plain_conv", "plain_input_gradient", "plain_kernel_gradient"}
     _assert_orders_close(ours, _torch_orders(lambda a, b: _torch_conv(a, b, stride, padding), x, kernel), OPS_F64)
 
 

@@ -24,7 +24,8 @@ from jax_sngan.nn import winograd
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW = 4  # channels so few that the k*k matmuls of slices would each be a matrix-vector product
 _SMALL_MAP = 8  # pixels a side; there a kernel is the larger part, and turning it costs more than overlapping tiles
-Form = Literal["plain", "winograd", "subpixel", "slices", "columns", "columns of y"]
+_ENOUGH = 16  # channels that make a matmul of a convolution from them to few
+Form = Literal["plain", "winograd", "matmul", "summed", "subpixel", "slices", "columns", "columns of y"]
 
 
 def choose_form(
@@ -44,10 +45,16 @@ def choose_form(
     if jax.default_backend() != "cpu":
         return "plain"
     k, _, c_in, c_out = kernel
+    exact = dtype in (jnp.float32, jnp.float64)  # sums of bfloat16 would be rounded to eight bits
     fewest = min(c_in, c_out)
-    if fewest >= 32 and dtype in (jnp.float32, jnp.float64) and algorithm(size, k, stride, padding) is not None:
-        if wanted == "kernel_gradient" or (fewest >= 64 and (stride == 1 or c_in * c_out >= 64 * 128)):
+    if exact and fewest >= (32 if wanted == "kernel_gradient" else 64):
+        if algorithm(size, k, stride, padding) is not None:
             return "winograd"
+    if exact and wanted != "kernel_gradient" and (k, stride, padding) == (1, 1, 0):
+        return "matmul"
+    results, terms = (c_in, c_out) if wanted == "input_gradient" else (c_out, c_in)
+    if exact and wanted != "kernel_gradient" and stride == 1 and padding < k and results <= _FEW and terms >= _ENOUGH:
+        return "summed"
     if wanted == "input_gradient":
         tiles = ((s + 2 * padding - k) // stride + 1 for s in size)
         fits = all(t * stride == s for t, s in zip(tiles, size, strict=True))
@@ -81,8 +88,13 @@ def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     Returns:
       [n, (h + 2 padding - k) // stride + 1, likewise w, c_out].
     """
-    if choose_form("conv", x.shape[1:3], kernel.shape, stride, padding, x.dtype) == "winograd":
+    form = choose_form("conv", x.shape[1:3], kernel.shape, stride, padding, x.dtype)
+    if form == "winograd":
         return winograd_conv(x, kernel, stride, padding)
+    if form == "matmul":
+        return matmul_conv(x, kernel)
+    if form == "summed":
+        return summed_conv(x, kernel, padding)
     return plain_conv(x, kernel, stride, padding)
 
 
@@ -92,6 +104,10 @@ def input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, 
     form = choose_form("input_gradient", size, kernel.shape, stride, padding, y.dtype)
     if form == "winograd":
         return winograd_input_gradient(y, kernel, size, stride, padding)
+    if form == "matmul":
+        return matmul_conv(y, turned(kernel))
+    if form == "summed":
+        return summed_conv(y, turned(kernel), kernel.shape[0] - 1 - padding)
     if form == "subpixel":
         return subpixel_input_gradient(y, kernel, size, stride, padding)
     return plain_input_gradient(y, kernel, size, stride, padding)
@@ -175,6 +191,23 @@ def turned(kernel: Array) -> Array:
 def plain_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """`conv` as the backend has it."""
     return lax.conv_general_dilated(x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT)
+
+
+def matmul_conv(x: Array, kernel: Array) -> Array:
+    """`conv` with a 1x1 kernel, stride 1: its matrix times each pixel's channels."""
+    return x @ kernel[0, 0]
+
+
+def summed_conv(x: Array, kernel: Array, padding: int) -> Array:
+    """`conv` of stride 1 as one matmul, of which each tap's products are summed, shifted: for few channels out."""
+    k, _, c_in, c_out = kernel.shape
+    taps = kernel.transpose(0, 1, 3, 2).reshape(-1, c_in)
+    products = taps @ x.reshape(-1, c_in).T  # the pixels last, so that the sums run over whole rows of a map
+    products = products.reshape(k, k, c_out, *x.shape[:3])
+    products = jnp.pad(products, ((0, 0),) * 4 + ((padding, padding),) * 2)
+    h, w = (s + 2 * padding - k + 1 for s in x.shape[1:3])
+    y = sum(products[i, j, :, :, i : i + h, j : j + w] for i in range(k) for j in range(k))
+    return y.transpose(1, 2, 3, 0)
 
 
 def winograd_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:

@@ -36,8 +36,10 @@ Slices = list[Array]
 Grid = list[Slices]  # [i][j]: i along the rows, j along the columns
 
 # A map is worked on some images at a time, so that what lies between two steps stays in the processor's cache.
-# Of twice as many numbers as the second level has bytes: the fastest with 512 KiB and with 2 MiB (docs/performance.md).
+# Twice as many numbers as the second level has bytes, and for the kernel's gradient, which keeps two maps, at most a
+# million: the fastest with 512 KiB and with 2 MiB (docs/performance.md).
 CHUNK = 2 * machine.cache()  # numbers of the map
+KERNEL_CHUNK = min(CHUNK, 2**20)
 
 
 class Algorithm(NamedTuple):
@@ -118,7 +120,7 @@ def kernel_gradient(a: Algorithm, x: Array, y: Array) -> Array:
         pairs = zip(_data(a, x), _result_transposed(a, y), strict=True)
         return [[_flat(d).T @ _flat(r) for d, r in zip(*rows, strict=True)] for rows in pairs]
 
-    parts = _chunks(x)
+    parts = _chunks(x, KERNEL_CHUNK)
     if parts == 1:
         return _taps_transposed(a, some(x, y))
     split = [m.reshape(parts, -1, *m.shape[1:]) for m in (x, y)]
@@ -128,18 +130,18 @@ def kernel_gradient(a: Algorithm, x: Array, y: Array) -> Array:
 
 
 def _in_chunks(f: Callable[[Array], Array], x: Array) -> Array:
-    parts = _chunks(x)
+    parts = _chunks(x, CHUNK)
     if parts == 1:
         return f(x)
     y = lax.map(f, x.reshape(parts, -1, *x.shape[1:]))
     return y.reshape(-1, *y.shape[2:])
 
 
-def _chunks(x: Array) -> int:
-    """In how many parts a map [n, h, w, c] is worked on; one where several devices may share it."""
+def _chunks(x: Array, most: int) -> int:
+    """In how many parts of at most so many numbers a map [n, h, w, c] is worked on; one where devices may share it."""
     if jax.device_count() > 1:
         return 1
-    fit = max(CHUNK // max(x.size // len(x), 1), 1)
+    fit = max(most // max(x.size // len(x), 1), 1)
     return len(x) // max(m for m in range(1, len(x) + 1) if len(x) % m == 0 and m <= fit)
 
 
@@ -160,7 +162,6 @@ def _taps(a: Algorithm, kernel: Array) -> Grid:
     """[k, k, c_in, c_out] -> the matrices of the products, [block^2 c_in, c_out]."""
     k = kernel.shape[0] // a.block
     b, c = a.block, kernel.shape[2:]
-    kernel = lax.optimization_barrier(kernel)  # as in _data; a turned kernel read in place is slow
     blocks = kernel.reshape(k, b, k, b, *c).transpose(0, 2, 1, 3, 4, 5).reshape(k, k, b * b * c[0], c[1])
     return _both_axes(a.taps, [[blocks[i, j] for j in range(k)] for i in range(k)])
 
@@ -177,9 +178,11 @@ def _data(a: Algorithm, x: Array) -> Grid:
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     n, h, w, c = x.shape
     b = a.block
-    x = x.reshape(n, h // b, b, w // b, b, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // b, w // b, b * b * c)
-    # Without it XLA works x out anew, whatever that takes, for each of the products.
-    x = lax.optimization_barrier(x)
+    if b > 1:  # a block's pixels side by side
+        x = x.reshape(n, h // b, b, w // b, b * c).transpose(0, 1, 3, 2, 4)
+        # XLA turns the map anew for each of the products, unless a pad follows: of one row, which no tile reads.
+        x = jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
+        x = x.reshape(n, h // b + 1, w // b, b * b * c)[:, : h // b]
     h, w = (((s - a.pixels) // a.step) * a.step + 1 for s in x.shape[1:3])
     pixels = [[x[:, i : i + h : a.step, j : j + w : a.step] for j in range(a.pixels)] for i in range(a.pixels)]
     return _both_axes(a.data, pixels)
@@ -225,5 +228,4 @@ def _result(a: Algorithm, products: Grid) -> Array:
 
 def _result_transposed(a: Algorithm, y: Array) -> Grid:
     """y [n, 2 tiles, 2 tiles, c] -> what the products make of it, [n, tiles, tiles, c] each."""
-    y = lax.optimization_barrier(y)
     return _both_axes(a.result_transposed, [[y[:, i::2, j::2] for j in range(2)] for i in range(2)])
