@@ -2,8 +2,13 @@
 
 A comment in front of a block, or of another comment in front of it:
 
-  <!-- not run: REASON -->   the block needs what a test has not; its command lines are still parsed
-  <!-- long: REASON -->      it takes long, and `pytest -m long` alone runs it
+  <!-- not run: REASON -->      the block needs what a test has not; its command lines are still parsed
+  <!-- run by: FILE, HOW -->    that file runs it, not the test of the page
+  <!-- long: REASON -->         it takes long, and `pytest -m long` alone runs it
+  <!-- needs: MODULE -->        it is run where Python finds that module
+  <!-- with: NAME=VALUE -->     in that environment
+  <!-- serves: OPTIONS -->      its one command serves pages until it is stopped; a test calls it with OPTIONS behind,
+                                {port} in them one that is free, reads the first page and stops it by Ctrl-C
 
 From where it stands to the end of the page:
 
@@ -25,7 +30,8 @@ BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 _PART = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$|^<!-- ([a-z ]+): (.*?) -->$", re.MULTILINE | re.DOTALL)
 LANGUAGES = ("bash", "python", "text", "js")
 RUN = ("bash", "python")
-MARKS = ("not run", "long", "shorter", "before", "code", "side by side")
+OF_A_BLOCK = ("not run", "run by", "long", "needs", "with", "serves")
+MARKS = (*OF_A_BLOCK, "shorter", "before", "code", "side by side")
 
 
 @dataclass
@@ -35,8 +41,7 @@ class Block:
     language: str
     text: str
     line: int
-    not_run: str = ""  # the reason, or nothing
-    long: str = ""
+    marks: dict[str, str] = field(default_factory=dict)  # of OF_A_BLOCK -> what is said
     shorter: dict[str, list[str]] = field(default_factory=dict)  # script -> options
 
 
@@ -62,11 +67,11 @@ def blocks(text: str) -> tuple[list[str], list[Block]]:
             shorter = {**shorter, script: options}
         elif mark == "before":
             before.append(said)
-        elif mark in ("not run", "long"):
+        elif mark in OF_A_BLOCK:
             waiting[mark] = said
         elif mark is None:
             line = text[: part.start()].count("\n") + 1
-            found.append(Block(language, body, line, waiting.get("not run", ""), waiting.get("long", ""), shorter))
+            found.append(Block(language, body, line, waiting, shorter))
             waiting = {}
     if waiting:
         raise ValueError(f"no block follows the last of {waiting}")

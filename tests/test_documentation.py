@@ -3,12 +3,19 @@
 tests/pages.py says how a page marks what a test runs otherwise. The default run has the tour; `pytest -m long` all.
 """
 
+import importlib.util
 import os
 import re
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pages
@@ -24,8 +31,10 @@ from jax_sngan.errors import UserError
 QUICK = ["docs/tour.md"]  # of these the default run leaves out what is marked as long
 # Programs that a reader has; what follows them is checked where it names something of ours.
 KNOWN_PROGRAMS = {
-    "python", "python3", "pip", "pytest", "bash", ".", "source", "git", "cd", "tensorboard", "ruff", "mypy", "mkdocs",
+    "python", "python3", "pip", "pytest", "bash", ".", "source", "git", "cd", "tensorboard", "ruff", "mypy",
+    "mkdocs", "mv",
 }  # fmt: skip
+SERVED_WITHIN = 120  # seconds; the site is built first
 TAKE_A_PRESET = ("train_jax.py", "train_torch.py")
 
 
@@ -110,8 +119,8 @@ def test_marks_are_read() -> None:
     text += "\n```python\nc\n```\n"
     before, (first, second) = blocks(text)
     assert before == ["a"]
-    assert (first.language, first.text, first.not_run, first.line) == ("bash", "b\n", "why", 4)
-    assert (second.not_run, second.shorter) == ("", {"x.py": ["--n", "2"]})
+    assert (first.language, first.text, first.marks, first.line) == ("bash", "b\n", {"not run": "why"}, 4)
+    assert (second.marks, second.shorter) == ({}, {"x.py": ["--n", "2"]})
     with pytest.raises(ValueError, match="no block follows"):
         blocks("<!-- long: why -->\n")
 
@@ -123,36 +132,83 @@ def test_blocks_have_a_known_language_and_comments_a_known_mark(page: Path) -> N
     assert set(re.findall(r"^<!-- ([a-z ]+):", text, re.MULTILINE)) <= {*pages.MARKS, "from here to the next heading"}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_who_runs_a_block_is_there(page: Path) -> None:
+    said = [b.marks["run by"].partition(",")[0] for b in blocks(page.read_text())[1] if "run by" in b.marks]
+    assert [file for file in said if not (ROOT / file).is_file()] == []
+
+
 def wrapper(folder: Path, shorter: dict[str, list[str]]) -> Path:
-    """A folder for the PATH whose `python` is this one, with the options behind a script's own."""
+    """A folder for the PATH whose `python` and `pytest` are this one's, with the options behind a script's own."""
     this = sys.executable
     cases = "".join(f'  scripts/{script}) exec {this} "$@" {" ".join(o)};;\n' for script, o in shorter.items())
     folder.mkdir(exist_ok=True)
     for program in ("python", "python3"):
         (folder / program).write_text(f'#!/bin/bash\ncase "$1" in\n{cases}  *) exec {this} "$@";;\nesac\n')
         (folder / program).chmod(0o755)
+    for program in ("pytest", "mkdocs"):
+        (folder / program).write_text(f'#!/bin/bash\nexec {this} -m {program} "$@"\n')
+        (folder / program).chmod(0o755)
     return folder
 
 
-def run_page(page: Path, folder: Path, environment: dict[str, str], *, long: bool) -> list[str]:
+def served(block: pages.Block, folder: Path, environment: dict[str, str]) -> str:
+    """What was wrong with a block that serves pages; nothing where its first page came and Ctrl-C ended it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [*shlex.split(block.text, comments=True), *block.marks["serves"].format(port=port).split()]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=folder, env=environment, **quiet)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the caller's has this page
+    try:
+        for _ in range(SERVED_WITHIN * 5):
+            try:
+                with direct.open(f"http://127.0.0.1:{port}/", timeout=5) as page:
+                    return "" if b"<html" in page.read() else "the page is no page"
+            except urllib.error.HTTPError as error:
+                return f"{error}"
+            except OSError:  # not there yet
+                if process.poll() is not None:
+                    break
+                time.sleep(0.2)
+        process.kill()
+        return f"no page came: {(process.communicate()[1] or b'').decode()[-2000:]}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def run_page(page: Path, folder: Path, programs: dict[str, str], *, long: bool) -> list[str]:
     """Runs a page's blocks in order in a folder, each as a process.
 
     Returns:
       what failed, one text a block.
     """
-    for part in ("scripts", "parity_tests", "docs", "examples", "mkdocs.yml"):
+    for part in ("scripts", "parity_tests", "tests", "docs", "docs_build", "examples", "mkdocs.yml", "pyproject.toml"):
         (folder / part).symlink_to(ROOT / part)
     before, found = blocks(page.read_text())
     todo = [pages.Block("bash", "\n".join(before), 0, shorter=found[-1].shorter)] if before else []
     failed = []
     for block in todo + found:
-        if block.language not in pages.RUN or block.not_run or (block.long and not long):
+        marks = block.marks
+        if block.language not in pages.RUN or {"not run", "run by"} & marks.keys() or ("long" in marks and not long):
             continue
-        path = f"{wrapper(folder / '.bin', block.shorter)}:{os.environ['PATH']}"
+        if "needs" in marks and importlib.util.find_spec(marks["needs"]) is None:
+            continue
+        environment: dict[str, str] = {
+            **programs,
+            "PATH": f"{wrapper(folder / '.bin', block.shorter)}:{os.environ['PATH']}",
+            **dict(setting.split("=", 1) for setting in shlex.split(marks.get("with", ""))),
+        }
+        if "serves" in marks:
+            if fault := served(block, folder, environment):
+                failed.append(f"{name(page)}:{block.line}\n{block.text}\n{fault}")
+            continue
         shell = ["bash", "-euo", "pipefail", "-c", block.text]
         result = subprocess.run(
             shell if block.language == "bash" else [sys.executable, "-c", block.text],
-            cwd=folder, env={**environment, "PATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         if result.returncode:
             failed.append(f"{name(page)}:{block.line}\n{block.text}\n{result.stdout[-2000:]}\n{result.stderr[-3000:]}")

@@ -206,8 +206,8 @@ def summed_conv(x: Array, kernel: Array, padding: int) -> Array:
     products = products.reshape(k, k, c_out, *x.shape[:3])
     products = jnp.pad(products, ((0, 0),) * 4 + ((padding, padding),) * 2)
     h, w = (s + 2 * padding - k + 1 for s in x.shape[1:3])
-    y = sum(products[i, j, :, :, i : i + h, j : j + w] for i in range(k) for j in range(k))
-    return y.transpose(1, 2, 3, 0)
+    shifted = [products[i, j, :, :, i : i + h, j : j + w] for i in range(k) for j in range(k)]
+    return sum(shifted[1:], start=shifted[0]).transpose(1, 2, 3, 0)
 
 
 def winograd_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
