@@ -8,7 +8,7 @@ A comment in front of a block, or of another comment in front of it:
   <!-- needs: MODULE -->        it is run where Python finds that module
   <!-- with: NAME=VALUE -->     in that environment
   <!-- serves: OPTIONS -->      its one command serves pages until it is stopped; a test calls it with OPTIONS behind,
-                                {port} in them one that is free, reads the first page and stops it by Ctrl-C
+                                {port} in them one that is free, and reads the first page
 
 From where it stands to the end of the page:
 

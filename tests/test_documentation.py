@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +33,10 @@ KNOWN_PROGRAMS = {
     "python", "python3", "pip", "pytest", "bash", ".", "source", "git", "cd", "tensorboard", "ruff", "mypy",
     "mkdocs", "mv",
 }  # fmt: skip
+LINKED = (
+    "scripts", "jax_sngan", "torch_ref", "parity_tests", "tests", "docs", "docs_build", "examples", "mkdocs.yml",
+    "pyproject.toml", "conftest.py",
+)  # fmt: skip
 SERVED_WITHIN = 120  # seconds; the site is built first
 TAKE_A_PRESET = ("train_jax.py", "train_torch.py")
 
@@ -153,7 +156,7 @@ def wrapper(folder: Path, shorter: dict[str, list[str]]) -> Path:
 
 
 def served(block: pages.Block, folder: Path, environment: dict[str, str]) -> str:
-    """What was wrong with a block that serves pages; nothing where its first page came and Ctrl-C ended it."""
+    """What was wrong with a block that serves pages; nothing where its first page came."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -175,7 +178,7 @@ def served(block: pages.Block, folder: Path, environment: dict[str, str]) -> str
         process.kill()
         return f"no page came: {(process.communicate()[1] or b'').decode()[-2000:]}"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # Ctrl-C would not reach it where the tests run in the background
         process.communicate(timeout=30)
 
 
@@ -185,7 +188,7 @@ def run_page(page: Path, folder: Path, programs: dict[str, str], *, long: bool) 
     Returns:
       what failed, one text a block.
     """
-    for part in ("scripts", "parity_tests", "tests", "docs", "docs_build", "examples", "mkdocs.yml", "pyproject.toml"):
+    for part in LINKED:
         (folder / part).symlink_to(ROOT / part)
     before, found = blocks(page.read_text())
     todo = [pages.Block("bash", "\n".join(before), 0, shorter=found[-1].shorter)] if before else []
