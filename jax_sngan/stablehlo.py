@@ -9,6 +9,7 @@ from jax import Array, export
 
 from jax_sngan.config import ModelConfig
 from jax_sngan.models import Variables, build
+from jax_sngan.nn.conv import portable_forms
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -35,7 +36,8 @@ def serialize(config: ModelConfig, variables: Variables) -> bytes:
     inputs = [jax.ShapeDtypeStruct((n, config.latent_size), jnp.float32)]
     if config.num_classes:
         inputs.append(jax.ShapeDtypeStruct((n,), jnp.int32))
-    with jax.default_matmul_precision("highest"):  # written into the file: no TF32 or bfloat16 factors on any platform
+    # Both are written into the file: every platform's own convolutions, and nowhere TF32 or bfloat16 factors.
+    with portable_forms(), jax.default_matmul_precision("highest"):
         exported = export.export(jax.jit(images), platforms=PLATFORMS)(*inputs)
     return bytes(exported.serialize())
 

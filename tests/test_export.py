@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(changes: dict[str, Any]) -> export.Trained:
+def trained(changes: dict[str, Any], moved_by: float = 0.3) -> export.Trained:
     """A generator whose every array is random: a scale of one or a mean of zero would hide where it is left out."""
     config: TrainConfig = replace(TINY, changes)
     network = build(config.model).generator
@@ -48,7 +48,7 @@ def trained(changes: dict[str, Any]) -> export.Trained:
     rng = np.random.default_rng(0)
 
     def moved(array: Any) -> np.ndarray:
-        return np.asarray(np.asarray(array) + 0.3 * rng.uniform(-1, 1, array.shape), config.model.dtype)
+        return np.asarray(np.asarray(array) + moved_by * rng.uniform(-1, 1, array.shape), config.model.dtype)
 
     params, batch = (jax.tree.map(moved, tree) for tree in (fresh.params, fresh.batch))
     variables = jax.jit(network.iterate)(Variables(params, fresh.spectral, batch))  # a random u, v give a sigma near 0
@@ -93,6 +93,17 @@ def test_a_stablehlo_file_makes_the_images_of_its_checkpoint(name: str, tmp_path
     labels = np.array([2, 0, 1], np.int32) if one.config.model.num_classes else None
     given = [latents] if labels is None else [latents, labels]
     np.testing.assert_allclose(read.call(*given), images_of(one, latents, labels), rtol=0, atol=export.TOLERANCE)
+
+
+@pytest.mark.parametrize("changes", [{}, RESNET], ids=["standard_cnn", "resnet"])
+def test_a_wide_generator_whose_convolutions_have_forms_of_their_own_on_a_cpu(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    one = trained({**changes, "model.generator_width": 64}, moved_by=0.01)
+    export.export_one(one, "stablehlo", tmp_path, "g")
+    latents = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    found = jax.export.deserialize(bytearray((tmp_path / "g.stablehlo").read_bytes())).call(latents)
+    np.testing.assert_allclose(found, images_of(one, latents, None), rtol=0, atol=export.TOLERANCE)
 
 
 def test_the_json_names_the_classes(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ three maps take fewer multiplications (winograd.py). `choose_form` has the choic
 Forward-mode differentiation is not defined. Other backends take `lax`'s forms.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Literal
 
@@ -26,6 +29,23 @@ _FEW = 4  # channels so few that the k*k matmuls of slices would each be a matri
 _SMALL_MAP = 8  # pixels a side; there a kernel is the larger part, and turning it costs more than overlapping tiles
 _ENOUGH = 16  # channels that make a matmul of a convolution from them to few
 Form = Literal["plain", "winograd", "matmul", "summed", "subpixel", "slices", "columns", "columns of y"]
+
+_portable = ContextVar("portable", default=False)
+
+
+@contextmanager
+def portable_forms() -> Iterator[None]:
+    """What is traced within takes lax's forms: for a program that runs elsewhere, or with a batch of any size."""
+    before = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(before)
+
+
+def lax_forms() -> bool:
+    """Whether lax's own forms are taken everywhere."""
+    return _portable.get() or jax.default_backend() != "cpu"
 
 
 def choose_form(
@@ -42,7 +62,7 @@ def choose_form(
       size: (h, w) of x.
       kernel: its shape, (k, k, c_in, c_out).
     """
-    if jax.default_backend() != "cpu":
+    if lax_forms():
         return "plain"
     k, _, c_in, c_out = kernel
     exact = dtype in (jnp.float32, jnp.float64)  # sums of bfloat16 would be rounded to eight bits

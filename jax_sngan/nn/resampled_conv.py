@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_sngan.nn import winograd
-from jax_sngan.nn.conv import conv, input_gradient, kernel_gradient, turned
+from jax_sngan.nn.conv import conv, input_gradient, kernel_gradient, lax_forms, turned
 from jax_sngan.nn.resample import mean_pool, upsample_nearest
 
 _FEWEST = 32  # channels from which the additions pay (docs/performance.md)
@@ -50,7 +50,7 @@ def mean_pooled_conv(x: Array, kernel: Array) -> Array:
 
 def _as_one(kernel: Array | jax.ShapeDtypeStruct) -> bool:
     exact = kernel.dtype in (jnp.float32, jnp.float64)  # sums of bfloat16 would be rounded to eight bits
-    return jax.default_backend() == "cpu" and exact and min(kernel.shape[2:]) >= _FEWEST
+    return not lax_forms() and exact and min(kernel.shape[2:]) >= _FEWEST
 
 
 def _backward_of_conv(saved: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
