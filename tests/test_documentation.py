@@ -236,12 +236,23 @@ def test_all_blocks_run(page: Path, tmp_path: Path, programs: dict[str, str]) ->
     assert "\n".join(run_page(page, tmp_path, programs, long=True)) == ""
 
 
-def test_a_block_that_fails_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "fails",
+    [
+        "```bash\nfalse\necho no\n```\n",
+        "```bash\npytest --no-such-option\n```\n",
+        "<!-- with: A=1 -->\n```python\nimport os\nassert os.environ['A'] == '2'\n```\n",
+        "<!-- serves: {port} -->\n```bash\npython -c 'raise SystemExit(1)'\n```\n",
+        "<!-- serves: --directory no_such_folder {port} -->\n```bash\npython -m http.server\n```\n",
+    ],
+    ids=["a command", "a test", "an environment", "a server that ends", "a server without pages"],
+)
+def test_a_block_that_fails_is_named(fails: str, tmp_path: Path) -> None:
     page = ROOT / "README.md"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "read_text", lambda self: "```bash\ntrue\n```\n```bash\nfalse\necho no\n```\n")
+        patch.setattr(Path, "read_text", lambda self: f"```bash\ntrue\n```\n{fails}")
         failed = run_page(page, tmp_path, dict(os.environ), long=False)
-    assert [f.splitlines()[0] for f in failed] == ["README.md:4"]
+    assert [f.splitlines()[0] for f in failed] == [f"README.md:{4 + fails.startswith('<!--')}"]
 
 
 def test_the_first_screen_has_the_two_commands() -> None:
