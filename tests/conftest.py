@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,14 @@ TINY = TrainConfig(
     generator_optimizer=OptimizerConfig(learning_rate=0.05),
     model=ModelConfig(image_size=28, channels=1, latent_size=4, generator_width=2, discriminator_width=2),
 )
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 @pytest.fixture(scope="session")

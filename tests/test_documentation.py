@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 from pages import PAGES, ROOT, blocks, commands, name, page_commands
 
 import jax_sngan
+from conftest import free_port
 from docs_build.commands import parser_of
 from jax_sngan.command_line import given
 from jax_sngan.config import RunConfig, TrainConfig, replace
@@ -157,29 +157,27 @@ def wrapper(folder: Path, shorter: dict[str, list[str]]) -> Path:
 
 def served(block: pages.Block, folder: Path, environment: dict[str, str]) -> str:
     """What was wrong with a block that serves pages; nothing where its first page came."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [*shlex.split(block.text, comments=True), *block.marks["serves"].format(port=port).split()]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, cwd=folder, env=environment, **quiet)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the caller's has this page
-    try:
-        for _ in range(SERVED_WITHIN * 5):
-            try:
-                with direct.open(f"http://127.0.0.1:{port}/", timeout=5) as page:
-                    return "" if b"<html" in page.read() else "the page is no page"
-            except urllib.error.HTTPError as error:
-                return f"{error}"
-            except OSError:  # not there yet
-                if process.poll() is not None:
-                    break
-                time.sleep(0.2)
-        process.kill()
-        return f"no page came: {(process.communicate()[1] or b'').decode()[-2000:]}"
-    finally:
-        process.terminate()  # Ctrl-C would not reach it where the tests run in the background
-        process.communicate(timeout=30)
+    fault = "no page came"
+    for _ in range(SERVED_WITHIN * 5):
+        try:
+            with direct.open(f"http://127.0.0.1:{port}/", timeout=5) as page:
+                fault = "" if b"<html" in page.read() else "the page is no page"
+            break
+        except urllib.error.HTTPError as error:
+            fault = str(error)
+            break
+        except OSError:  # not there yet
+            if process.poll() is not None:
+                break
+            time.sleep(0.2)
+    process.terminate()  # Ctrl-C would not reach it where the tests run in the background
+    said = process.communicate(timeout=30)[1]
+    return fault and f"{fault}\n{said.decode()[-2000:]}"
 
 
 def run_page(page: Path, folder: Path, programs: dict[str, str], *, long: bool) -> list[str]:

@@ -138,6 +138,7 @@ ONLY_IN_JAX = {
         "algorithm",
         "choose_form",
         "columns_kernel_gradient",
+        "exact_sums",
         "lax_forms",
         "matmul_conv",
         "plain_conv",

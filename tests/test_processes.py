@@ -7,7 +7,6 @@ Real processes over the loopback device, with gloo's collectives. The long forms
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import pytest
 from faults import OPTIONS, sound_steps
 
 import jax_sngan
-from conftest import ROOT, Outcome
+from conftest import ROOT, Outcome, free_port
 from jax_sngan import processes
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.config import TrainConfig, from_dict
@@ -43,10 +42,7 @@ class Job:
         self, arguments: Sequence[str], folder: Path, environment: dict[str, str], count: int, devices: int = 1
     ):
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        joined = [f"--coordinator=127.0.0.1:{port}", f"--num-processes={count}"] if count > 1 else []
+        joined = [f"--coordinator=127.0.0.1:{free_port()}", f"--num-processes={count}"] if count > 1 else []
         self.outputs = [folder / f"{i}.txt" for i in range(count)]
         flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the later one counts
         self.processes = []

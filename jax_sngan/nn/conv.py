@@ -48,6 +48,11 @@ def lax_forms() -> bool:
     return _portable.get() or jax.default_backend() != "cpu"
 
 
+def exact_sums(dtype: jnp.dtype) -> bool:
+    """Whether a form may add numbers of this type itself: sums of bfloat16 would be rounded to eight bits."""
+    return dtype in (jnp.float32, jnp.float64)
+
+
 def choose_form(
     wanted: Literal["conv", "input_gradient", "kernel_gradient"],
     size: tuple[int, ...],
@@ -65,16 +70,16 @@ def choose_form(
     if lax_forms():
         return "plain"
     k, _, c_in, c_out = kernel
-    exact = dtype in (jnp.float32, jnp.float64)  # sums of bfloat16 would be rounded to eight bits
-    fewest = min(c_in, c_out)
-    if exact and fewest >= (32 if wanted == "kernel_gradient" else 64):
-        if algorithm(size, k, stride, padding) is not None:
-            return "winograd"
-    if exact and wanted != "kernel_gradient" and (k, stride, padding) == (1, 1, 0):
-        return "matmul"
-    results, terms = (c_in, c_out) if wanted == "input_gradient" else (c_out, c_in)
-    if exact and wanted != "kernel_gradient" and stride == 1 and padding < k and results <= _FEW and terms >= _ENOUGH:
-        return "summed"
+    exact = exact_sums(dtype)
+    enough = min(c_in, c_out) >= (32 if wanted == "kernel_gradient" else 64)
+    if exact and enough and algorithm(size, k, stride, padding) is not None:
+        return "winograd"
+    if exact and wanted != "kernel_gradient" and stride == 1:
+        if (k, padding) == (1, 0):
+            return "matmul"
+        results, terms = (c_in, c_out) if wanted == "input_gradient" else (c_out, c_in)
+        if padding < k and results <= _FEW and terms >= _ENOUGH:
+            return "summed"
     if wanted == "input_gradient":
         tiles = ((s + 2 * padding - k) // stride + 1 for s in size)
         fits = all(t * stride == s for t, s in zip(tiles, size, strict=True))

@@ -7,11 +7,10 @@ bilinear maps are closed under differentiation. The kernel is the layer's own, s
 """
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jax_sngan.nn import winograd
-from jax_sngan.nn.conv import conv, input_gradient, kernel_gradient, lax_forms, turned
+from jax_sngan.nn.conv import conv, exact_sums, input_gradient, kernel_gradient, lax_forms, turned
 from jax_sngan.nn.resample import mean_pool, upsample_nearest
 
 _FEWEST = 32  # channels from which the additions pay (docs/performance.md)
@@ -49,8 +48,7 @@ def mean_pooled_conv(x: Array, kernel: Array) -> Array:
 
 
 def _as_one(kernel: Array | jax.ShapeDtypeStruct) -> bool:
-    exact = kernel.dtype in (jnp.float32, jnp.float64)  # sums of bfloat16 would be rounded to eight bits
-    return not lax_forms() and exact and min(kernel.shape[2:]) >= _FEWEST
+    return not lax_forms() and exact_sums(kernel.dtype) and min(kernel.shape[2:]) >= _FEWEST
 
 
 def _backward_of_conv(saved: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
