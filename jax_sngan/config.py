@@ -210,6 +210,11 @@ class TrainConfig(Options):
     passes: Literal["separate", "joint"] = option(
         "separate", "D sees real and generated images in two passes (two power iterations), or as one batch (one)"
     )
+    precision: Literal["default", "high", "highest"] = option(
+        "default",
+        "how many bits of float32 factors a GPU or TPU multiplies (docs/precision.md); the power iteration always: all",
+        before="default",
+    )
     accumulate: int = option(1, "parts that a batch is computed in, one after another, to save memory", minimum=1)
     weight_clip: float = option(0.0, "D's parameters are clipped to +- this after its update; 0: not", minimum=0.0)
     ema_decay: float = option(0.999, "of the averaged generator; 0: it equals the generator", minimum=0.0, below=1.0)

@@ -72,7 +72,7 @@ class Generator:
             part = None if classes is None else classes[start : start + CHUNK]
             seen = jax.tree.map(
                 lambda x: np.asarray(x, np.float64),
-                batch_statistics(m, self._variables, latents[start : start + CHUNK], part),
+                batch_statistics(self.config, self._variables, latents[start : start + CHUNK], part),
             )
             total = seen if total is None else jax.tree.map(np.add, total, seen)
         mean = jax.tree.map(lambda t, old: (t / (num // CHUNK)).astype(old.dtype), total, self._variables.batch)
@@ -87,7 +87,7 @@ class Generator:
         out = []
         for start in range(0, padded, CHUNK):
             part = None if classes is None else np.resize(classes, padded)[start : start + CHUNK]
-            out.append(network(self.config.model, self._variables, z[start : start + CHUNK], part))
+            out.append(network(self.config, self._variables, z[start : start + CHUNK], part))
         return np.concatenate([np.asarray(o) for o in out])[:num]
 
     def classes(self, num: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
@@ -135,11 +135,12 @@ def great_circle(a: np.ndarray, b: np.ndarray, share: float | np.ndarray) -> np.
 
 
 @lru_cache(maxsize=16)
-def _generate(config: ModelConfig, rounded: bool = True):  # type: ignore[no-untyped-def]
+def _generate(config: ModelConfig, precision: str, rounded: bool):  # type: ignore[no-untyped-def]
     network = build(config).generator
 
     def images(variables: Variables, latents: Array, labels: Array | None) -> Array:
-        made = network.apply(variables, latents, labels, train=False)[0]
+        with jax.default_matmul_precision(precision):
+            made = network.apply(variables, latents, labels, train=False)[0]
         if config.channels == 2:
             return made
         return to_uint8(made) if rounded else (jnp.clip(made, -1, 1) + 1) * 127.5
@@ -148,34 +149,35 @@ def _generate(config: ModelConfig, rounded: bool = True):  # type: ignore[no-unt
 
 
 @lru_cache(maxsize=16)
-def _batch_statistics(config: ModelConfig):  # type: ignore[no-untyped-def]
+def _batch_statistics(config: ModelConfig, precision: str):  # type: ignore[no-untyped-def]
     network = build(replace(config, {"batch_norm_momentum": 1.0})).generator  # nothing of the old ones stays
 
     def statistics(variables: Variables, latents: Array, labels: Array | None) -> Tree:
-        return network.apply(variables, latents, labels, train=True, hold=True)[1].batch
+        with jax.default_matmul_precision(precision):
+            return network.apply(variables, latents, labels, train=True, hold=True)[1].batch
 
     return jax.jit(statistics)
 
 
 def generate(
-    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+    config: TrainConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
 ) -> Array:
     """One jitted pass in evaluation mode: latents [n, latent_size] -> uint8 [n, h, w, c], or float points."""
-    return _generate(config)(variables, latents, labels)
+    return _generate(config.model, config.precision, True)(variables, latents, labels)
 
 
 def generate_pixels(
-    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+    config: TrainConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
 ) -> Array:
     """As generate, but float in 0 to 255, not rounded."""
-    return _generate(config, False)(variables, latents, labels)
+    return _generate(config.model, config.precision, False)(variables, latents, labels)
 
 
 def batch_statistics(
-    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+    config: TrainConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
 ) -> Tree:
     """The mean and unbiased variance that each batch normalisation sees in one training pass of the generator."""
-    return _batch_statistics(config)(variables, latents, labels)
+    return _batch_statistics(config.model, config.precision)(variables, latents, labels)
 
 
 def check_standing(config: ModelConfig, num: int) -> None:

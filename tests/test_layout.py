@@ -155,6 +155,8 @@ ONLY_IN_JAX = {
     },
     # The reference's layer is torch.nn.utils.spectral_norm itself.
     "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},
+    # Torch's precision is a flag of the process, which is set once.
+    "nn/operator_norm": {"largest_singular_value"},
     # Adam's direction is a pure function here and an Optimizer there.
     "optim": {"adam_direction"},
     # Several steps in one program; eager torch has no program to put them in.
