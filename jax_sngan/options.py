@@ -11,7 +11,12 @@ from jax_sngan.errors import UserError
 
 
 def option(
-    default: Any, help: str, *, minimum: float | None = None, below: float | None = None, before: Any = dataclasses.MISSING
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    below: float | None = None,
+    before: Any = dataclasses.MISSING,
 ) -> Any:
     """A dataclass field that carries its help text and its range, minimum <= value < below.
 

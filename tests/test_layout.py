@@ -23,6 +23,7 @@ LAYOUT = [
         "machine",
         "mixtures",
         "noise",
+        "out_of_memory",
         "penalties",
         "plain_pickle",
         "stacked",
@@ -83,7 +84,7 @@ LAYOUT = [
         "nn/dropout",
         "nn/resampled_conv",
     ],
-    ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
+    ["arithmetic", "benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
