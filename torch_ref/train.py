@@ -71,7 +71,16 @@ def train(
             return Result(engine.start, {}, None, 0, engine.sampling)
         state = engine.state
         g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
-        describe_start(config, workdir, data["summary"], (g, d), device, engine.start)
+        describe_start(
+            config,
+            workdir,
+            data["summary"],
+            (g, d),
+            device,
+            engine.start,
+            platform="cpu",
+            deterministic=run.deterministic,
+        )
         describe_resume(workdir, start, notes)
         with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
             return Loop(config, run, workdir, log, engine, lock, evaluate).run_all()
