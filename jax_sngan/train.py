@@ -215,7 +215,7 @@ class JaxEngine:
             self.start, self.rollbacks = start, self.restore(start)
         self._inputs: Callable[[Dataset, int, int], Inputs]
         self._train_steps: Callable[..., tuple[TrainState, Logs]]  # of one step, or of several in one program
-        steps = partial(training_step if dispatch == 1 else training_steps, config, mesh=mesh)
+        steps = partial(training_step if dispatch == 1 else training_steps, config)
         if mesh is None:
             self._inputs = partial(draw_inputs, config)
             self._train_steps = train_step(config) if dispatch == 1 else jax.jit(steps, donate_argnums=0)

@@ -94,7 +94,7 @@ def test_a_step_on_eight_devices_is_the_step_of_one(name: str, split: bool) -> N
     assert mesh is not None
     state, inputs = start(config)
     shared, parts = place(mesh, state, split), jax.device_put(inputs, input_shardings(mesh, inputs))
-    step = sharded_step(mesh, partial(training_step, config, mesh=mesh), shared, split)
+    step = sharded_step(mesh, partial(training_step, config), shared, split)
     after, logs = step(shared, parts)
     expected, expected_logs = train_step(config)(state, inputs)
     assert difference(expected, after) < ROUNDING
@@ -179,7 +179,7 @@ def reductions(text: str) -> tuple[list[list[tuple[int, ...]]], Counter[str]]:
 def compiled(mesh: Any, config: TrainConfig, state: Any, inputs: Any) -> Any:
     """The training step on a mesh."""
     placed = placed_shapes(mesh, state)
-    step: Any = sharded_step(mesh, partial(training_step, config, mesh=mesh), placed, False)
+    step: Any = sharded_step(mesh, partial(training_step, config), placed, False)
     return step.lower(placed, jax.device_put(inputs, input_shardings(mesh, inputs))).compile()
 
 
@@ -239,7 +239,7 @@ def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
     placed = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), inputs, input_shardings(mesh, inputs)
     )
-    step: Any = sharded_step(mesh, partial(training_step, config, mesh=mesh), state, split)
+    step: Any = sharded_step(mesh, partial(training_step, config), state, split)
     return step.trace(state, placed)
 
 
