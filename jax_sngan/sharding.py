@@ -7,6 +7,7 @@ With --shard-state each device keeps only its part of what an update alone reads
 generator (Rajbhandari et al. 2020, ZeRO stage 1).
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -69,6 +70,31 @@ def state_shardings(mesh: Mesh, state: Any, split: bool) -> Any:
         return NamedSharding(mesh, split_spec(mesh, leaf.shape) if apart else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(of, state)
+
+
+def check_split(mesh: Mesh, state: Any) -> None:
+    """Whether a split state is smaller, from its shapes alone.
+
+    An array of which a device keeps a part is computed in parts: its gradient's and its new value's are there for a
+    moment, two parts of one parameter for the two or three numbers that are kept of it.
+
+    Raises:
+      UserError: it would save nothing.
+    """
+    saved = added = 0
+    for name in SPLIT:
+        for leaf in jax.tree.leaves(getattr(state, name)):
+            if "data" in split_spec(mesh, leaf.shape):
+                size = leaf.dtype.itemsize * math.prod(leaf.shape)
+                saved += size - size // mesh.size
+    for network in (state.generator, state.discriminator):
+        parts = [x for x in jax.tree.leaves(network.params) if "data" in split_spec(mesh, x.shape)]
+        added = max(added, sum(2 * x.dtype.itemsize * math.prod(x.shape) // mesh.size for x in parts))
+    if saved <= added:
+        raise UserError(
+            f"shard_state must be false here: on {mesh.size} devices it would save {saved} bytes of the state on each"
+            f" and take {added} to update it"
+        )
 
 
 def place(mesh: Mesh | None, state: Any, split: bool = False) -> Any:

@@ -30,6 +30,7 @@ from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import NoLog, RunLog
 from jax_sngan.sample import Generator, averaged
 from jax_sngan.sharding import (
+    check_split,
     make_mesh,
     on_this_process,
     own_columns,
@@ -109,6 +110,8 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
     use_compilation_cache()
     keep_freed_memory()
     mesh = make_mesh(run.mesh, config)
+    if mesh is not None and run.shard_state:
+        check_split(mesh, shapes(partial(create_state, config)))
     data = processes.first_goes_ahead(lambda: load_data(config, run))
     devices = jax.devices() if mesh is None else mesh.devices.flatten()
     used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
