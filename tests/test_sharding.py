@@ -268,7 +268,9 @@ def test_a_split_that_saves_nothing_is_refused(devices: int, width: int, tmp_pat
 def test_every_preset_may_split_its_state(name: str) -> None:
     state = jax.eval_shape(partial(create_state, preset(name)))
     for devices in (2, 8):
-        check_split(make_mesh(f"data={devices}", preset(name)), state)
+        mesh = make_mesh(f"data={devices}", preset(name))
+        assert mesh is not None
+        check_split(mesh, state)
 
 
 def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
