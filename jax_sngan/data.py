@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_sngan import archives, folders, mixtures, originals, resize, stacked
+from jax_sngan import archives, folders, mixtures, npz, originals, resize, stacked
 from jax_sngan.cache_folder import cache_folder
 from jax_sngan.errors import UserError
 from jax_sngan.folders import Stream
@@ -235,7 +235,7 @@ def _embedded(split: str) -> _Parts:
     with importlib.resources.as_file(importlib.resources.files("jax_sngan") / "datasets/fashion10k.npz") as path:
         if not path.is_file():
             raise UserError(f"{path} is missing; install the package again")
-        images, labels = archives.read_npz(path, ("images",), ("labels",))
+        images, labels = npz.read_npz(path, ("images",), ("labels",))
     if images is None or labels is None:
         raise UserError(f"{path} is not the file that the package ships; install the package again")
     return "fashion", images[..., None], labels.astype(np.int32), originals.CLASSES["fashion_mnist"]
@@ -245,7 +245,7 @@ def _npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...
     """Images [n, h, w, c], labels and classes of an npz file."""
     image_names = {"train": ("images", "x", "arr_0", "x_train"), "test": ("test_images", "x_test")}[split]
     label_names = {"train": ("labels", "y", "arr_1", "y_train"), "test": ("test_labels", "y_test")}[split]
-    images, labels = archives.read_npz(path, image_names, label_names)
+    images, labels = npz.read_npz(path, image_names, label_names)
     if images is None:
         raise UserError(f"{path} holds no {split} images; looked for an array named {', '.join(image_names)}")
     if images.dtype != np.uint8:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from jax_sngan import archives, folders
+from jax_sngan import archives, folders, npz
 from jax_sngan import data as data_sets
 from jax_sngan.config import TrainConfig
 from jax_sngan.errors import UserError
@@ -167,7 +167,7 @@ def open_subject(subject: str | Path, *, step: str | int, raw: bool, standing: i
 def _size(path: Path) -> tuple[int, int]:
     """(pixels a side, channels) of the images at path, by the first of them."""
     if path.suffix.lower() == ".npz":
-        images = archives.read_npz(path, ("images", "x", "arr_0", "x_train"))[0]
+        images = npz.read_npz(path, ("images", "x", "arr_0", "x_train"))[0]
         if images is None or images.ndim not in (3, 4):
             raise UserError(f"{path} must hold images, uint8 [n, h, w] or [n, h, w, c]")
         return min(images.shape[1:3]), 1 if images.ndim == 3 else images.shape[3]

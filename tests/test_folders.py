@@ -28,7 +28,7 @@ from image_files import (
 )
 from PIL import Image
 
-from jax_sngan import archives, data, folders, machine, originals, resize
+from jax_sngan import archives, budget, data, folders, machine, originals, resize
 from jax_sngan.errors import UserError
 
 JPEGS = Path(__file__).resolve().parents[2] / "shared/data/cifar10-jpeg.tar.xz"
@@ -259,7 +259,7 @@ def test_links_in_a_zip_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "zip"])
 def test_bombs_are_refused(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(archives, "FLOOR", 2**20)
+    monkeypatch.setattr(budget, "FLOOR", 2**20)
     bomb = PACKERS[kind]({"good.png": WHOLE_PNG} | {f"{i}.png": b"\0" * 2**20 for i in range(8)})
     (tmp_path / f"a.{kind}").write_bytes(bomb)
     assert "unpacks to more than" in refusal(str(tmp_path / f"a.{kind}"))

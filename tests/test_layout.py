@@ -38,7 +38,9 @@ LAYOUT = [
         "files",
         "lock",
         "options",
+        "budget",
         "provenance",
+        "regular",
         "nn/winograd",
         "metrics/coverage",
         "metrics/divergences",
@@ -47,8 +49,6 @@ LAYOUT = [
         "metrics/inception_score",
         "metrics/kernel",
         "metrics/onnx_features",
-        "resize",
-        "torch_file",
     ],
     # 2: the options; files and archives
     [
@@ -64,7 +64,8 @@ LAYOUT = [
         "metrics/manifold",
         "metrics/modes",
         "metrics/path_length",
-        "streams",
+        "resize",
+        "torch_file",
     ],
     # 3: one subject each
     [
@@ -72,18 +73,19 @@ LAYOUT = [
         "manifest",
         "metrics/__init__",
         "metrics/inception",
-        "inputs",
+        "npz",
         "optim",
         "ort_web",
         "preset_configs",
         "protocols",
         "scaling",
+        "streams",
         "nn/spectral_norm",
         "nn/batch_norm",
         "nn/dropout",
         "nn/resampled_conv",
     ],
-    ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
+    ["benchmark_plan", "checkpoint_steps", "folders", "inputs", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
