@@ -13,6 +13,7 @@ from jax_sngan import archives, folders, mixtures, npz, originals, resize, stack
 from jax_sngan.cache_folder import cache_folder
 from jax_sngan.errors import UserError
 from jax_sngan.folders import Stream
+from jax_sngan.regular import other_kind
 from jax_sngan.streams import ImageArray, StreamedImages
 
 BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
@@ -214,7 +215,9 @@ def _given(
             progress=progress,
             stream=stream,
         )
-    problem = "is a file of an unknown kind" if kind else "is no known data set and no file or folder that is there"
+    problem = "is no known data set and no file or folder that is there"
+    if kind:
+        problem = "is a file of an unknown kind" if kind == "file" else f"is {kind}, not a file or folder"
     known = ", ".join(("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED))
     raise UserError(
         f"data {source!r} {problem}; it may be {known}, FILE.npz, FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
@@ -222,9 +225,11 @@ def _given(
 
 
 def _kind(path: Path) -> str | None:
-    """ "file", "folder", or None where nothing is there or it cannot be looked at."""
+    """ "file", "folder", what else stands there ("a FIFO"), or None where nothing does or it cannot be looked at."""
     try:
-        return "folder" if path.is_dir() else "file" if path.is_file() else None
+        if not path.exists():
+            return None
+        return "folder" if path.is_dir() else other_kind(path) or "file"
     except (OSError, ValueError):  # a name too long, a folder above that is closed to us
         return None
 

@@ -28,7 +28,7 @@ from image_files import (
 )
 from PIL import Image
 
-from jax_sngan import archives, budget, data, folders, machine, originals, resize
+from jax_sngan import archives, budget, data, folders, image_files, machine, originals, resize
 from jax_sngan.errors import UserError
 
 JPEGS = Path(__file__).resolve().parents[2] / "shared/data/cifar10-jpeg.tar.xz"
@@ -266,7 +266,7 @@ def test_bombs_are_refused(tmp_path, kind, monkeypatch):
 
 
 def test_a_member_larger_than_any_image_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "LARGEST_IMAGE", len(WHOLE_PNG) - 1)
+    monkeypatch.setattr(image_files, "LARGEST_IMAGE", len(WHOLE_PNG) - 1)
     for kind in ("tar", "zip"):
         (tmp_path / f"a.{kind}").write_bytes(PACKERS[kind]({"good.png": WHOLE_PNG}))
         assert "at most" in refusal(str(tmp_path / f"a.{kind}"))
