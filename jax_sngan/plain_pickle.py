@@ -22,11 +22,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-OPCODES = 2**22  # in a pickle; a batch of CIFAR-100's has 0.5 million, Inception's weights 0.02
+OPCODES = 2**21  # in a pickle; CIFAR-100's training batch has 0.2 to 0.5 million
 DEPTH = 16  # of containers in containers; a state dict of torch has 6
 DIMENSIONS = 32  # of an array
 LARGEST_DIMENSION = 2**40
-LARGEST_ENCODED = 2**29  # bytes; Python 2's pickles, read by Python 3 and written again, spell a batch's 0.16e9 so
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
@@ -127,7 +126,7 @@ def read(
 
 
 def _walk(data: bytes | BinaryIO, known: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> Any:
-    walk = _Walk(known, persistent)
+    walk = _Walk(known, persistent, len(data) if isinstance(data, bytes) else 0)
     for opcode, arg, _ in pickletools.genops(data):
         if opcode.name == "STOP":
             return walk.stack[-1]
@@ -138,14 +137,14 @@ def _walk(data: bytes | BinaryIO, known: Mapping[str, Any], persistent: Callable
 class _Walk:
     """The stack and the memo between two opcodes."""
 
-    def __init__(self, known: Mapping[str, Any], persistent: Callable[[Any], Any] | None):
-        self.known, self.persistent = known, persistent
+    def __init__(self, known: Mapping[str, Any], persistent: Callable[[Any], Any] | None, spelt: int):
+        """spelt: how many bytes may be spelt as text: each has at least one in the pickle."""
+        self.known, self.persistent, self._spelt = known, persistent, spelt
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self._count = 0
         self._depths: dict[int, int] = {}  # id of a container -> how deep it is; what it is not lists has no inner one
         self._kept: list[Any] = []  # the containers of those ids, so that no id is taken twice
-        self._shared = 0  # bytes that calls have copied
 
     def count(self, added: int) -> None:
         """Counts opcodes, and elements that are had again by one."""
@@ -245,9 +244,9 @@ class _Walk:
             self.stack.append(function.value(*arguments))
             return
         if function.role == "encode":  # makes bytes of a string that may be shared
-            self._shared += len(_expect(arguments[0], str))
-            if self._shared > LARGEST_ENCODED:
-                raise ValueError(f"more than {LARGEST_ENCODED} bytes spelt as text")
+            self._spelt -= len(_expect(arguments[0], str))
+            if self._spelt < 0:
+                raise ValueError("more bytes spelt as text than it has itself")
         self.stack.append(_stand_in(function.role, arguments))
 
 
