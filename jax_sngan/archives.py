@@ -27,6 +27,7 @@ _STREAMS: dict[str, Callable[[BinaryIO], Any]] = {
 SUFFIXES = (*_STREAMS, ".zip")
 
 HEADER = 2**16  # bytes between two members of a tar: headers and long names are below a hundredth of it
+HEADER_COST = 8  # what a byte of a header counts as: lists of attributes take so much longer than contents
 PIECE = 2**20  # bytes of a zip's member that are unpacked at once
 LONGEST_NAME = 4096  # characters, with its folders; Linux opens no longer one
 
@@ -109,9 +110,12 @@ def _tar_members(
     with _STREAMS[suffix(path) or ".tar"](file) as stream:
         metered = _Metered(stream, path, budget)
         with tarfile.open(fileobj=cast(IO[bytes], metered), mode="r|") as tar:
+            before = 0
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # or a million members stay in memory
                 budget.files()
+                budget.bytes((HEADER_COST - 1) * max(0, member.offset_data - before))
+                before = tar.offset
                 name = _checked(path, member.name)
                 budget.check_bytes(member.size)
                 metered.allowed = tar.offset + HEADER

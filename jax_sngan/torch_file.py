@@ -1,5 +1,6 @@
 """A state dict out of a file that torch.save wrote, in either of its formats, read without torch; no pickle is run."""
 
+import io
 import math
 import os
 import struct
@@ -139,6 +140,7 @@ def _zipped(file: BinaryIO, most: int) -> _Contents:
 
 def _plain(file: BinaryIO, most: int) -> _Contents:
     """Five pickles (magic number, version, byte order, the dict, keys), then each storage behind its count."""
+    file = io.BytesIO(file.read(most))  # of a file on disk, a pickle that claims gigabytes would have them taken first
     magic = _pickle(file)
     if type(magic) is not int or magic != MAGIC:
         raise ValueError("it does not begin as torch.save begins a file")

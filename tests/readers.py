@@ -8,6 +8,7 @@ What a reader may do is give arrays as it promises, or raise UserError. All else
 """
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -97,8 +98,30 @@ def recording(path: Path) -> list[np.ndarray]:
     return [recording.load(path).sample_latents]
 
 
+def checkpoint(path: Path) -> list[np.ndarray]:
+    """All of RUN/checkpoints/STEP/…, a file of a checkpoint under a manifest that is right."""
+    import jax
+
+    from conftest import TINY
+    from jax_sngan import manifest
+    from jax_sngan.checkpoint import Checkpoints, shapes
+    from jax_sngan.state import create_state
+
+    folder = next(p for p in path.parents if p.parent.name == "checkpoints")
+    step = int(folder.name)
+    manifest.write(folder, step)
+    with Checkpoints(folder.parent.parent) as checkpoints:
+        checkpoints.config(step)
+        checkpoints.metrics(step)
+        checkpoints.unlogged(step)
+        checkpoints.rollbacks(step)
+        checkpoints.origin(step)
+        state = checkpoints.restore(step, shapes(lambda: create_state(TINY)))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
 READERS: dict[str, Callable[[Path], list[Any]]] = {
-    f.__name__: f for f in (archive, image, npz, idx, cifar, torch, recording)
+    f.__name__: f for f in (archive, image, npz, idx, cifar, torch, recording, checkpoint)
 }
 
 
@@ -166,13 +189,17 @@ def in_a_process(reader: str, path: Path, memory: int = MEMORY, seconds: float =
     return told
 
 
-def imports() -> None:
-    """Those of all readers, which are not the files'."""
+def imports(reader: str) -> None:
+    """Those of a reader, which are not its files'."""
     from PIL import Image
 
     from jax_sngan import image_files, npz, originals, torch_file  # noqa: F401
 
     Image.init()
+    if reader in ("recording", "checkpoint"):  # these bring jax, and its threads
+        from jax_sngan import checkpoint, recording  # noqa: F401
+
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # as command_line.run has it
 
 
 def main() -> None:
@@ -180,7 +207,7 @@ def main() -> None:
     reader, path = READERS[sys.argv[1]], Path(sys.argv[2])
     memory, seconds = int(sys.argv[3]), float(sys.argv[4])
     warnings.simplefilter("ignore")  # Pillow's, of what it then refuses
-    imports()
+    imports(sys.argv[1])
     limit(memory, seconds)
     told = outcome(lambda: reader(path), seconds)
     told.pop("arrays", None)
