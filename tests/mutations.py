@@ -117,7 +117,8 @@ def _recordings() -> list[tuple[str, bytes]]:
 
 
 _SOUND: dict[str, Callable[[], list[tuple[str, bytes]]]] = {
-    "archive": _archives, "image": _images, "npz": _npzs, "idx": _idx, "cifar": _batches, "torch": _torch_files, "recording": _recordings,
+    "archive": _archives, "image": _images, "npz": _npzs, "idx": _idx, "cifar": _batches,
+    "torch": _torch_files, "recording": _recordings,
 }  # fmt: skip
 
 
@@ -170,7 +171,8 @@ def _splice(contents: bytes, where: int, value: int, others: tuple[bytes, ...]) 
 
 def _near(contents: bytes, where: int, value: int, _: tuple[bytes, ...]) -> bytes:
     """A number, near a name or a signature that formats put before their fields."""
-    names = (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"IHDR", b"IDAT", b"ustar", b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"\xff\xc4",
+    names = (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"IHDR", b"IDAT", b"ustar", b"\xff\xc0", b"\xff\xc2",
+             b"\xff\xda", b"\xff\xc4",
              b"VP8X", b"VP8L", b"VP8 ", b"ANMF", b"II*\0", b"MM\0*", b"GIF8", b"\x2c\0", b"BM", b"\x93NUMPY", b"acTL",
              b"fcTL", b"eXIf", b"Exif", b"\x1f\x8b", b"BZh", b"7zXZ", b"shape", b"descr", b"storage", b"FloatStorage",
              b"_reconstruct", b"dtype", b"tRq", b"\x80\x02", b"PaxHeader", b"size=")  # fmt: skip
@@ -256,8 +258,10 @@ def _inside(contents: bytes, where: int, value: int, _: tuple[bytes, ...]) -> by
     return file.getvalue()
 
 
-OPCODES = (b"(", b".", b"]", b"}", b")", b"\x85", b"\x86", b"\x87", b"t", b"l", b"d", b"a", b"e", b"s", b"u", b"q\x00", b"h\x00",
-           b"q\x64", b"h\x64", b"R", b"b", b"0", b"2", b"N", b"\x88", b"K\x01", b"J\xff\xff\xff\xff", b"\x8a\x01\x02", b"Q",
+OPCODES = (b"(", b".", b"]", b"}", b")", b"\x85", b"\x86", b"\x87", b"t", b"l", b"d", b"a", b"e", b"s", b"u",
+           b"q\x00", b"h\x00",
+           b"q\x64", b"h\x64", b"R", b"b", b"0", b"2", b"N", b"\x88", b"K\x01", b"J\xff\xff\xff\xff",
+           b"\x8a\x01\x02", b"Q",
            b"\x94", b"j\x00\x00\x00\x00", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"c_codecs\nencode\n", b"\x93",
            b"ccollections\nOrderedDict\n", b"X\x01\x00\x00\x00a", b"U\x01b", b"C\x01c", b"cos\nsystem\n")  # fmt: skip
 
