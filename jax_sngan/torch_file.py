@@ -46,6 +46,29 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+def check(path: Path) -> None:
+    """Passes where a file may be handed to torch.load: it is a file, fits into memory, and unpacks to about itself.
+
+    Raises:
+      UserError: it is something else, too large, or a zip with members that are packed or lie on each other.
+      OSError: it can't be read.
+    """
+    with open_regular(path) as file:
+        size = _checked_size(path, file)
+        if not zipfile.is_zipfile(file):
+            return
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+        except Exception as error:  # a damaged zip makes its reader raise nearly anything
+            raise UserError(f"{path} is damaged, or torch.save did not write it: {error}") from error
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise UserError(f"{path}: {_packed(entry)}")
+        if sum(entry.file_size for entry in entries) > SHARED * size:
+            raise UserError(f"{path}: members of more than {SHARED * size} bytes, {SHARED} times its size")
+
+
 def read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict by name.
 
@@ -56,9 +79,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > of_memory() // 2:  # its storages, and the arrays made of them
-                raise UserError(f"{path} has {size} bytes; at most {of_memory() // 2} are read on this machine")
+            size = _checked_size(path, file)
             zipped = zipfile.is_zipfile(file)
             file.seek(0)
             tensors, storages = _zipped(file, SHARED * size) if zipped else _plain(file, size)
@@ -73,6 +94,17 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # a damaged file makes its readers raise nearly anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} is damaged, or no state dict that torch.save wrote: {reason}") from error
+
+
+def _checked_size(path: Path, file: BinaryIO) -> int:
+    size, most = os.fstat(file.fileno()).st_size, of_memory() // 2  # its storages, and the arrays made of them
+    if size > most:
+        raise UserError(f"{path} has {size} bytes; at most {most} are read on this machine")
+    return size
+
+
+def _packed(entry: zipfile.ZipInfo) -> str:
+    return f"{entry.filename[:80]!r} is packed by method {entry.compress_type}; torch.save stores (0)"
 
 
 def _pickle(data: bytes | BinaryIO) -> Any:
@@ -123,7 +155,7 @@ def _zipped(file: BinaryIO, most: int) -> _Contents:
         nonlocal left
         entry = entries[name]
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"{name} is packed by method {entry.compress_type}; torch.save stores (0)")
+            raise ValueError(_packed(entry))
         left -= entry.file_size
         if left < 0:
             raise ValueError(f"members of more than {most} bytes")
