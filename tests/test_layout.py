@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A file imports only from files of a lower tier. A new file gets its place here.
 LAYOUT = [
-    # 0: mathematics and helpers that need nothing of ours
+    ["terminal"],
+    # 1: mathematics and helpers that need nothing of ours
     [
         "errors",
         "allocator",
@@ -36,7 +37,6 @@ LAYOUT = [
     ],
     [
         "files",
-        "lock",
         "options",
         "provenance",
         "nn/winograd",
@@ -50,8 +50,10 @@ LAYOUT = [
         "resize",
         "torch_file",
     ],
-    # 2: the options; files and archives
+    # 3: the options; files and archives
     [
+        "lock",
+        "manifest",
         "nn/conv",
         "archives",
         "processes",
@@ -66,10 +68,10 @@ LAYOUT = [
         "metrics/path_length",
         "streams",
     ],
-    # 3: one subject each
+    # 4: one subject each
     [
         "augment",
-        "manifest",
+        "checkpoint_steps",
         "metrics/__init__",
         "metrics/inception",
         "inputs",
@@ -83,23 +85,23 @@ LAYOUT = [
         "nn/dropout",
         "nn/resampled_conv",
     ],
-    ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
-    # 5: what puts a few of those together
+    ["benchmark_plan", "checkpoint_items", "folders", "originals", "pictures", "run_log", "workdir"],
+    # 6: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
-    # 6: the networks, from a block to the pair
+    # 7: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier"],
     ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],
     ["models/__init__", "metrics/reference"],
-    # 9: what a step reads and writes; the step; what is done with the state
+    # 10: what a step reads and writes; the step; what is done with the state
     ["state", "lipschitz_lower", "lipschitz_upper", "metrics/scores", "onnx_graph", "stablehlo"],
     ["update", "checkpoint", "convert", "lipschitz"],
     ["foreign", "sample"],
     ["subjects"],
     ["evaluate"],
-    # 14: the loop, and the package's own names
+    # 15: the loop, and the package's own names
     ["train", "benchmark", "recording", "adoption", "certify", "export", "study/plan"],
     ["replay", "web_page", "study/folder", "study/summary"],
-    # 16: the GAN family side by side
+    # 17: the GAN family side by side
     ["study/training", "study/critics", "study/figures"],
     ["study/page"],
     ["study/run", "study/__init__"],
