@@ -64,7 +64,10 @@ def hold(workdir: Path) -> Iterator[Held]:
             f"another run works in {workdir}; wait for its end, stop it, or give another --workdir"
         ) from error
     except NotImplementedError:
-        print(f"note: the file system of {shown(workdir)} has no locks; see to it that one run works there", file=sys.stderr)
+        print(
+            f"note: the file system of {shown(workdir)} has no locks; see to it that one run works there",
+            file=sys.stderr,
+        )
     except OSError as error:
         raise UserError(f"cannot write {workdir}: {error.strerror or error}") from error
     try:

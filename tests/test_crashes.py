@@ -196,7 +196,9 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, prog
     assert len(written) > 20
     for path in written:
         assert whole < first("fsync", half / path.relative_to(final), after=whole) < listed, path
-    sealed = next(i for i, (call, p) in enumerate(calls) if "rename" in call and p[-1:] == [str(half / "manifest.json")])
+    sealed = next(
+        i for i, (call, p) in enumerate(calls) if "rename" in call and p[-1:] == [str(half / "manifest.json")]
+    )
     assert first("fsync", Path(calls[sealed][1][0])) < sealed
     assert listed < sealed < first("fsync", half, after=sealed) < named
     safe = first("fsync", checkpoints, after=named)
@@ -204,6 +206,6 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, prog
     gone = first("fsync", checkpoints, after=old)
     removed = first("rmdir", checkpoints / "7.deleting", after=gone)
     assert named < safe < old < gone < removed
-    assert not any(
-        "unlink" in call and any("checkpoints/7" in p for p in given) for call, given in calls[:gone]
-    ), "the old checkpoint is taken apart before the new one has its name on the disk"
+    assert not any("unlink" in call and any("checkpoints/7" in p for p in given) for call, given in calls[:gone]), (
+        "the old checkpoint is taken apart before the new one has its name on the disk"
+    )
