@@ -1,4 +1,4 @@
-"""What an Orbax checkpoint of ours holds beside its arrays, and whether it is ours; for arrays, whether all can be read.
+"""What an Orbax checkpoint of ours holds beside its arrays, and whether it is ours; of arrays, whether all are there.
 
 Read from the files themselves: of several processes the first does it, where Orbax would have all of them meet.
 """

@@ -5,7 +5,7 @@ import shlex
 
 
 def shown(text: object) -> str:
-    """text with each character that a terminal would act on, or can't show, as its escape; of one line, so is a newline.
+    """text with each character that a terminal would act on, a newline too, or can't show, as its escape.
 
     For whatever comes from a file or a name: a config's strings, paths, what an error quotes.
     """

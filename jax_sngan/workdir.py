@@ -87,7 +87,7 @@ def check_ours(workdir: Path) -> None:
 
 
 def _is_begun(path: Path) -> bool:
-    """Whether it is what a run that was killed before it had its mark leaves: its lock, which is empty, or half a mark."""
+    """Whether a run that was killed before it had its mark leaves such a thing: its lock, empty, or half a mark."""
     if path.is_symlink() or not path.is_file():
         return False
     return temporary_for(path.name) == MARK or (path.name == LOCK and not path.stat().st_size)

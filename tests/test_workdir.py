@@ -1,4 +1,4 @@
-"""A folder is a run's by its mark; what is not is refused and untouched. What a run shows or writes can't act on a shell."""
+"""A folder is a run's by its mark: what is not is refused and untouched. What a run writes can't act on a shell."""
 
 import json
 import os
@@ -242,8 +242,8 @@ def test_no_manifest_and_no_item_ends_in_a_traceback(tiny_run: Path, tmp_path: P
         if name != "manifest.json":
             manifest.write(folder, 6)
         with Checkpoints(tmp_path / "run") as checkpoints:
-            if name == "metrics/metrics" and text == "{}":
-                assert checkpoints.metrics(6) == {}
+            if name == "metrics/metrics" and text in ("{}", '{"format": 1}'):  # numbers by name, as it happens
+                assert checkpoints.metrics(6) == json.loads(text)
             else:
                 with pytest.raises(UserError, match="is sound"):
                     choose_step(checkpoints, "latest")
