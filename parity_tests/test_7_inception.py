@@ -103,7 +103,7 @@ def test_the_published_file_is_known_by_its_checksum(
     torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
     with pytest.raises(UserError, match=r"its SHA-256 is [0-9a-f]{64}, not 6726825d[0-9a-f]{56}"):
         inception.load(path)
-    # As the published file would: its digits are in the name.
+    # As the published file would.
     checksum = inception.downloads.digest_of(path, "sha256")
     monkeypatch.setattr(inception, "BATCH", 1)
     monkeypatch.setattr(inception, "FILE", inception.downloads.OfficialFile(path.name, "", (), sha256=checksum))

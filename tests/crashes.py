@@ -7,6 +7,9 @@ emptied, full of zeros or gone, each on its own. That is harsher than any one fi
 
 import os
 import random
+import re
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,3 +162,57 @@ def states(changes: list[tuple[str, int, Any]]) -> Iterator[tuple[int, Disk]]:
     for number, change in enumerate(changes):
         disk.apply(change)
         yield number, disk
+
+
+def manifests(changes: list[tuple[str, int, Any]]) -> dict[int, bytes]:
+    """The manifest of each checkpoint in run/checkpoints, as it was when no cut could take its name away any more."""
+    found: dict[int, bytes] = {}
+    for _, disk in states(changes):
+        for step in disk.safe_names("run", "checkpoints"):
+            if step.isdigit() and int(step) not in found:
+                node = disk.nodes[0]
+                for name in ("run", "checkpoints", step, "manifest.json"):
+                    assert isinstance(node.now, dict)
+                    node = disk.nodes[node.now[name]]
+                assert isinstance(node.now, bytes)
+                found[int(step)] = node.now
+    return found
+
+
+# With a file's name and a command after it: what the command's processes sync, rename and remove.
+STRACE = [
+    "strace", "-f", "-y", "-s", "4096", "-e", "signal=none",
+    "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,rmdir", "-o",
+]  # fmt: skip
+
+
+def strace_works() -> bool:
+    """Whether there is one, and it may trace."""
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
+
+
+CALL = re.compile(r"(\w+)\((.*)\) = 0$")
+
+
+def calls_of(log: Path) -> list[tuple[str, list[str]]]:
+    """(call, the paths in it) that succeeded: a sync where it ends, any other where it begins."""
+    begun: dict[str, tuple[int, str]] = {}
+    found: list[tuple[int, str, list[str]]] = []
+    for number, line in enumerate(log.read_text(errors="replace").splitlines()):
+        pid, _, rest = line.partition(" ")
+        rest = rest.strip()
+        at = number
+        if rest.endswith("<unfinished ...>"):
+            begun[pid] = (number, rest.removesuffix("<unfinished ...>"))
+            continue
+        if resumed := re.match(r"<\.\.\. \w+ resumed>(.*)", rest):
+            at, first = begun.pop(pid)
+            rest = first + resumed[1]
+        if called := CALL.match(rest):
+            name = called[1]
+            # `fsync(5</path>)`; `renameat(AT_FDCWD</here>, "a", …)`: what is quoted counts where something is
+            paths = re.findall(r'"([^"]*)"', called[2]) or re.findall(r"<([^>]*)>", called[2])
+            found.append((number if "sync" in name else at, name, paths))
+    return [(name, paths) for _, name, paths in sorted(found)]

@@ -5,7 +5,6 @@ The long form resumes a run from every state that it makes: `pytest -m long -s t
 
 import json
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from crashes import CUTS, Recorder, states
+from crashes import CUTS, STRACE, Recorder, calls_of, manifests, states, strace_works
 from faults import OPTIONS
 
 import jax_sngan
@@ -46,21 +45,12 @@ class Recorded:
 
     def __init__(self, folder: Path):
         self.workdir = folder / "run"
-        self.manifests: dict[int, bytes] = {}  # of each checkpoint, as it was when it got its name
         recorder = Recorder(folder)
         with recorder.recording():
             train(CONFIG, replace(RUN, {"workdir": str(self.workdir)}))
         self.changes = recorder.changes
         self.log = (self.workdir / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-        for _, disk in states(self.changes):
-            for step in disk.safe_names("run", "checkpoints"):
-                if step.isdigit() and int(step) not in self.manifests:
-                    inner = disk.nodes[0]
-                    for name in ("run", "checkpoints", step, "manifest.json"):
-                        assert isinstance(inner.now, dict)
-                        inner = disk.nodes[inner.now[name]]
-                    assert isinstance(inner.now, bytes)
-                    self.manifests[int(step)] = inner.now
+        self.manifests = manifests(self.changes)
 
 
 @pytest.fixture(scope="module")
@@ -132,47 +122,14 @@ def test_no_state_that_a_power_cut_can_leave_loses_a_checkpoint(
     assert {"from step 7", "from step 14", "from step 21"} <= set(found)
 
 
-def strace_works() -> bool:
-    """Whether there is one, and it may trace."""
-    if shutil.which("strace") is None:
-        return False
-    return subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
-
-
-CALL = re.compile(r"(\w+)\((.*)\) = 0$")
-
-
-def calls_of(log: Path) -> list[tuple[str, list[str]]]:
-    """(call, the paths in it) that succeeded: a sync where it ends, any other where it begins."""
-    begun: dict[str, tuple[int, str]] = {}
-    found: list[tuple[int, str, list[str]]] = []
-    for number, line in enumerate(log.read_text(errors="replace").splitlines()):
-        pid, _, rest = line.partition(" ")
-        rest = rest.strip()
-        at = number
-        if rest.endswith("<unfinished ...>"):
-            begun[pid] = (number, rest.removesuffix("<unfinished ...>"))
-            continue
-        if resumed := re.match(r"<\.\.\. \w+ resumed>(.*)", rest):
-            at, first = begun.pop(pid)
-            rest = first + resumed[1]
-        if called := CALL.match(rest):
-            name = called[1]
-            # `fsync(5</path>)`; `renameat(AT_FDCWD</here>, "a", …)`: what is quoted counts where something is
-            paths = re.findall(r'"([^"]*)"', called[2]) or re.findall(r"<([^>]*)>", called[2])
-            found.append((number if "sync" in name else at, name, paths))
-    return [(name, paths) for _, name, paths in sorted(found)]
-
-
 @pytest.mark.skipif(not strace_works(), reason="strace is not installed, or may not trace here")
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, programs: dict[str, str]) -> None:
     """The system calls of a real run: the log, all files and folders, the manifest, the name; then the old one goes."""
     workdir = tmp_path / "run"
     subprocess.run(
         [
-            "strace", "-f", "-y", "-s", "4096", "-e", "signal=none", "-o", str(tmp_path / "calls"),
-            "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,rmdir",
-            sys.executable, str(ROOT / "scripts/train_jax.py"), *OPTIONS, "--steps=14", "--keep-checkpoints=1",
+            *STRACE, str(tmp_path / "calls"), sys.executable, str(ROOT / "scripts/train_jax.py"), *OPTIONS,
+            "--steps=14", "--keep-checkpoints=1",
             f"--workdir={workdir}",
         ],
         cwd=tmp_path, env=programs, check=True, capture_output=True,

@@ -105,7 +105,7 @@ def test_weights_beside_the_file_are_part_of_its_checksum(tmp_path: Path) -> Non
     outside = tmp_path / "outside.weights"
     (tmp_path / "two/net.weights").rename(outside)
     (tmp_path / "two/net.weights").symlink_to(outside)
-    with pytest.raises(UserError, match="keeps weights in net.weights, which is no file below its own folder"):
+    with pytest.raises(UserError, match=r"keeps weights in net\.weights, which is no file below its own folder"):
         onnx_features.checksum(two)
 
 
