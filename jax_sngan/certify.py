@@ -7,6 +7,7 @@ import numpy as np
 from jax_sngan import data as data_sets
 from jax_sngan.checkpoint import Checkpoints
 from jax_sngan.errors import UserError
+from jax_sngan.evaluate import tell_of_path
 from jax_sngan.lipschitz import Certificate, certificate
 from jax_sngan.sample import Generator
 from jax_sngan.workdir import open_workdir
@@ -45,6 +46,7 @@ def certify_run(
         number, config, like = checkpoints.choose(step)
         state = checkpoints.restore(number, like)
     m = config.model
+    tell_of_path(config.data, str(workdir))
     data = data_sets.load(config.data, image_size=m.image_size, channels=m.channels, data_dir=data_dir)
     rows = np.random.default_rng(seed).choice(len(data), min(num, len(data)), replace=False)
     generator = Generator(config, number, state.generator)

@@ -1,13 +1,13 @@
 """Orbax checkpoints: a run's state with its config and its last metrics, each under a sha256 manifest.
 
 A checkpoint is a folder WORKDIR/checkpoints/STEP. It gets that name, in one rename, when all its files and their
-manifest are written; nothing of it is used before every file was found as the manifest has it. Of several processes
-each writes its part of the state, and the first the manifest, when all have; all call the same methods in one order.
+manifest are on the disk; nothing of it is used before every file was found as the manifest has it, and no older one is
+removed before its name is on the disk too. Of several processes each writes its part of the state, and the first the
+manifest, when all have; all call the same methods in one order.
 """
 
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +17,11 @@ import optax
 import orbax.checkpoint as ocp
 
 from jax_sngan import manifest, processes
-from jax_sngan.checkpoint_steps import check_step, choose_step, problem_of, scored, set_aside
-from jax_sngan.config import TrainConfig, from_dict, to_dict
+from jax_sngan.checkpoint_items import config_of, read, reason
+from jax_sngan.checkpoint_steps import check_step, choose_step, kept, problem_of, scored, steps_in
+from jax_sngan.config import TrainConfig, to_dict
 from jax_sngan.errors import UserError
+from jax_sngan.files import make_folder, remove_folder, rename_aside, sync, sync_tree
 from jax_sngan.models import Variables, allow_dtype
 from jax_sngan.out_of_memory import out_of_memory
 from jax_sngan.provenance import provenance
@@ -46,7 +48,10 @@ def from_tree(tree: dict[str, Any]) -> TrainState:
 
 
 class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """Orbax's way from a temporary name to the final one, with a stop between: there the manifest is written."""
+    """Orbax's way from a temporary name to the final one, with a stop between.
+
+    There all is brought onto the disk and the manifest is written: a power cut leaves no name without its contents.
+    """
 
     @classmethod
     def from_final(cls, final_path: Any, **options: Any) -> Any:
@@ -62,33 +67,16 @@ class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
         return self.sealed
 
     async def finalize(self) -> None:
-        """All files are written: the manifest, then the step's own name."""
+        """All files are written: onto the disk with them, the manifest, then the step's own name."""
         await super().finalize()
-        unsealed = self._final_path
-        manifest.write(Path(unsealed), int(self.sealed.name))
+        unsealed = Path(self._final_path)
+        sync_tree(unsealed)
+        manifest.write(unsealed, int(self.sealed.name))
         os.replace(unsealed, self.sealed)
+        sync(unsealed.parent)
 
 
 UNSEALED = ".unsealed"
-
-
-class LatestAndBest(ocp.checkpoint_managers.PreservationPolicy):
-    """Keeps the latest checkpoints, and the one with the lowest score among those that there are.
-
-    Orbax's BestN reads an item `metrics` of a form of its own; our checkpoints have had another under that name.
-    """
-
-    def __init__(self, latest: int, scores: dict[int, float]):
-        """scores: by step, of the evaluated checkpoints; filled as they come."""
-        self._latest, self._scores = latest, scores
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """One answer for each checkpoint (PolicyCheckpointInfo)."""
-        steps = [c.step for c in checkpoints]
-        kept = set(sorted(steps)[-self._latest :])
-        if scored := [s for s in steps if s in self._scores]:
-            kept.add(min(scored, key=lambda s: self._scores[s]))
-        return [s in kept for s in steps]
 
 
 class Chosen(NamedTuple):
@@ -107,19 +95,22 @@ class Checkpoints:
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._keep = keep
         self._problems: dict[int, str | None] = {}
-        self.scores: dict[int, float] = {}  # the policy that the manager is made with reads it too
+        self.scores: dict[int, float] = {}
+        self._saving: int | None = None  # the last that was begun
         self._manager = self._open()
         if keep is not None:
             self.scores |= scored(self)
 
     def _open(self) -> Any:
         """Orbax's manager of the steps that are there now."""
-        keep = self._keep
+        writes = self._keep is not None
+        if writes:
+            processes.first_does(lambda: make_folder(self.folder))
+        self._steps: list[int] = processes.first_does(lambda: steps_in(self.folder))
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=None if keep is None else LatestAndBest(keep, self.scores),
-            create=keep is not None,
-            read_only=keep is None,
-            save_interval_steps=int(keep is not None),
+            create=writes,
+            read_only=not writes,
+            save_interval_steps=int(writes),
             temporary_path_class=SealedPath,
             single_host_load_and_broadcast=processes.count() > 1,  # a network's file system may show them others late
             lightweight_initialize=True,  # else it reads files that may be damaged, before anyone has looked
@@ -131,24 +122,24 @@ class Checkpoints:
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
-            self._writing(self._manager.close)  # an async save is lost without it
+            self._writing(self._close)  # an async save is lost without it
         except UserError:
             if kind is None:  # else it was told already, and Orbax tells it twice
                 raise
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, sound or not, ascending."""
-        return sorted(map(int, self._manager.all_steps()))  # told by another process they are numpy's
+        return list(self._steps)
 
     def problem(self, step: int) -> str | None:
         """What is wrong with a step's files; None where they are sound. Each step is read once."""
         if step not in self._problems:
-            self._problems[step] = processes.first_does(lambda: problem_of(self.folder / str(step), step))
+            self._problems[step] = processes.first_does(lambda: problem_of(self.folder / str(step), step, read))
         return self._problems[step]
 
     def set_aside(self, step: int, ending: str) -> Path:
         """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
-        aside = Path(processes.first_does(lambda: str(set_aside(self.folder / str(step), ending))))
+        aside = Path(processes.first_does(lambda: str(rename_aside(self.folder / str(step), ending))))
         self._manager.close()
         self._manager = self._open()  # its reload() would read the others' files
         self._problems.pop(step, None)
@@ -175,12 +166,14 @@ class Checkpoints:
           UserError: this or the last checkpoint can't be written.
         """
         step = int(state.step)
-        if step in self._manager.all_steps():
+        if step in self._steps:
             return
+        self.wait()
         self._problems.pop(step, None)
         if "best_metric" in metrics:
             self.scores[step] = metrics["best_metric"]
-        numbers = {"steps": list(unlogged), "rollbacks": rollbacks}  # the loop adds to its list while this is written
+        progress = {"steps": list(unlogged), "rollbacks": rollbacks}  # the loop adds to its list while this is written
+        self._saving = step
         self._writing(
             lambda: self._manager.save(
                 step,
@@ -188,27 +181,43 @@ class Checkpoints:
                     state=ocp.args.StandardSave(to_tree(state)),
                     config=ocp.args.JsonSave(to_dict(config)),
                     metrics=ocp.args.JsonSave(metrics),
-                    unlogged=ocp.args.JsonSave(numbers),
+                    unlogged=ocp.args.JsonSave(progress),
                     provenance=ocp.args.JsonSave(origin or provenance("jax", None, None)),
                 ),
             ),
         )
+        self._steps = sorted([*self._steps, step])
 
     def wait(self) -> None:
-        """Returns once the last save is on disk.
+        """Returns once the last save is on disk; those that it takes the place of are gone then.
 
         Raises:
           UserError: it can't be written.
         """
-        self._writing(self._manager.wait_until_finished)
+        self._writing(self._finish)
+
+    def _finish(self) -> None:
+        self._manager.wait_until_finished()
+        if self._keep is None or self._saving is None:
+            return
+        stay = kept(self._steps, self._keep, self.scores)
+        if processes.is_first() and (self.folder / str(self._saving)).is_dir():  # else it failed, and the older stay
+            for step in set(self._steps) - set(stay):
+                remove_folder(self.folder / str(step))
+        self.scores = {step: score for step, score in self.scores.items() if step in stay}
+        self._steps = stay
+
+    def _close(self) -> None:
+        self._finish()
+        self._manager.close()
 
     def _writing(self, write: Callable[[], Any]) -> None:
         try:
             write()
         except (OSError, ValueError) as error:  # ValueError: what tensorstore makes of a full disk
-            kept = sorted(int(p.name) for p in self.folder.glob("*") if p.name.isdigit())  # Orbax may have dropped some
-            left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is none before it"
-            raise UserError(f"a checkpoint cannot be written to {self.folder}: {_reason(error)}; {left}") from error
+            there = steps_in(self.folder)  # the one that failed is not among them
+            left = f"the checkpoint of step {there[-1]} is intact" if there else "there is none before it"
+            raise UserError(f"a checkpoint cannot be written to {self.folder}: {reason(error)}; {left}") from error
 
     def choose(self, step: str | int) -> Chosen:
         """The checkpoint that latest, best or a number names; lets this process compute in its type.
@@ -223,37 +232,33 @@ class Checkpoints:
 
     def config(self, step: int) -> TrainConfig:
         """The config that a checkpoint was made with."""
-        item = ocp.args.Composite(config=ocp.args.JsonRestore())
-        try:
-            return from_dict(TrainConfig, self._restore(step, item).config)
-        except UserError as error:
-            raise UserError(f"{self.folder / str(step)} is of another version of jax-sngan: {error}") from error
+        return config_of(self._item(step, "config"))
 
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics saved with a checkpoint."""
-        return self._restore(step, ocp.args.Composite(metrics=ocp.args.JsonRestore())).metrics
+        return self._item(step, "metrics")
 
     def unlogged(self, step: int) -> list[dict[str, float]]:
         """The numbers of the steps between the last log and a checkpoint."""
-        return self._progress(step)["steps"]
+        return self._item(step, "unlogged")["steps"]
 
     def rollbacks(self, step: int) -> int:
         """How often the run had gone back after a NaN."""
-        return self._progress(step).get("rollbacks", 0)
-
-    def _progress(self, step: int) -> dict[str, Any]:
-        return self._restore(step, ocp.args.Composite(unlogged=ocp.args.JsonRestore())).unlogged
+        return self._item(step, "unlogged").get("rollbacks", 0)
 
     def origin(self, step: int) -> dict[str, Any] | None:
         """Which data, code and libraries made a checkpoint; None if it is older than that entry."""
-        if not (self.folder / str(step) / "provenance").is_dir():
-            return None
-        return self._restore(step, ocp.args.Composite(provenance=ocp.args.JsonRestore())).provenance
+        return self._item(step, "provenance")
+
+    def _item(self, step: int, name: str) -> Any:
+        """What a sound checkpoint holds beside its arrays, read by the first process."""
+        check_step(self, step)
+        return processes.first_does(lambda: read(self.folder / str(step), False)[name])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state; like: a state, or its shapes and types with shardings."""
         item = ocp.args.Composite(state=ocp.args.StandardRestore(to_tree(like)))
-        return from_tree(self._restore(step, item).state)
+        return from_tree(self._guarded(step, lambda: self._manager.restore(step, args=item)).state)
 
     def restore_generator(self, step: int, like: TrainState) -> tuple[Variables, dict[str, Any]]:
         """The generator's variables and its averaged parameters alone: no optimiser, no discriminator is read."""
@@ -270,24 +275,14 @@ class Checkpoints:
             tree = self._guarded(step, lambda: manager.restore(step, args=ocp.args.Composite(state=args))).state
         return Variables(**tree["generator"]), tree["generator_ema"]
 
-    def _restore(self, step: int, args: Any) -> Any:
-        return self._guarded(step, lambda: self._manager.restore(step, args=args))
-
-    def _guarded(self, step: int, read: Callable[[], Any]) -> Any:
+    def _guarded(self, step: int, restore: Callable[[], Any]) -> Any:
         check_step(self, step)
         try:
-            return read()
+            return restore()
         except Exception as error:  # Orbax raises nearly anything for files that are not what it expects
             if out_of_memory(error):
                 raise
-            raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """An error's first line; of tensorstore's, which names a file three times, what the system said."""
-    text = str(error).strip() or type(error).__name__
-    said = re.search(r"OS error \d+: (?:[A-Z]+ )?([^\]]+)", text)
-    return said[1] if said else text.splitlines()[0][:300]
+            raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {reason(error)}") from error
 
 
 def shapes(state_of: Callable[[], TrainState]) -> TrainState:

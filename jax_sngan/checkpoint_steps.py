@@ -1,11 +1,14 @@
 """Which checkpoint is used: the newest sound one, the best, or one by its number. For both wings; knows no jax."""
 
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from jax_sngan import manifest
 from jax_sngan.errors import UserError
+from jax_sngan.terminal import shown
 
 
 class HasSteps(Protocol):
@@ -29,6 +32,18 @@ class HasSteps(Protocol):
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics saved with a checkpoint."""
         ...
+
+
+def step_of(name: str) -> int | None:
+    """The step that a name stands for, as a checkpoint's folder has it: no sign, no leading zero; None of another."""
+    return int(name) if re.fullmatch(r"0|[1-9][0-9]{0,17}", name) else None
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps that have an entry in a folder of checkpoints, sound or not, ascending; [] where there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(step for path in folder.iterdir() if (step := step_of(path.name)) is not None)
 
 
 def check_step(checkpoints: HasSteps, step: int) -> None:
@@ -62,15 +77,16 @@ def choose_step(checkpoints: HasSteps, step: str | int) -> int:
         one.
     """
     if step not in ("latest", "best"):
-        if not str(step).isdigit():
+        if (number := step_of(str(step))) is None:
             raise UserError(f"step must be latest, best or a number, got {step!r}")
-        check_step(checkpoints, int(step))
-        return int(step)
+        check_step(checkpoints, number)
+        return number
     damaged: dict[int, str] = {}
     for s in reversed(checkpoints.steps()):
         if reason := checkpoints.problem(s):
             damaged[s] = reason
-            print(f"note: checkpoint {checkpoints.folder / str(s)} is damaged and not used: {reason}", file=sys.stderr)
+            where = shown(checkpoints.folder / str(s))
+            print(f"note: checkpoint {where} is damaged and not used: {reason}", file=sys.stderr)
         elif step == "latest":
             return s
     if len(damaged) == len(checkpoints.steps()):
@@ -115,25 +131,65 @@ def _none_sound(checkpoints: HasSteps, damaged: dict[int, str]) -> UserError:
     return UserError(f"no checkpoint in {checkpoints.folder} is sound ({told}); to start anew give another --workdir")
 
 
-def problem_of(folder: Path, step: int) -> str | None:
-    """What is wrong with a checkpoint's folder, None where it is sound; for both wings.
+def problem_of(folder: Path, step: int, read: Callable[[Path, bool], object]) -> str | None:
+    """What is wrong with a checkpoint's folder, None where it is sound: the one judge, of both wings.
 
-    One without a manifest from before there were manifests is taken as it is, with a line on stderr: it has no
-    provenance either, which tells it from one that lost its manifest.
+    Every file must be as the manifest has it, and what stands beside the arrays (config, metrics, provenance) must be
+    ours. One without a manifest from before there were manifests has no provenance either, and nothing that vouches
+    for its arrays: they are read too, and a line on stderr says so.
+
+    Args:
+      read: (folder, whether its arrays too) -> anything; raises UserError where something can't be read.
     """
-    if not folder.is_dir():
-        return "its folder is gone"
-    if not (folder / manifest.NAME).exists() and not any(folder.glob("provenance*")) and any(folder.iterdir()):
-        print(f"note: {folder} was written before checkpoints had manifests: it cannot be checked", file=sys.stderr)
-        return None
-    return manifest.problem(folder, step)
+    try:
+        if not folder.is_dir():
+            return "it is no folder" if folder.exists() else "its folder is gone"
+        names = {path.name for path in folder.iterdir()}
+        unlisted = manifest.NAME not in names and not any(name.startswith("provenance") for name in names)
+        if not unlisted and (reason := manifest.problem(folder, step)):
+            return reason
+        read(folder, unlisted)
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{shown(error.filename)} cannot be read: {error.strerror or error}"
+    if unlisted:
+        where = shown(folder)
+        print(f"note: {where} was written before checkpoints had manifests: it cannot be checked", file=sys.stderr)
+    return None
 
 
-def set_aside(folder: Path, ending: str) -> Path:
-    """Renames STEP to STEP.ending, or STEP.ending-2 and so on where that is taken; returns the new path."""
-    aside, n = folder.with_name(f"{folder.name}.{ending}"), 1
-    while aside.exists():
-        n += 1
-        aside = folder.with_name(f"{folder.name}.{ending}-{n}")
-    folder.rename(aside)
-    return aside
+def numbers(what: str, values: Any) -> dict[str, float]:
+    """values, where they are numbers by name, as metrics are.
+
+    Raises:
+      UserError: they are not; what: the entry's name.
+    """
+    if not isinstance(values, dict) or not all(
+        isinstance(n, str) and type(v) in (int, float) for n, v in values.items()
+    ):
+        raise UserError(f"{what} must be numbers by name")
+    return values
+
+
+def count(what: str, value: Any) -> int:
+    """value, where it is a whole number from 0.
+
+    Raises:
+      UserError: it is not; what: the entry's name.
+    """
+    if type(value) is not int or value < 0:
+        raise UserError(f"{what} must be a number from 0, got {value!r}")
+    return value
+
+
+def kept(steps: list[int], keep: int, scores: dict[int, float]) -> list[int]:
+    """Of a run's checkpoints those that stay: the latest, and the one with the lowest score.
+
+    Args:
+      steps: that have a checkpoint, ascending.
+      keep: how many of the latest stay, at least 1.
+      scores: step -> the evaluated metric, of those that were evaluated.
+    """
+    best = min((s for s in steps if s in scores), key=lambda s: scores[s], default=None)
+    return [s for i, s in enumerate(steps) if i >= len(steps) - keep or s == best]

@@ -9,7 +9,6 @@ import difflib
 import logging
 import os
 import re
-import shlex
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from jax_sngan.loop import Result, TrainingDiverged, describe_end
 from jax_sngan.out_of_memory import memory_line, out_of_memory
 from jax_sngan.preset_configs import names, preset
 from jax_sngan.protocols import PROTOCOLS, with_protocol
+from jax_sngan.terminal import command, shown
 from jax_sngan.workdir import run_folder
 
 
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         """Prints `prog: message` and exits with 2."""
         for kind, wanted in (("int|N", "a whole number"), ("float|X", "a number")):
             message = re.sub(rf"argument (\S+): invalid (?:{kind}) value: ", rf"\1 must be {wanted}, got ", message)
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {shown(message)}\n")
 
     def add_step(self) -> None:
         """--step, of what reads a run's checkpoint."""
@@ -168,7 +168,7 @@ def run_training(
         try:
             result = train(config, run)
         except TrainingDiverged as error:
-            print(f"{program()}: {error}", file=sys.stderr)
+            print(f"{program()}: {shown(error)}", file=sys.stderr)
             return 1
         if result.writes:
             describe_end(result, config, run_folder(config, run), started)
@@ -190,7 +190,7 @@ def training_command(script: str, config: TrainConfig, workdir: Path) -> str:
     options = [
         f"--{name.replace('_', '-')}={str(v).lower() if isinstance(v, bool) else v}" for name, v in changed.items()
     ]
-    return shlex.join(["python", f"scripts/{script}", base.name, *options, f"--workdir={workdir}", "--resume=must"])
+    return command("python", f"scripts/{script}", base.name, *options, f"--workdir={workdir}", "--resume=must")
 
 
 def program() -> str:

@@ -23,7 +23,7 @@ class OfficialFile:
     name: str
     md5: str
     folders: tuple[str, ...]  # addresses of folders that hold it, the first is tried first
-    sha256: str = ""  # or its first digits, where a file is published with them and without an MD5
+    sha256: str = ""  # where there is no MD5
 
     @property
     def url(self) -> str:
@@ -98,7 +98,7 @@ def fetch(file: OfficialFile, folder: Path, *, progress: bool = True) -> Path:
     """
     target = folder / file.name
     kind, digits = file.checksum
-    if target.is_file() and digest_of(target, kind.lower()).startswith(digits):
+    if target.is_file() and digest_of(target, kind.lower()) == digits:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,5 +134,5 @@ def _download(url: str, target: Path, checksum: tuple[str, str], progress: bool)
                     break
         if expected and count != expected:
             raise UserError(f"{url}: {count} bytes came of {expected}")
-        if not digest.hexdigest().startswith(digits):
+        if digest.hexdigest() != digits:
             raise UserError(f"{url}: wrong checksum, expected {kind} {digits}, got {digest.hexdigest()}")

@@ -1,5 +1,6 @@
 """Scores of a run, of a folder of images or of an npz: generated images and real ones through one extractor."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from jax_sngan.loop import Make, Scores
 from jax_sngan.metrics import classifier, scores
 from jax_sngan.metrics.extractors import Extractor, of_function, open_extractor
 from jax_sngan.metrics.reference import Reference, reference
+from jax_sngan.mixtures import MIXTURES
 from jax_sngan.sample import check_standing
 from jax_sngan.subjects import Subject, check_there, open_subject
+from jax_sngan.terminal import shown
 
 PROTOCOLS = {"10k_5k": (10_000, 5_000), "50k_50k": (50_000, 50_000)}  # real images, generated images
 DEFAULT_METRICS = ("frechet", "classes")  # the latter where the extractor has classes
@@ -87,6 +90,8 @@ def evaluate(
     num = num or protocol_num or (DEFAULT_NUM if given.total is None else given.total)
     given.check(num, seeds)
     source, split = choose_real(real, given.source, split, real_count or 0)
+    if real is None:
+        tell_of_path(source, given.name)
     data = load_real(source, split, given, data_dir)
     extractor = open_features(features, source, given, data_dir)
     asked = default_metrics(extractor) if metrics is None else list(metrics)
@@ -206,6 +211,12 @@ def choose_real(asked: str | None, trained_on: str | None, split: str | None, re
         held_out = source in originals.NAMES and real_count <= originals.OFFICIAL_SIZES["test"][source]
         split = "test" if held_out else "train"
     return source, split
+
+
+def tell_of_path(source: str, run: str) -> None:
+    """Says on stderr which file or folder is opened since a checkpoint's config names it: nobody typed it here."""
+    if source not in ("fashion", *originals.NAMES, *data_sets.STACKED, *MIXTURES):
+        print(f"note: opens {shown(source)}, the real images that the config of {shown(run)} names", file=sys.stderr)
 
 
 def real_name(source: str, split: str) -> str:

@@ -1,7 +1,10 @@
 """Writing files so that a reader never meets half of one."""
 
+import errno
 import json
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,21 +15,89 @@ from typing import Any, BinaryIO
 from jax_sngan.errors import UserError
 
 # What a run writes into its workdir, beside samples/000100.png, and reads again.
-RUN_FILES = ("checkpoints", "config.json", "metrics.jsonl", "README.txt", "tensorboard")
+RUN_FILES = ("run.json", "checkpoints", "config.json", "metrics.jsonl", "README.txt", "tensorboard")
+_TEMPORARY = ".jax-sngan-{}-{}"  # drawn digits, the name that it will have
+
+
+def temporary_for(name: str) -> str | None:
+    """The name of the file that a temporary one of ours would become; None of any other file's name."""
+    found = re.fullmatch(_TEMPORARY.format("[0-9a-f]{8}", "(.+)"), name)
+    return found[1] if found else None
+
+
+def sync(path: Path) -> None:
+    """Returns once a file's contents, or a folder's list of names, would outlast a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have none of folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """sync of every file and folder below a folder, and of itself; each folder after what it lists."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for here, _, names in os.walk(folder, topdown=False, onerror=fail):
+        for name in names:
+            sync(Path(here, name))
+        sync(Path(here))
+
+
+def make_folder(folder: Path) -> None:
+    """The folder and those above it, where they are not there; a power cut does not take them away again."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync(made.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder that has a name which counts: it loses the name first, and then what is in it.
+
+    So that one which is half removed, whenever that ends, stands under STEP.deleting and is taken for nothing.
+    """
+    doomed = rename_aside(folder, "deleting")
+    sync(folder.parent)
+    shutil.rmtree(doomed)
+
+
+def rename_aside(path: Path, ending: str) -> Path:
+    """Renames NAME to NAME.ending, or NAME.ending-2 and so on where that is taken; returns the new path."""
+    aside, n = path.with_name(f"{path.name}.{ending}"), 1
+    while aside.exists() or aside.is_symlink():
+        n += 1
+        aside = path.with_name(f"{path.name}.{ending}-{n}")
+    path.rename(aside)
+    return aside
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(_TEMPORARY.format(secrets.token_hex(4), path.name))
 
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A temporary file of path's ending in its folder; takes path's place when the block ends, is gone if it raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    os.chmod(name, 0o644)
+    """A temporary file of path's ending in its folder; takes path's place when the block ends, is gone if it raises.
+
+    Its contents are on the disk before it has the name, and the name before this returns: after a power cut there is
+    the old file or the new one. Who may read it is what the umask says.
+    """
+    make_folder(path.parent)
+    temporary = _temporary(path)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        yield Path(name)
-        os.replace(name, path)
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
     except BaseException:  # Ctrl-C too leaves nothing behind
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -54,8 +125,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     with _beside(path) as temporary, open(temporary, "wb") as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -67,16 +136,18 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     check_unused(path)
+    filling = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        filling = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        make_folder(path.parent)
+        filling.mkdir()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     try:
-        filling.chmod(0o755)
         yield filling
         try:
+            sync_tree(filling)
             os.replace(filling, path)
+            sync(path.parent)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     except BaseException:
@@ -145,5 +216,5 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from error

@@ -9,6 +9,8 @@ from pathlib import Path
 import filelock
 
 from jax_sngan.errors import UserError
+from jax_sngan.files import make_folder
+from jax_sngan.terminal import shown
 
 NAME = ".lock"  # stays behind, empty; it is the lock on it that counts
 
@@ -45,24 +47,27 @@ class HeldElsewhere(Held):
 
 @contextmanager
 def hold(workdir: Path) -> Iterator[Held]:
-    """Makes the folder where it is not there, and locks it until the block ends.
+    """Makes the folder where it is not there, and locks it until the block ends, whatever name it was reached by.
 
     Where the file system has no locks, it says so and goes on.
 
     Raises:
       UserError: another process has it, or it can't be made or written to.
     """
-    path = workdir / NAME
+    path = Path(os.path.realpath(workdir)) / NAME
     lock = filelock.FileLock(path, timeout=0)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        make_folder(workdir)
         lock.acquire()
     except filelock.Timeout as error:
         raise UserError(
             f"another run works in {workdir}; wait for its end, stop it, or give another --workdir"
         ) from error
     except NotImplementedError:
-        print(f"note: the file system of {workdir} has no locks; see to it that one run works there", file=sys.stderr)
+        print(
+            f"note: the file system of {shown(workdir)} has no locks; see to it that one run works there",
+            file=sys.stderr,
+        )
     except OSError as error:
         raise UserError(f"cannot write {workdir}: {error.strerror or error}") from error
     try:

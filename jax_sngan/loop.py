@@ -10,11 +10,12 @@ import numpy as np
 
 from jax_sngan import pictures
 from jax_sngan.arithmetic import describe_determinism, describe_precision
-from jax_sngan.checkpoint_steps import HasSteps, choose_step
+from jax_sngan.checkpoint_steps import HasSteps, choose_step, steps_in
 from jax_sngan.config import RunConfig, TrainConfig
 from jax_sngan.lock import Held
 from jax_sngan.run_log import RunLog, duration
 from jax_sngan.stopping import Stop, stop_signals
+from jax_sngan.terminal import shown
 from jax_sngan.workdir import this_command
 
 
@@ -37,6 +38,7 @@ class Engine(Protocol):
 
     start: int  # steps done before this process
     unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
+    logged: int  # the step of that log; 0: there was none
     rollbacks: int  # how often the run went back after a NaN
     sampling: str  # the command that makes images from a checkpoint; "" where there is none
     before_first: str  # a line on what the first step waits for; "" where there is nothing
@@ -214,10 +216,11 @@ class Loop:
             self._save()
 
     def _save(self) -> None:
-        """A checkpoint; never of a state that is not finite."""
+        """A checkpoint, after the lines of the log up to it; never of a state that is not finite."""
         self._check()
         chosen = self._scored.get(self.done)
         metrics = self.metrics if chosen is None else self.metrics | {"best_metric": chosen}
+        self.log.sync()
         self.engine.save(metrics, self._unlogged)
 
     def _check(self) -> None:
@@ -247,7 +250,7 @@ class Loop:
 
     def _kept(self) -> str:
         """What there is on disk and how to go on."""
-        steps = sorted(int(p.name) for p in (self.workdir / "checkpoints").glob("*") if p.name.isdigit())
+        steps = steps_in(self.workdir / "checkpoints")
         newest = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
         return f"{newest}; to go on: {this_command()}"
 
@@ -272,7 +275,7 @@ def describe_start(
       deterministic: whether the run asks for it.
     """
     m = config.model
-    print(f"data        {data}")
+    print(f"data        {shown(data)}")
     print(f"networks    {m.architecture}: generator {parameters[0]:,} parameters, discriminator {parameters[1]:,}")
     print(f"device      {device}")
     print(f"precision   {describe_precision(config, platform)}")
@@ -280,17 +283,22 @@ def describe_start(
         print(f"determinism {describe_determinism(platform)}")
     updates = f"{config.n_dis} D updates and one G update each, batch {config.batch_size}"
     print(f"steps       {start} -> {config.steps}: {updates}")
-    print(f"results in  {workdir}", flush=True)
+    print(f"results in  {shown(workdir)}", flush=True)
 
 
-def describe_resume(workdir: Path, start: int | None, notes: list[str]) -> None:
-    """Prints where the run goes on, or that it starts anew over an earlier log; notes: what to know of it."""
+def describe_resume(workdir: Path, start: int | None, notes: list[str], begun: bool) -> None:
+    """Prints where the run goes on, or that it starts anew after an earlier log.
+
+    Args:
+      notes: what to know of it.
+      begun: whether an earlier run had begun to log.
+    """
     for note in notes:
-        print(f"note        {note}", flush=True)
+        print(f"note        {shown(note)}", flush=True)
     if start is not None:
         print(f"resumes from the checkpoint of step {start}", flush=True)
-    elif (workdir / "metrics.jsonl").exists():
-        print(f"starts from step 0: an earlier run in {workdir} ended before its first checkpoint", flush=True)
+    elif begun:
+        print(f"starts from step 0: an earlier run in {shown(workdir)} ended before its first checkpoint", flush=True)
 
 
 def describe_end(result: Result, config: TrainConfig, workdir: Path, started: float) -> None:
@@ -299,10 +307,10 @@ def describe_end(result: Result, config: TrainConfig, workdir: Path, started: fl
         print(f"stopped at step {result.step} of {config.steps} and saved; to go on: {this_command()}")
         return
     if not result.metrics:
-        print(f"{workdir} has all its {config.steps} steps; for more give --steps, for another run --workdir")
+        print(f"{shown(workdir)} has all its {config.steps} steps; for more give --steps, for another run --workdir")
         return
     print(f"{result.step} steps in {duration(time.monotonic() - started)}")
     if result.picture:
-        print(f"picture     {result.picture}")
+        print(f"picture     {shown(result.picture)}")
     if result.sampling:
         print(f"more images {result.sampling}")

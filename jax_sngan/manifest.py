@@ -8,10 +8,12 @@ a manifest.
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from jax_sngan.files import write_whole
+from jax_sngan.terminal import shown
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -38,35 +40,56 @@ def problem(folder: Path, step: int) -> str | None:
         text = (folder / NAME).read_text()
         told = json.loads(text)
         body = {name: told[name] for name in ("format", "step", "files")}
-        if text != _text(body):
+        if text != _text(body) or not _listed(body["files"]):
             return f"its {NAME} is damaged"
     except FileNotFoundError:
         return f"its {NAME} is missing"
     except OSError as error:
         return f"its {NAME} cannot be read: {error.strerror or error}"
-    except (ValueError, KeyError, TypeError):  # not UTF-8, not JSON, or not ours
+    except (ValueError, KeyError, TypeError, RecursionError):  # not UTF-8, not JSON, or not ours
         return f"its {NAME} is damaged"
     if body["format"] != FORMAT:
-        return f"its {NAME} has format {body['format']}; this version of jax-sngan knows {FORMAT}"
+        return f"its {NAME} has format {shown(body['format'])}; this version of jax-sngan knows {FORMAT}"
     if body["step"] != step:
-        return f"it is the checkpoint of step {body['step']}"
+        return f"it is the checkpoint of step {shown(body['step'])}"
     try:
         return _difference(_files(folder), body["files"])
     except OSError as error:
-        return f"{error.filename} cannot be read: {error.strerror or error}"
+        return f"{shown(error.filename)} cannot be read: {error.strerror or error}"
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder has a manifest that this program wrote, whatever became of the files that it lists."""
+    try:
+        text = (folder / NAME).read_text()
+        told = json.loads(text)
+        return text == _text({name: told[name] for name in ("format", "step", "files")})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _listed(files: Any) -> bool:
+    """Whether a manifest's files are what `write` writes."""
+    return isinstance(files, dict) and all(
+        isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
+        for entry in files.values()
+    )
 
 
 def _difference(there: dict[str, Path], listed: dict[str, dict[str, Any]]) -> str | None:
     for name, entry in listed.items():
         if name not in there:
-            return f"{name} is missing"
-        if (size := there[name].stat().st_size) != entry["bytes"]:
-            return f"{name} has {size} bytes, and had {entry['bytes']}"
+            return f"{shown(name)} is missing"
+        facts = there[name].stat()
+        if not stat.S_ISREG(facts.st_mode):  # reading from a pipe would wait for ever
+            return f"{shown(name)} is no file"
+        if facts.st_size != entry["bytes"]:
+            return f"{shown(name)} has {facts.st_size} bytes, and had {entry['bytes']}"
     for name, path in there.items():
         if name not in listed:
-            return f"{name} is not in its {NAME}"
+            return f"{shown(name)} is not in its {NAME}"
         if _sha256(path) != listed[name]["sha256"]:
-            return f"{name} has other contents than when it was written"
+            return f"{shown(name)} has other contents than when it was written"
     return None
 
 

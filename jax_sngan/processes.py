@@ -38,7 +38,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     SLURM, Open MPI, GKE and TPU pods are found. A task alone is left alone: jax would give SLURM's one device only.
 
     Args:
-      coordinator: HOST:PORT at which the first process listens. Within a cluster the other two may be left out.
+      coordinator: HOST:PORT at which the first process listens, there alone, unless the environment's
+        JAX_COORDINATOR_BIND_ADDRESS says where else. Within a cluster the other two may be left out.
     Raises:
       UserError: options that do not fit each other, or the others could not be reached.
     """
@@ -59,6 +60,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             coordinator,
             num_processes,
             process_id,
+            # jax's own default is every interface of the machine.
+            coordinator_bind_address=os.environ.get("JAX_COORDINATOR_BIND_ADDRESS") or coordinator,
             cluster_detection_method=None if None in given else "deactivate",
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=SHUTDOWN,

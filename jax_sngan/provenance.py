@@ -51,6 +51,38 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def parse(value: Any) -> dict[str, Any]:
+    """A checkpoint's provenance as JSON has it, checked; of a later format only what tells it as one.
+
+    Raises:
+      UserError: it is none.
+    """
+    wrong = UserError("its provenance is none that this program wrote")
+    if not isinstance(value, dict) or type(value.get("format")) is not int or not _texts(value.get("code")):
+        raise wrong
+    if "jax-sngan" not in value["code"]:
+        raise wrong
+    if value["format"] > FORMAT:
+        return value
+    data, devices = value.get("data", 0), value.get("devices", 0)
+    whole = _texts(value.get("libraries")) and "sha256" in value["code"] and (devices is None or _text(devices))
+    if not whole or not (data is None or (_texts(data) and "summary" in data and data.keys() & set(_CHECKSUMS))):
+        raise wrong
+    return value
+
+
+_CHECKSUMS = ("sha256", "files_sha256")
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    """Whether it is texts by name."""
+    return isinstance(value, dict) and all(_text(v) for v in value.values())
+
+
 def check(there: dict[str, Any] | None, here: dict[str, Any], where: str) -> list[str]:
     """What a person should know who goes on here with a checkpoint from there; [] where nothing differs.
 

@@ -1,6 +1,7 @@
 """What a run tells: metrics.jsonl, TensorBoard files, and a progress bar. Knows no jax: both wings write through it."""
 
 import json
+import os
 import re
 import sys
 import time
@@ -12,7 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from jax_sngan.errors import UserError
-from jax_sngan.files import write_whole
+from jax_sngan.files import sync, write_whole
+from jax_sngan.terminal import shown
 
 # How a score's name ends that is of batch statistics taken anew; and of those, or of the generator's own weights.
 OF_STANDING = r"_standing\d+$"
@@ -32,15 +34,17 @@ class RunLog:
         start: int,
         steps: int,
         images_a_step: int,
+        logged: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ):
         """
         Args:
-          start: steps done already; lines of metrics.jsonl past it, of a run that was cut off, are dropped.
+          start: steps done already; lines of metrics.jsonl past it, of a run that was cut off, are set aside.
+          logged: the last step up to it that was logged, as its checkpoint knows; 0: none.
           clock: seconds.
         """
         self._path, self._tensorboard = workdir / "metrics.jsonl", workdir / "tensorboard"
-        self._open(start)
+        self.notes = self._open(start, logged)  # what a person should know of the log that was there
         self._images_a_step = images_a_step
         # On a terminal a bar that redraws; elsewhere (a file, CI) a plain line at each log.
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
@@ -51,11 +55,17 @@ class RunLog:
         self._timed = (0.0, 0)  # seconds and steps before that, since the last line
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
 
-    def _open(self, start: int) -> None:
-        self._keep_lines_up_to(start)
-        self._file = self._path.open("a")
+    def _open(self, start: int, logged: int = 0) -> list[str]:
+        notes = take_up(self._path, start, logged)
+        self._file = self._path.open("a", encoding="utf-8")
+        sync(self._path.parent)
         self._board: Any = None
         self._opened_at = start
+        return notes
+
+    def sync(self) -> None:
+        """Returns once every line is on the disk: a checkpoint that comes after them must not outlast them."""
+        os.fsync(self._file.fileno())
 
     def _close(self) -> None:
         self._file.close()
@@ -80,13 +90,6 @@ class RunLog:
         if self._bar is not None:
             self._bar.close()
 
-    def _keep_lines_up_to(self, step: int) -> None:
-        if not self._path.exists():
-            return
-        kept = lines_up_to(self._path, step)
-        if kept != self._path.read_text():
-            write_whole(self._path, lambda p: p.write_text(kept))
-
     def advance(self, count: int) -> None:
         """So many more steps are done."""
         self._done += count
@@ -94,14 +97,16 @@ class RunLog:
             self._bar.update(count)
 
     def go_back(self, step: int) -> None:
-        """The run goes on from an earlier step: what was logged after it is dropped."""
+        """The run goes on from an earlier step: what was logged after it is set aside."""
         self._close()
-        self._open(step)
+        notes = self._open(step)
         self._done = step
         self.forget_time()
         if self._bar is not None:
             self._bar.n = step
             self._bar.refresh()
+        for note in notes:
+            self.say(note)
 
     def start_clock(self) -> None:
         """The steps begin, or go on."""
@@ -158,9 +163,9 @@ class RunLog:
     def say(self, text: str) -> None:
         """A line for the person, beside the bar."""
         if self._bar is not None:
-            self._bar.write(text)
+            self._bar.write(shown(text))
         else:
-            print(text, flush=True)
+            print(shown(text), flush=True)
 
 
 class NoLog(RunLog):
@@ -168,6 +173,10 @@ class NoLog(RunLog):
 
     def __init__(self) -> None:
         """Opens nothing."""
+        self.notes = []
+
+    def sync(self) -> None:
+        """See RunLog; nothing is written."""
 
     def __exit__(self, *_: object) -> None:
         """Nothing is open."""
@@ -197,13 +206,65 @@ class NoLog(RunLog):
         """See RunLog; the first process says it."""
 
 
+def last_logged(step: int, unlogged: Collection[Any], metrics: dict[str, float]) -> int:
+    """The step of the last line of the log up to a checkpoint of a step, by what stands in it; 0: it knows of none.
+
+    Args:
+      unlogged: each step's numbers since that line.
+      metrics: the last logged; with best_metric, where it was evaluated.
+    """
+    return step - len(unlogged) if metrics.keys() - {"best_metric"} else 0
+
+
+def take_up(path: Path, step: int, logged: int) -> list[str]:
+    """Leaves in a metrics.jsonl, which need not be there, its lines up to a step; the file as it was is kept beside it.
+
+    Args:
+      logged: the last step up to `step` that was logged, or 0.
+    Returns:
+      a line on what was set aside, on lines that are none of a log (a power cut may leave such), and on a gap.
+    Raises:
+      UserError: the file can't be read or written.
+    """
+    notes, good = [], []
+    if path.exists():
+        before = _read(path)
+        good, bad = _parted(before)
+        good = [(line, of, values) for line, of, values in good if of <= step]
+        lines = b"".join(line for line, _, _ in good)
+        if bad:
+            notes.append(f"{path} has {len(bad)} lines that are none of a log, as a power cut may leave them: left out")
+        if lines != before:
+            notes.append(f"{path} had lines past step {step} or broken ones; as it was it is {_kept_aside(path, step)}")
+            write_whole(path, lambda p: p.write_bytes(lines))
+    last = max((of for _, of, _ in good), default=0)
+    if last < logged:
+        notes.append(f"{path} has a gap: its lines after step {last} up to step {logged} are gone")
+    return notes
+
+
+def _kept_aside(path: Path, step: int) -> str:
+    """Copies a log to NAME.past-STEP, -2 and so on; not where that holds these lines already. Returns the name."""
+    contents, n = path.read_bytes(), 1
+    while True:
+        aside = path.with_name(f"{path.name}.past-{step}" + (f"-{n}" if n > 1 else ""))
+        there = aside.read_bytes() if aside.is_file() else b"" if not os.path.lexists(aside) else None
+        # A run that is cut off at one place again and again logs the same lines again: the longest has them all.
+        if there is not None and there.startswith(contents):
+            return aside.name
+        if there is not None and contents.startswith(there):
+            write_whole(aside, lambda p: p.write_bytes(contents))
+            return aside.name
+        n += 1
+
+
 def lines_up_to(path: Path, step: int) -> str:
     """The whole lines of a metrics.jsonl up to a step.
 
     Raises:
       UserError: the file can't be read, or a line of it is none of ours.
     """
-    return "".join(line for line, of, _ in _whole_lines(path) if of <= step)
+    return b"".join(line for line, of, _ in _whole_lines(path) if of <= step).decode()
 
 
 def scores_at(path: Path, step: int, known: Collection[str]) -> dict[str, float]:
@@ -235,17 +296,41 @@ def values_of(path: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-def _whole_lines(path: Path) -> list[tuple[str, int, dict[str, float]]]:
-    """Each line of a metrics.jsonl: as it stands, its step, and its values; without a last one that was cut off."""
-    found = []
+Line = tuple[bytes, int, dict[str, float]]  # as it stands, its step, its values
+
+
+def _whole_lines(path: Path) -> list[Line]:
+    """Each line of a metrics.jsonl; without a last one that was cut off."""
+    contents = _read(path)
+    lines, bad = _parted(contents[: contents.rfind(b"\n") + 1])
+    if bad:
+        raise UserError(f"cannot read {path}, a run's metrics.jsonl: it has a line {shown(bad[0][:60])}")
+    return lines
+
+
+def _read(path: Path) -> bytes:
     try:
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                values = json.loads(line)
-                found.append((line, values.pop("step") + 0, values))  # + 0: a step that is no number is refused here
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"cannot read {path}, a run's metrics.jsonl: {error}") from error
-    return found
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}, a run's metrics.jsonl: {error.strerror or error}") from error
+
+
+def _parted(contents: bytes) -> tuple[list[Line], list[bytes]]:
+    """A log's lines, and what is none of a log, a last line without its end with it."""
+    lines: list[Line] = []
+    bad: list[bytes] = []
+    for line in contents.splitlines(keepends=True):
+        try:
+            values = json.loads(line.decode())
+            step = values.pop("step")
+            whole = line.endswith(b"\n") and type(step) is int and all(type(v) in (int, float) for v in values.values())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            whole = False
+        if whole:
+            lines.append((line, step, values))
+        else:
+            bad.append(line)
+    return lines, bad
 
 
 def duration(seconds: float) -> str:

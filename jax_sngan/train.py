@@ -28,7 +28,7 @@ from jax_sngan.lock import Held, HeldElsewhere, hold
 from jax_sngan.loop import Loop, Make, Result, Scores, TrainingDiverged, describe_resume, describe_start
 from jax_sngan.models import allow_dtype
 from jax_sngan.provenance import check, provenance
-from jax_sngan.run_log import NoLog, RunLog
+from jax_sngan.run_log import NoLog, RunLog, last_logged
 from jax_sngan.sample import Generator, averaged
 from jax_sngan.sharding import (
     check_split,
@@ -43,7 +43,7 @@ from jax_sngan.sharding import (
 from jax_sngan.state import TrainState, create_state
 from jax_sngan.streams import StreamedImages
 from jax_sngan.update import Logs, train_step, training_step, training_steps
-from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
+from jax_sngan.workdir import check_start, prepare, run_folder, sample_command, take, writing
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
         used += f" in {processes.count()} processes"
     origin = provenance("jax", data.identity(), used)
     evaluate = evaluated_by_first(config, run) if run.evaluate_every else None
-    sampling = f"python scripts/sample.py {workdir} --grid grid.png"
+    sampling = sample_command(workdir)
     with ExitStack() as stack:
         lock: Held = HeldElsewhere()
 
@@ -129,7 +129,7 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
             nonlocal lock
             lock = stack.enter_context(hold(workdir))
             check_start(workdir, config, run.resume)  # again: a run may have ended here since
-            sweep(workdir)
+            take(workdir)
 
         processes.first_does(begin)
         if not workdir.is_dir():
@@ -140,7 +140,7 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
         start, notes = choose_start(checkpoints, run.step)
         if start is not None:
             notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
-        processes.first_does(lambda: prepare(workdir, config, sampling))
+        notes += processes.first_does(lambda: prepare(workdir, config, sampling))
         engine = JaxEngine(
             config,
             data,
@@ -169,8 +169,9 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
                 platform=platform,
                 deterministic=run.deterministic,
             )
-            describe_resume(workdir, start, notes)
-            log = RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size)
+            begun = (workdir / "metrics.jsonl").exists()
+            log = RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size, engine.logged)
+            describe_resume(workdir, start, [*notes, *log.notes], begun)
         stack.enter_context(reading_ahead(config, run, data, mesh))
         stack.enter_context(log)
         agree = processes.Agreement(mesh)
@@ -225,7 +226,7 @@ class JaxEngine:
         self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
         if start is None:
             self.state = place(mesh, create_state(config), split)
-            self.start, self.rollbacks = 0, 0
+            self.start, self.rollbacks, self.logged = 0, 0, 0
             self.unlogged: list[dict[str, float]] = []
         else:
             self.start, self.rollbacks = start, self.restore(start)
@@ -250,6 +251,7 @@ class JaxEngine:
         like = placed_shapes(self.mesh, shapes(partial(create_state, self.config)), self.split)
         self.state = self.checkpoints.restore(step, like)
         self.unlogged = self.checkpoints.unlogged(step)
+        self.logged = last_logged(step, self.unlogged, self.checkpoints.metrics(step))
         self._logs.clear()
         return self.checkpoints.rollbacks(step)
 

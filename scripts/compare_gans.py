@@ -3,13 +3,13 @@
 A folder of an earlier call is gone on with: a run that it holds with the same options is not made again.
 """
 
-import shlex
 import sys
 from pathlib import Path
 
 from jax_sngan import command_line
 from jax_sngan.errors import UserError
 from jax_sngan.study import folder, plan
+from jax_sngan.terminal import command
 
 
 def main() -> None:
@@ -50,8 +50,8 @@ def main() -> None:
     if arguments.dry_run:
         study.describe(out, size, say)
         return
-    command = shlex.join(["python", "scripts/compare_gans.py", *sys.argv[1:]])
-    study.run(out, size, command=command, json_path=arguments.json, say=say)
+    line = command("python", "scripts/compare_gans.py", *sys.argv[1:])
+    study.run(out, size, command=line, json_path=arguments.json, say=say)
 
 
 if __name__ == "__main__":

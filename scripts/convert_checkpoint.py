@@ -22,7 +22,8 @@ from jax_sngan.errors import UserError
 from jax_sngan.files import check_unused, new_folder, write_json, write_whole
 from jax_sngan.npz import read_whole_npz
 from jax_sngan.run_log import lines_up_to
-from jax_sngan.workdir import has_checkpoint, prepare, wing_of
+from jax_sngan.terminal import shown
+from jax_sngan.workdir import has_checkpoint, prepare, sample_command, wing_of
 
 if TYPE_CHECKING:
     from jax_sngan.adoption import NetworkFile
@@ -79,7 +80,7 @@ def main() -> None:
         raise UserError(f"OUT would be a folder, got {out}; a .pt is made from a workdir of train_jax.py")
 
     if is_run:
-        read = read_jax_run if wing == "jax" else read_torch_run
+        read = read_torch_run if wing == "torch" else read_jax_run
         run, foreign = read(source, arguments.step or "latest"), None
     else:
         run, foreign = read_file(source, arguments.pair, given)
@@ -94,8 +95,8 @@ def main() -> None:
         done = write_jax_run(out, run)
     told = {"read": str(source), "origin": run.origin, "step": int(run.state.step), "wrote": str(out)} | done
     if arguments.json != "-":
-        print(f"read      {source}: {run.origin}, step {told['step']}")
-        print(f"wrote     {out}")
+        print(f"read      {shown(source)}: {run.origin}, step {told['step']}")
+        print(f"wrote     {shown(out)}")
         for what in ("go_on", "sample"):
             if what in done:
                 print(f"{what.replace('_', ' '):9} {done[what]}")
@@ -195,7 +196,7 @@ def write_jax_run(out: Path, run: Run) -> dict[str, Any]:
     from jax_sngan.checkpoint import Checkpoints
 
     go_on = command_line.training_command("train_jax.py", run.config, out)
-    sampling = f"python scripts/sample.py {out} --grid grid.png"
+    sampling = sample_command(out)
     with new_folder(out) as folder:
         prepare(out, run.config, sampling, resuming=go_on, folder=folder)
         with Checkpoints(folder, keep=1) as checkpoints:
@@ -246,7 +247,7 @@ def log_of(workdir: Path, step: int) -> str:
 def write_log(folder: Path, lines: str) -> None:
     """Those lines as the metrics.jsonl of the new run, which its trainer goes on with."""
     if lines:
-        (folder / "metrics.jsonl").write_text(lines)
+        (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
 
 
 def torch_checkpoints() -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from jax_sngan import command_line
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_json
+from jax_sngan.terminal import shown
 
 SEEDS = 5  # of --compare
 
@@ -82,7 +83,7 @@ def main() -> None:
         result = evaluate.compare(a, b, seeds=seeds, **options)
         lines = comparison_table(result, Path(a).name, Path(b).name)
     if arguments.json != "-":
-        print("\n".join(lines))
+        print("\n".join(map(shown, lines)))
     if arguments.json:
         write_json(arguments.json, result)
 

@@ -3,6 +3,7 @@
 from jax_sngan import command_line
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_json
+from jax_sngan.terminal import command, shown
 
 
 def main() -> None:
@@ -43,11 +44,12 @@ def main() -> None:
         for one in told:
             check = one["check"]
             print(
-                f"{one['file']}: {one['preset']}, step {one['step']}, {one['bytes'] / 1e6:.1f} MB; "
+                f"{one['file']}: {shown(one['preset'])}, step {one['step']}, {one['bytes'] / 1e6:.1f} MB; "
                 f"{check['latents']} images differ from the checkpoint's by at most {check['max_abs_error']:.1e}"
             )
         if arguments.format == "web":
-            print(f"to look at it: python -m http.server --directory {arguments.out}, then http://localhost:8000")
+            serve = command("python", "-m", "http.server", "--directory", arguments.out)
+            print(f"to look at it: {serve}, then http://localhost:8000")
     if arguments.json:
         write_json(arguments.json, told)
 

@@ -5,7 +5,6 @@ JAX computes on its default device in full precision, torch on the CPU. Exit cod
 """
 
 import importlib.util
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm  # noqa: E402
 from jax_sngan import command_line  # noqa: E402
 from jax_sngan.errors import UserError  # noqa: E402
 from jax_sngan.files import write_json, write_whole  # noqa: E402
+from jax_sngan.terminal import command  # noqa: E402
 from parity_tests import report, report_page  # noqa: E402
 
 
@@ -65,7 +65,7 @@ def main() -> int:
         growth_error,
         quick=arguments.quick,
         rungs=sorted(chosen),
-        command=shlex.join(["python", "scripts/parity_report.py", *sys.argv[1:]]),
+        command=command("python", "scripts/parity_report.py", *sys.argv[1:]),
         seconds=round(time.monotonic() - started, 1),
     )
     if arguments.html:

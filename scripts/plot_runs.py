@@ -5,6 +5,7 @@ from typing import Any
 
 from jax_sngan import command_line
 from jax_sngan.files import write_json
+from jax_sngan.terminal import shown
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     curves.draw(found, arguments.out, log=arguments.log)
     if arguments.json != "-":
         for metric, group in found.items():
-            print("\n".join(table(metric, group)))
+            print("\n".join(map(shown, table(metric, group))))
         print(arguments.out)
     if arguments.json:
         write_json(arguments.json, {metric: [_plain(curve) for curve in group] for metric, group in found.items()})

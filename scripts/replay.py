@@ -6,6 +6,7 @@ Exit code 0: every error is within the tolerance; 1: one is not; 2: the file can
 from jax_sngan import command_line
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_json
+from jax_sngan.terminal import shown
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     recorded = recording.load(arguments.trajectory)
     found = replay.replay(recorded)
     if arguments.json != "-":
-        print(replay.table(recorded, found, arguments.tolerance))
+        print("\n".join(map(shown, replay.table(recorded, found, arguments.tolerance).split("\n"))))
     if arguments.json:
         write_json(arguments.json, replay.as_json(recorded, found, arguments.tolerance))
     return 0 if found.error <= arguments.tolerance else 1

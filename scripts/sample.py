@@ -7,6 +7,7 @@ import numpy as np
 from jax_sngan import command_line
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_json, write_whole
+from jax_sngan.terminal import shown
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
         pictures.save_animation(arguments.interpolate, generator.interpolate(seed=arguments.seed, labels=labels))
         made.append(arguments.interpolate)
     if arguments.json != "-":
-        print(*made, sep="\n")
+        print(*map(shown, made), sep="\n")
     if arguments.json:
         write_json(arguments.json, {"step": generator.step, "num": arguments.num, "files": made})
 

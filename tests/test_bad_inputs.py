@@ -31,7 +31,7 @@ from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.config import RunConfig, TrainConfig, flatten, to_dict
 from jax_sngan.npz import read_whole_npz
 from jax_sngan.state import create_state
-from jax_sngan.workdir import check_start
+from jax_sngan.workdir import check_start, take
 
 LONG = pytest.mark.long
 EXAMPLES = [
@@ -110,6 +110,7 @@ def test_configs(tmp_path: Path, examples: int) -> None:
     """config.json with an entry of another kind, one too few, one too many, or damaged bytes."""
     found, rng = Counter[bool](), random.Random(0)
     names = sorted(flatten(TINY))
+    take(tmp_path)  # without its mark a folder is no run's, whatever its config.json holds
 
     @settings(max_examples=examples, deadline=None, derandomize=True, database=None)
     @given(st.sampled_from(names), JSON, st.sampled_from(["change", "remove", "add", "damage"]))

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A file imports only from files of a lower tier. A new file gets its place here.
 LAYOUT = [
-    # 0: mathematics and helpers that need nothing of ours
+    ["terminal"],
+    # 1: mathematics and helpers that need nothing of ours
     [
         "errors",
         "allocator",
@@ -40,7 +41,6 @@ LAYOUT = [
     ],
     [
         "files",
-        "lock",
         "options",
         "budget",
         "provenance",
@@ -54,8 +54,10 @@ LAYOUT = [
         "metrics/kernel",
         "metrics/onnx_features",
     ],
-    # 2: the options; files and archives
+    # 3: the options; files and archives
     [
+        "lock",
+        "manifest",
         "nn/conv",
         "archives",
         "processes",
@@ -75,7 +77,7 @@ LAYOUT = [
     # 4: one subject each
     [
         "augment",
-        "manifest",
+        "checkpoint_steps",
         "metrics/__init__",
         "metrics/inception",
         "optim",
@@ -89,7 +91,17 @@ LAYOUT = [
         "nn/dropout",
         "nn/resampled_conv",
     ],
-    ["arithmetic", "benchmark_plan", "checkpoint_steps", "inputs", "image_files", "originals", "pictures", "run_log", "workdir"],
+    [
+        "arithmetic",
+        "benchmark_plan",
+        "checkpoint_items",
+        "inputs",
+        "image_files",
+        "originals",
+        "pictures",
+        "run_log",
+        "workdir",
+    ],
     ["folders"],
     # 7: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],

@@ -328,3 +328,26 @@ def test_an_error_of_a_lost_process_is_known() -> None:
     assert processes.lost(told)
     assert not processes.lost(UserError("Gloo is a word"))
     assert not processes.lost(ValueError("images must be uint8"))
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp6").exists(), reason="/proc is Linux's")
+def test_the_first_process_listens_at_its_address_alone() -> None:
+    port = free_port()
+    code = (
+        "import sys; from pathlib import Path; from jax_sngan import processes\n"
+        "address, me = sys.argv[1], int(sys.argv[2])\n"
+        "processes.join(address, 2, me)\n"
+        "port = f':{int(address.rpartition(chr(58))[2]):04X}'\n"
+        "rows = [r.split() for f in ('tcp', 'tcp6') for r in Path('/proc/net', f).read_text().splitlines()[1:]]\n"
+        "if me == 0: print(*(r[1] for r in rows if r[1].endswith(port) and r[3] == '0A'))\n"  # 0A: listening
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, f"127.0.0.1:{port}", str(me)], env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for me in (0, 1)
+    ]  # fmt: skip
+    (listening, told), (_, other) = (process.communicate(timeout=300) for process in both)
+    assert [process.returncode for process in both] == [0, 0], told + other
+    assert listening.split() == [f"0100007F:{port:04X}"], listening

@@ -6,7 +6,6 @@ A file is a plain dict: "config" as config.json has it, "metrics" {name: number}
 
 import os
 import pickle
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,11 @@ import numpy as np
 import torch
 
 from jax_sngan import manifest, torch_file
-from jax_sngan.checkpoint_steps import check_step, problem_of, scored, set_aside
+from jax_sngan.checkpoint_steps import check_step, count, kept, numbers, problem_of, scored, steps_in
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
-from jax_sngan.files import read_json, write_json
-from jax_sngan.provenance import provenance
+from jax_sngan.files import make_folder, read_json, remove_folder, rename_aside, sync, sync_tree, write_json
+from jax_sngan.provenance import parse, provenance
 
 
 class Checkpoint(NamedTuple):
@@ -62,9 +61,7 @@ def from_contents(path: str | os.PathLike[str], contents: Any) -> Checkpoint:
     required = set(Checkpoint._fields) - {"rollbacks"}  # files from before there were any have none
     if not isinstance(contents, dict) or not required <= set(contents) <= set(Checkpoint._fields):
         raise UserError(f"{path} is no checkpoint of the reference: it must hold {', '.join(Checkpoint._fields)}")
-    rollbacks = contents.get("rollbacks", 0)
-    if type(rollbacks) is not int or rollbacks < 0:
-        raise UserError(f"{path}: rollbacks must be a number from 0, got {rollbacks!r}")
+    rollbacks = count(f"{path}: rollbacks", contents.get("rollbacks", 0))
     if not isinstance(contents["unlogged"], list):
         raise UserError(f"{path}: unlogged must be a list of numbers by name")
     try:
@@ -73,8 +70,8 @@ def from_contents(path: str | os.PathLike[str], contents: Any) -> Checkpoint:
         raise UserError(f"{path}: {error}") from error
     return Checkpoint(
         config=config,
-        metrics=_numbers(path, "metrics", contents["metrics"]),
-        unlogged=[_numbers(path, "unlogged", entry) for entry in contents["unlogged"]],
+        metrics=numbers(f"{path}: metrics", contents["metrics"]),
+        unlogged=[numbers(f"{path}: unlogged", entry) for entry in contents["unlogged"]],
         state=arrays(path, contents["state"]),
         rollbacks=rollbacks,
     )
@@ -127,14 +124,6 @@ def arrays(path: str | os.PathLike[str], tensors: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _numbers(path: str | os.PathLike[str], what: str, values: Any) -> dict[str, float]:
-    if not isinstance(values, dict) or not all(
-        isinstance(n, str) and type(v) in (int, float) for n, v in values.items()
-    ):
-        raise UserError(f"{path}: {what} must be numbers by name")
-    return values
-
-
 class Checkpoints:
     """The checkpoints of one workdir, WORKDIR/checkpoints/STEP: state.pt, provenance.json and their manifest."""
 
@@ -146,21 +135,19 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, sound or not, ascending."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+        return steps_in(self.folder)
 
     def problem(self, step: int) -> str | None:
         """What is wrong with a step's files; None where they are sound. Each step is read once."""
         if step not in self._problems:
-            self._problems[step] = problem_of(self.folder / str(step), step)
+            self._problems[step] = problem_of(self.folder / str(step), step, _read)
         return self._problems[step]
 
     def set_aside(self, step: int, ending: str) -> Path:
         """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
         self._problems.pop(step, None)
         self.scores.pop(step, None)
-        return set_aside(self.folder / str(step), ending)
+        return rename_aside(self.folder / str(step), ending)
 
     def save(self, checkpoint: Checkpoint, origin: dict[str, Any] | None = None) -> None:
         """Writes a checkpoint; a step that is there already is left as it is.
@@ -176,18 +163,21 @@ class Checkpoints:
             return
         self._problems.pop(step, None)
         try:
-            unfinished.mkdir(parents=True, exist_ok=True)  # a folder without its last name is no checkpoint
+            make_folder(self.folder)
+            unfinished.mkdir()  # a folder without its last name is no checkpoint
             save(unfinished / "state.pt", checkpoint)
             write_json(unfinished / "provenance.json", origin or provenance("torch", None, None))
+            sync_tree(unfinished)
             manifest.write(unfinished, step)
             os.replace(unfinished, final)
+            sync(self.folder)
             if "best_metric" in checkpoint.metrics:
                 self.scores[step] = checkpoint.metrics["best_metric"]
-            best = min(self.scores, key=lambda s: self.scores[s], default=None)
-            for old in self.steps()[: -self.keep] if self.keep else []:
-                if old != best:
-                    self.scores.pop(old, None)
-                    shutil.rmtree(self.folder / str(old))
+            there = self.steps()
+            stay = kept(there, self.keep, self.scores) if self.keep else there
+            for old in set(there) - set(stay):
+                self.scores.pop(old, None)
+                remove_folder(self.folder / str(old))
         except (OSError, RuntimeError) as error:  # RuntimeError: what torch.save makes of a full disk
             reason = str(error).strip().splitlines()[0]
             left = f"the checkpoint of step {self.steps()[-1]} is intact" if self.steps() else "there is none before it"
@@ -209,5 +199,15 @@ class Checkpoints:
     def origin(self, step: int) -> dict[str, Any] | None:
         """Which data, code and libraries made a checkpoint; None if it is older than that file."""
         check_step(self, step)
-        path = self.folder / str(step) / "provenance.json"
-        return read_json(path) if path.exists() else None
+        return _origin(self.folder / str(step))
+
+
+def _read(folder: Path, arrays: bool) -> None:
+    """Passes where a checkpoint's files are ours; state.pt holds the config and the metrics beside the arrays."""
+    restore(folder / "state.pt")
+    _origin(folder)
+
+
+def _origin(folder: Path) -> dict[str, Any] | None:
+    path = folder / "provenance.json"
+    return parse(read_json(path)) if path.exists() else None

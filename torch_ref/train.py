@@ -15,8 +15,8 @@ from jax_sngan.errors import UserError
 from jax_sngan.lock import hold
 from jax_sngan.loop import Loop, Make, Result, Scores, describe_resume, describe_start
 from jax_sngan.provenance import check, provenance
-from jax_sngan.run_log import RunLog
-from jax_sngan.workdir import check_start, prepare, run_folder, sweep, writing
+from jax_sngan.run_log import RunLog, last_logged
+from jax_sngan.workdir import check_start, prepare, run_folder, take, writing
 from torch_ref.checkpoint import Checkpoint, Checkpoints
 from torch_ref.images import to_uint8
 from torch_ref.inputs import Inputs
@@ -60,12 +60,12 @@ def train(
     origin = provenance("torch", data, device)
     with hold(workdir) as lock, writing(workdir):
         check_start(workdir, config, run.resume, "torch")  # again: a run may have ended here since
-        sweep(workdir)
+        take(workdir)
         checkpoints = Checkpoints(workdir, run.keep_checkpoints)
         start, notes = choose_start(checkpoints, run.step)
         if start is not None:
             notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
-        prepare(workdir, config, TorchEngine.sampling)
+        notes += prepare(workdir, config, TorchEngine.sampling)
         engine = TorchEngine(config, checkpoints, start, origin, first, draw, latents)
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling)
@@ -81,8 +81,9 @@ def train(
             platform="cpu",
             deterministic=run.deterministic,
         )
-        describe_resume(workdir, start, notes)
-        with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
+        begun = (workdir / "metrics.jsonl").exists()
+        with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size, engine.logged) as log:
+            describe_resume(workdir, start, [*notes, *log.notes], begun)
             return Loop(config, run, workdir, log, engine, lock, evaluate).run_all()
 
 
@@ -108,7 +109,7 @@ class TorchEngine:
         self.state = create_state(config)
         self._logs: list[Logs] = []
         self.unlogged: list[dict[str, float]] = []
-        self.rollbacks = 0
+        self.rollbacks, self.logged = 0, 0
         if start is not None:
             self.rollbacks = self.restore(start)
         else:
@@ -120,6 +121,7 @@ class TorchEngine:
         checkpoint = self.checkpoints.restore(step)
         load(self.state, checkpoint.state)
         self.unlogged = checkpoint.unlogged
+        self.logged = last_logged(step, checkpoint.unlogged, checkpoint.metrics)
         self._logs.clear()
         return checkpoint.rollbacks
 

@@ -1,6 +1,5 @@
 """Where features come from: the package's classifier, Inception, an ONNX file, or a function of the caller's."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,8 +67,7 @@ def of_onnx(path: Path) -> Extractor:
     Raises:
       UserError: onnxruntime is not installed, or the file is no such network.
     """
-    run = onnx_features.load(path)
-    return of_function(run, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+    return of_function(onnx_features.load(path), path.stem, onnx_features.checksum(path))
 
 
 def open_extractor(name: str, train_classifier: Callable[[], classifier.Classifier]) -> Extractor:

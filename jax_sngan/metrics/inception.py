@@ -21,7 +21,9 @@ FILE = downloads.OfficialFile(
     "pt_inception-2015-12-05-6726825d.pth",
     "",
     ("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/",),
-    sha256="6726825d",  # what its publishers put into its name
+    # Its publishers put the first eight digits into its name; all of them as those who have the file record them
+    # (docs/safety.md). torch-fidelity's weights-inception-2015-12-05-6726825d.pth is the same file.
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
 
 
@@ -103,8 +105,11 @@ def load(path: Path | None = None) -> Inception:
             ) from error
     if not path.is_file():
         raise UserError(f"no file {path}; it must be {FILE.name}, from {FILE.url}")
-    checksum = downloads.digest_of(path, "sha256")
-    if not checksum.startswith(FILE.sha256):
-        raise UserError(f"{path} is not {FILE.name}: its SHA-256 begins with {checksum[:8]}, not {FILE.sha256}")
+    try:
+        checksum = downloads.digest_of(path, "sha256")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    if checksum != FILE.sha256:
+        raise UserError(f"{path} is not {FILE.name}: its SHA-256 is {checksum}, not {FILE.sha256}")
     weights = {name: jnp.asarray(value) for name, value in from_torch(torch_file.read(path)).items()}
     return Inception(weights, checksum)

@@ -1,5 +1,7 @@
 """A feature extractor out of an ONNX file, run by onnxruntime."""
 
+import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,56 @@ def load(path: Path) -> Callable[[np.ndarray], Any]:
         return tuple(whole) if len(whole) == 2 else whole[0]
 
     return run
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 in hexadecimal of all that decides a network's numbers: its file, and those that hold weights of it.
+
+    A network without such files has its file's own.
+
+    Raises:
+      UserError: one can't be read, stands outside the network's folder, or the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError(f"features from {path} need onnx: pip install 'jax-sngan[export]'") from error
+    try:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content)
+        names = sorted(_external(onnx.load_model_from_string(content)))
+        home = Path(os.path.realpath(path.parent))
+        for name in names:
+            weights = Path(os.path.realpath(path.parent / name))
+            if not weights.is_relative_to(home) or not weights.is_file():
+                raise UserError(f"{path} keeps weights in {name}, which is no file below its own folder")
+            with weights.open("rb") as file:
+                digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # protobuf has a class of its own for each fault
+        raise UserError(f"{path} is no network that onnx reads: {_first_line(error)}") from error
+    return digest.hexdigest()
+
+
+def _external(model: Any) -> set[str]:
+    """The names of files that tensors of a model have their numbers in."""
+    tensors, nodes = [], [node for function in model.functions for node in function.node]
+    graphs = [model.graph]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            nodes.extend(graph.node)
+            tensors += [*graph.initializer, *(t for s in graph.sparse_initializer for t in (s.values, s.indices))]
+        else:
+            for a in nodes.pop().attribute:
+                graphs += [*([a.g] if a.HasField("g") else []), *a.graphs]
+                sparse = [a.sparse_tensor, *a.sparse_tensors]
+                tensors += [a.t, *a.tensors, *(t for s in sparse for t in (s.values, s.indices))]
+    outside = [t for t in tensors if t.data_location == t.EXTERNAL]
+    return {entry.value for t in outside for entry in t.external_data if entry.key == "location"}
 
 
 def _fits(wanted: list[Any], sizes: tuple[int, ...]) -> bool:
