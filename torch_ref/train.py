@@ -114,6 +114,9 @@ class TorchEngine:
         self._logs.clear()
         return checkpoint.rollbacks
 
+    def compile(self, k: int, count: int) -> None:
+        """See loop.Engine; nothing is."""
+
     def steps(self, k: int, count: int) -> None:
         """See loop.Engine."""
         for step in range(k, k + count):
