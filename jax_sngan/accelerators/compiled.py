@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from jax_sngan.sharding import mesh_size
 
 BEAT = 20  # seconds between two signs of life
 PACKAGES = {"tpu": ("libtpu",), "cuda": ("jax-cuda13-plugin", "jax-cuda13-pjrt")}
+_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_")  # of the environment: they reach the compiler
 _DECIDE = ("jax", "jaxlib", "flax", "optax")
 # Files whose change leaves the compiled program as it is: they read it.
 _READERS = ("cost.py", "hlo.py", "report.py", "compiled.py")
@@ -132,7 +134,8 @@ def versions(to: Target) -> dict[str, str]:
 
 def _key(request: Request) -> str:
     told = asdict(request) | {"config": to_dict(request.config), "versions": versions(request.target)}
-    return json.dumps([told, _code(), COMPILER], sort_keys=True)
+    flags = {name: value for name, value in os.environ.items() if name.startswith(_FLAGS)}
+    return json.dumps([told, _code(), flags | COMPILER], sort_keys=True)
 
 
 def _code() -> str:
