@@ -14,6 +14,9 @@ LAYOUT = [
     # 0: mathematics and helpers that need nothing of ours
     [
         "errors",
+        "accelerators/__init__",
+        "accelerators/environment",
+        "accelerators/hlo",
         "allocator",
         "benchmark_side",
         "cache_folder",
@@ -37,6 +40,8 @@ LAYOUT = [
         "nn/sums",
     ],
     [
+        "accelerators/cost",
+        "accelerators/targets",
         "files",
         "lock",
         "options",
@@ -89,13 +94,13 @@ LAYOUT = [
     # 5: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
-    ["nn/blocks", "command_line", "metrics/classifier"],
-    ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],
+    ["nn/blocks", "command_line", "metrics/classifier", "accelerators/compiled"],
+    ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors", "accelerators/report"],
     ["models/__init__", "metrics/reference"],
     # 9: what a step reads and writes; the step; what is done with the state
     ["state", "lipschitz_lower", "lipschitz_upper", "metrics/scores", "onnx_graph", "stablehlo"],
     ["update", "checkpoint", "convert", "lipschitz"],
-    ["foreign", "sample"],
+    ["foreign", "sample", "accelerators/compile_step"],
     ["subjects"],
     ["evaluate"],
     # 14: the loop, and the package's own names

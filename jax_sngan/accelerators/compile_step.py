@@ -24,7 +24,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec  # noqa: E
 
 from jax_sngan.inputs import input_shapes  # noqa: E402
 from jax_sngan.models import allow_dtype  # noqa: E402
-from jax_sngan.nn.conv import portable_forms  # noqa: E402
 from jax_sngan.sharding import input_shardings, placed_shapes, sharded_step  # noqa: E402
 from jax_sngan.state import create_state  # noqa: E402
 from jax_sngan.update import train_step, training_step  # noqa: E402
@@ -58,8 +57,7 @@ def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: b
         step = train_step(config)
     placed = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), inputs, shardings)
     # By name: jax would ask this machine what kind of GPU it has.
-    with portable_forms():
-        traced = step.trace(state, placed)
+    traced = step.trace(state, placed)
     return traced.lower(lowering_platforms=(to.chip.platform,)), len(jax.tree.leaves(placed))
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jax_sngan.accelerators.hlo import BYTES, Array, Instruction, Program
+from jax_sngan.accelerators.hlo import BYTES, Array, Instruction, Program, parse
 
 # Nothing runs for these.
 _FREE = {
@@ -61,6 +61,15 @@ def kernels(program: Program) -> list[Kernel]:
       ValueError: a loop does not say how often it runs.
     """
     return list(_of_computation(program, program.entry, 1))
+
+
+def flops_of_compiled(text: str) -> int:
+    """FLOPs of a compiled program (`compiled.as_text()`): its convolutions and matrix products, of one device.
+
+    Raises:
+      ValueError: a loop does not say how often it runs.
+    """
+    return sum(kernel.times * sum(kernel.flop.values()) for kernel in kernels(parse(text)))
 
 
 def _of_computation(program: Program, name: str, times: int) -> Iterator[Kernel]:
