@@ -19,11 +19,16 @@ def main() -> None:
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("preset", metavar="PRESET", help=f"one of {', '.join(names())}")
     parser.add_argument(
-        "--target", required=True, metavar="TARGET", help="a TPU with its slice, v5e:2x2, or a GPU, h100 (docs/accelerators.md)"
+        "--target",
+        required=True,
+        metavar="TARGET",
+        help="a TPU with its slice, v5e:2x2, or a GPU, h100 (docs/accelerators.md)",
     )
     parser.add_argument("--quick", action="store_true", help="a TPU's compiler searches little for fast tilings")
     parser.add_output("--json", "write the figures there", ".json")
-    command_line.add_options(parser, RunConfig, "devices; a slice of several machines is used whole", only=("mesh", "shard_state"))
+    command_line.add_options(
+        parser, RunConfig, "devices; a slice of several machines is used whole", only=("mesh", "shard_state")
+    )
     command_line.add_options(parser, TrainConfig, "training (defaults: the preset's)")
     arguments = parser.parse()
     to = target(arguments.target)

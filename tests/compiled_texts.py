@@ -42,13 +42,12 @@ def program(state: Any, images: Any) -> Any:
 
 def write(name: str) -> None:
     """Compiles one and writes its text."""
-    from jax_sngan.accelerators import compile_step  # first: it tells the compilers where they are
-
     import jax
     import jax.numpy as jnp
     import numpy as np
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+    from jax_sngan.accelerators import compile_step  # first: it tells the compilers where they are
     from jax_sngan.accelerators.targets import target
 
     to, count = target(TEXTS[name][0]), TEXTS[name][1]

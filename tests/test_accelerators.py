@@ -1,7 +1,6 @@
 """What is read from a compiled program, against a count on paper; targets, errors and silence. Needs no compiler."""
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from compiled_texts import CHANNELS, FEATURES, FOLDER, IMAGES, ROUNDS, SIZE, TEXTS, WIDTH
 
-from conftest import ROOT, Outcome
+from conftest import Outcome
 from jax_sngan.accelerators import compiled as compiling
 from jax_sngan.accelerators import environment, report
 from jax_sngan.accelerators.compiled import Compiled, Memory, Request
@@ -82,7 +81,9 @@ def test_bytes_of_a_gpus_kernel_are_its_operands_and_results() -> None:
 
 
 def test_a_tpus_arrays_fill_whole_tiles_and_memory_on_the_chip_costs_nothing() -> None:
-    plain, tiled, packed, on_chip = arrays("(f32[3,5]{1,0}, f32[3,5]{1,0:T(8,128)}, bf16[9,5]{0,1:T(8,128)(2,1)}, u8[7]{0:T(128)S(1)})")
+    plain, tiled, packed, on_chip = arrays(
+        "(f32[3,5]{1,0}, f32[3,5]{1,0:T(8,128)}, bf16[9,5]{0,1:T(8,128)(2,1)}, u8[7]{0:T(128)S(1)})"
+    )
     assert (plain.bytes, tiled.bytes, packed.bytes) == (4 * 15, 4 * 8 * 128, 2 * 128 * 8)
     assert [a.on_chip for a in (plain, tiled, packed, on_chip)] == [False, False, False, True]
     assert [a.elements for a in (plain, packed, on_chip)] == [15, 45, 7]
@@ -158,7 +159,10 @@ def test_a_program_that_is_too_large_does_not_fit() -> None:
     request, most = made("h100", Memory(0, 0, 0, int(0.8 * CHIPS["h100"].memory), 0))
     assert any("XLA_PYTHON_CLIENT_MEM_FRACTION" in line for line in report.lines(request, most))
     # A TPU's compiler itself says no.
-    words = "Ran out of memory on HBM, the total memory required for HLO temporaries (368.84G) exceeds available HBM (15.75G)."
+    words = (
+        "Ran out of memory on HBM, the total memory required for HLO temporaries (368.84G) "
+        "exceeds available HBM (15.75G)."
+    )
     request, told = made("v5e", None, words)
     assert told.keys() >= CONTRACT
     assert (told["fits"], told["memory_mb"]["total"]) == (False, pytest.approx(368.84 * 1024))
@@ -195,7 +199,9 @@ def test_what_cannot_be_is_one_line(script: Callable[..., Outcome], options: lis
     assert script("compile_for.py", "fashion", *options).is_one_line("compile_for.py", *words)
 
 
-@pytest.mark.parametrize(("name", "missing"), [("v5e:2x2", "libtpu"), ("h100", "jax-cuda13-plugin and jax-cuda13-pjrt")])
+@pytest.mark.parametrize(
+    ("name", "missing"), [("v5e:2x2", "libtpu"), ("h100", "jax-cuda13-plugin and jax-cuda13-pjrt")]
+)
 def test_a_missing_compiler_is_one_line(
     script: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:

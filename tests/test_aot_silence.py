@@ -21,7 +21,11 @@ TOLD = ("JAX_", "TPU_", "XLA_")  # variables that conftest or a caller has set: 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     variables = {name: value for name, value in os.environ.items() if not name.startswith(TOLD)}
-    variables |= {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONWARNINGS": "error::UserWarning"}
+    variables |= {
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONWARNINGS": "error::UserWarning",
+    }
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=variables, capture_output=True, text=True, timeout=300
     )
@@ -36,7 +40,9 @@ def test_training_and_sampling_print_what_they_print_without(tmp_path: Path) -> 
         outcome = run(tmp_path, str(ROOT / "scripts" / name), *options)
         assert outcome.returncode == 0, outcome.stderr
         # The progress bar alone is on stderr, and only while a run trains.
-        told = [line for line in outcome.stderr.replace("\r", "\n").splitlines() if "it/s" not in line and "%|" not in line]
+        told = [
+            line for line in outcome.stderr.replace("\r", "\n").splitlines() if "it/s" not in line and "%|" not in line
+        ]
         assert not [line for line in told if line.strip()], outcome.stderr
 
 

@@ -96,7 +96,7 @@ LAYOUT = [
     # 6: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier", "accelerators/compiled"],
     ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors", "accelerators/report"],
-    ["models/__init__", "metrics/reference"],
+    ["models/__init__", "metrics/reference", "accelerators/table"],
     # 9: what a step reads and writes; the step; what is done with the state
     ["state", "lipschitz_lower", "lipschitz_upper", "metrics/scores", "onnx_graph", "stablehlo"],
     ["update", "checkpoint", "convert", "lipschitz"],

@@ -1,7 +1,7 @@
 """Compiles a config's training step for a target, as a process of its own: two compilers in one disturb each other.
 
-`python -m jax_sngan.accelerators.compile_step` reads a request as JSON from standard input, tells the stages on standard
-output, a line of JSON each, and writes the compiled text to the request's file.
+`python -m jax_sngan.accelerators.compile_step` reads a request as JSON from standard input, tells the stages on
+standard output, a line of JSON each, and writes the compiled text to the request's file.
 """
 
 import json
@@ -17,16 +17,16 @@ from jax_sngan.config import TrainConfig, from_dict
 
 os.environ.update(COMPILER)  # before jax is imported
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-from jax.experimental import topologies  # noqa: E402
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec  # noqa: E402
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jax_sngan.inputs import input_shapes  # noqa: E402
-from jax_sngan.models import allow_dtype  # noqa: E402
-from jax_sngan.sharding import input_shardings, placed_shapes, sharded_step  # noqa: E402
-from jax_sngan.state import create_state  # noqa: E402
-from jax_sngan.update import train_step, training_step  # noqa: E402
+from jax_sngan.inputs import input_shapes
+from jax_sngan.models import allow_dtype
+from jax_sngan.sharding import input_shardings, placed_shapes, sharded_step
+from jax_sngan.state import create_state
+from jax_sngan.update import train_step, training_step
 
 # The least that TPU's compiler can be asked to search for fast tilings; a preset then takes a third of the time.
 QUICK = {"exec_time_optimization_effort": -1.0}
@@ -35,9 +35,7 @@ QUICK = {"exec_time_optimization_effort": -1.0}
 def devices_of(to: Target, count: int) -> list[Any]:
     """The first `count` devices of a target that need not be here."""
     if to.chip.platform == "cuda":
-        described = topologies.get_topology_desc(
-            "", "cuda", topology=f"1x1x{count}", target_config=card_text(to.chip)
-        )
+        described = topologies.get_topology_desc("", "cuda", topology=f"1x1x{count}", target_config=card_text(to.chip))
     else:
         described = topologies.get_topology_desc(f"{to.chip.name}:{to.layout}", "tpu")
     return list(described.devices[:count])

@@ -31,7 +31,7 @@ PACKAGES = {"tpu": ("libtpu",), "cuda": ("jax-cuda13-plugin", "jax-cuda13-pjrt")
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_")  # of the environment: they reach the compiler
 _DECIDE = ("jax", "jaxlib", "flax", "optax")
 # Files whose change leaves the compiled program as it is: they read it.
-_READERS = ("cost.py", "hlo.py", "report.py", "compiled.py")
+_READERS = ("cost.py", "hlo.py", "report.py", "compiled.py", "table.py")
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,30 @@ def request_for(config: TrainConfig, run: RunConfig, to: Target, *, quick: bool 
     return Request(config, to, n or 1, n is not None, run.shard_state, quick)
 
 
-def compiled(request: Request, say: Callable[[str], None], *, folder: Path | None = None) -> Compiled:
+class NotKept(Exception):
+    """A step was not compiled before."""
+
+
+def compiled(
+    request: Request, say: Callable[[str], None], *, kept: bool = False, folder: Path | None = None
+) -> Compiled:
     """The request's compiled step. Say is told each stage, and the seconds so far while it lasts.
 
     Args:
+      kept: compile nothing.
       folder: where compiled steps are kept; default: in the package's cache.
     Raises:
       UserError: the compiler is not installed, or fails.
+      NotKept: with `kept`, where it was not compiled before.
     """
     check_installed(request.target)
-    arrays = kept_arrays("compiled_steps", _key(request), lambda: _compile(request, say), folder=folder, say=say)
+
+    def make() -> Arrays:
+        if kept:
+            raise NotKept
+        return _compile(request, say)
+
+    arrays = kept_arrays("compiled_steps", _key(request), make, folder=folder, say=say)
     told = json.loads(bytes(arrays["told"]).decode())
     text = gzip.decompress(bytes(arrays["text"])).decode()
     if refused := told.get("refused"):

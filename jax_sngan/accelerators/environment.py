@@ -38,7 +38,9 @@ def quiet_compilers(environment: MutableMapping[str, str] = os.environ, root: Pa
     if find_spec("jax_plugins") and not has_gpu(root):
         _add(environment, NO_GPU)
     # jax sets one of them itself, at its import, where it finds no chip.
-    told_of_tpu = any(name.startswith(("TPU_", "JAX_FORCE_TPU")) for name in environment.keys() - {"TPU_SKIP_MDS_QUERY"})
+    told_of_tpu = any(
+        name.startswith(("TPU_", "JAX_FORCE_TPU")) for name in environment.keys() - {"TPU_SKIP_MDS_QUERY"}
+    )
     if find_spec("libtpu") and not told_of_tpu and not has_tpu(root):
         _add(environment, NO_TPU)
 

@@ -12,6 +12,15 @@ from jax_sngan.accelerators.targets import LATENCY, LAUNCH, Chip
 MB = 2**20
 # Share of a GPU's memory that JAX takes unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
 TAKEN = 0.75
+_PACE = {
+    "compute": "arithmetic",
+    "bandwidth": "the device's memory",
+    "launch": "launching kernels",
+    "communication": "communication",
+}
+_MEASURED = (
+    "gflop", "gb", "kernels", "share", "pace", "hours", "images_a_second", "donated", "collectives",
+)  # fmt: skip
 COMPILER, DATASHEET, GUESS = "compiler", "datasheet's peak", "a guess"
 
 
@@ -36,10 +45,14 @@ def figures(request: Request, step: Compiled) -> dict[str, Any]:
     told |= {"memory_mb": memory, "fits": fits}
     if step.memory is None:
         nothing = dict.fromkeys(("compute", "bandwidth", "launch", "communication", "estimate", "step"))
-        return told | dict.fromkeys(("gflop", "gb", "kernels", "share", "pace", "hours", "donated", "collectives")) | {
-            "seconds": nothing,
-            "refused": step.refused,
-        }
+        return (
+            told
+            | dict.fromkeys(_MEASURED)
+            | {
+                "seconds": nothing,
+                "refused": step.refused,
+            }
+        )
     program = parse(step.text)
     run = kernels(program)
     parameters = sum(i.operation == "parameter" for i in program.computations[program.entry])
@@ -54,6 +67,7 @@ def figures(request: Request, step: Compiled) -> dict[str, Any]:
         "share": share(run, chip, request.devices),
         "pace": max(parts, key=parts.__getitem__),
         "hours": seconds["step"] * request.config.steps / 3600,
+        "images_a_second": request.config.n_dis * request.config.batch_size / seconds["step"],
         # Every array of the state that the step reads gives its memory to the next state.
         "donated": program.donated >= parameters - step.inputs,
     }
@@ -142,9 +156,8 @@ def lines(request: Request, told: dict[str, Any]) -> list[str]:
     """The figures for a person: what, how much, and from where."""
     chip, memory, seconds = request.target.chip, told["memory_mb"], told["seconds"]
     rows: list[tuple[str, str, str]] = []
-    head = (
-        f"{told['preset']}, batch {told['batch_size']}, on {told['devices']} x {chip.name}; "
-        + ", ".join(f"{name} {number}" for name, number in told["versions"].items() if name not in ("flax", "optax"))
+    head = f"{told['preset']}, batch {told['batch_size']}, on {told['devices']} x {chip.name}; " + ", ".join(
+        f"{name} {number}" for name, number in told["versions"].items() if name not in ("flax", "optax")
     )
     if told.get("refused"):
         return [head, f"does not fit: {told['refused']}"]
@@ -153,7 +166,9 @@ def lines(request: Request, told: dict[str, Any]) -> list[str]:
     if not told["fits"]:
         rows.append(("", "does not fit", COMPILER))
     elif chip.platform == "cuda" and memory["total"] > TAKEN * memory["limit"]:
-        rows.append(("", f"more than the {TAKEN:.0%} that JAX takes; set XLA_PYTHON_CLIENT_MEM_FRACTION", "JAX's default"))
+        rows.append(
+            ("", f"more than the {TAKEN:.0%} that JAX takes; set XLA_PYTHON_CLIENT_MEM_FRACTION", "JAX's default")
+        )
     rows.append(("state", "the next state takes this one's memory" if told["donated"] else "is held twice", COMPILER))
     rows.append(("work", f"{told['gflop']:,.4g} GFLOP in convolutions and matrix products", COMPILER))
     rows.append(("", f"{told['gb']:,.4g} GB read and written", f"{COMPILER}, by its text"))
@@ -171,8 +186,11 @@ def lines(request: Request, told: dict[str, Any]) -> list[str]:
         clock = f"{COMPILER}'s cycles at {chip.clock / 1e9:g} GHz ({chip.clock_source})"
         rows.append(("", f"{_ms(seconds['estimate'])} in all but communication", clock))
     basis = f"{COMPILER}'s cycles" if chip.clock else f"{GUESS}: each kernel at its slowest peak"
-    rows.append(("a step", f"{_ms(seconds['step'])} at the least; the pace is set by {told['pace']}", basis))
+    rows.append(("a step", f"{_ms(seconds['step'])} at the least", basis))
+    times = seconds["step"] / seconds[told["pace"]]
+    rows.append(("", f"{_PACE[told['pace']]} sets the pace; the step is {times:.2g} times that alone", basis))
     rows.append(("a run", f"{_hours(told['hours'])} for {told['steps']:,} steps", basis))
+    rows.append(("", f"{told['images_a_second']:,.0f} images a second have to be read", basis))
     for kind, part in told["share"].items():
         if part >= 0.005:
             rows.append(("time" if kind == next(iter(told["share"])) else "", f"{part:4.0%} {kind}", basis))

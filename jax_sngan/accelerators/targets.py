@@ -39,7 +39,7 @@ def _tensor_cores(bf16: float, tf32: float, f32: float, f64: float) -> dict[str,
 
 
 def _card(name: str, capability: str, memory: int, bandwidth: int, **facts: float | int) -> tuple[tuple[str, str], ...]:
-    """The facts of a card under the names of GpuTargetConfigProto; those that all cards share are added by card_text."""
+    """The facts of a card under the names of GpuTargetConfigProto; card_text adds those that all cards share."""
     own = {"device_memory_size": memory, "memory_bandwidth": bandwidth, **facts}
     return (("name", f'"{name}"'), ("cuda_compute_capability", f"{{ {capability} }}")) + tuple(
         (key, str(value)) for key, value in own.items()
@@ -153,8 +153,12 @@ def card_text(chip: Chip) -> str:
         "shared_memory_per_block": "49152",
         "registers_per_core_limit": "65536",
         "registers_per_block_limit": "65536",
-        **{f"block_dim_limit_{axis}": limit for axis, limit in zip("xyz", ("2147483647", "65535", "65535"))},
-        **{f"thread_dim_limit_{axis}": limit for axis, limit in zip("xyz", ("1024", "1024", "64"))},
+        "block_dim_limit_x": "2147483647",
+        "block_dim_limit_y": "65535",
+        "block_dim_limit_z": "65535",
+        "thread_dim_limit_x": "1024",
+        "thread_dim_limit_y": "1024",
+        "thread_dim_limit_z": "64",
         "device_vendor": '"NVIDIA Corporation"',
         "device_address_bits": "64",
         "ecc_enabled": "true",
