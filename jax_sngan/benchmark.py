@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_sngan import convert, flops
+from jax_sngan.accelerators.cost import flops_of_compiled
 from jax_sngan.allocator import keep_freed_memory
 from jax_sngan.benchmark_plan import Work, works
 from jax_sngan.benchmark_side import serve
@@ -57,7 +58,7 @@ def _training(
     step = train_step(config).lower(state, inputs).compile()  # type: ignore[attr-defined]
     told: dict[str, Any] = {
         "compile_s": time.perf_counter() - started,
-        "gflop": flops.of_compiled(step.as_text() or "") / 1e9,
+        "gflop": flops_of_compiled(step.as_text() or "") / 1e9,
         "gflop_traced": flops.count(train_step(config), _shapes(state), input_shapes(config)) / 1e9,
     }
     kept = {"state": state}
@@ -106,7 +107,7 @@ def _sampling(work: Work, state: TrainState) -> tuple[dict[str, Any], Callable[[
     compiled = jax.jit(batch).lower(state.generator, shape).compile()
     told = {
         "compile_s": time.perf_counter() - started,
-        "gflop": flops.of_compiled(compiled.as_text() or "") * work.images / CHUNK / 1e9,
+        "gflop": flops_of_compiled(compiled.as_text() or "") * work.images / CHUNK / 1e9,
     }
 
     def repeat() -> None:

@@ -16,6 +16,9 @@ LAYOUT = [
     # 1: mathematics and helpers that need nothing of ours
     [
         "errors",
+        "accelerators/__init__",
+        "accelerators/environment",
+        "accelerators/hlo",
         "allocator",
         "benchmark_side",
         "cache_folder",
@@ -40,6 +43,8 @@ LAYOUT = [
         "nn/sums",
     ],
     [
+        "accelerators/cost",
+        "accelerators/targets",
         "files",
         "options",
         "budget",
@@ -106,13 +111,13 @@ LAYOUT = [
     # 7: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 8: the networks, from a block to the pair
-    ["nn/blocks", "command_line", "metrics/classifier"],
-    ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],
-    ["models/__init__", "metrics/reference"],
+    ["nn/blocks", "command_line", "metrics/classifier", "accelerators/compiled"],
+    ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors", "accelerators/report"],
+    ["models/__init__", "metrics/reference", "accelerators/table"],
     # 11: what a step reads and writes; the step; what is done with the state
     ["state", "lipschitz_lower", "lipschitz_upper", "metrics/scores", "onnx_graph", "stablehlo"],
     ["update", "checkpoint", "convert", "lipschitz"],
-    ["foreign", "sample"],
+    ["foreign", "sample", "accelerators/compile_step"],
     ["subjects"],
     ["evaluate"],
     # 16: the loop, and the package's own names
