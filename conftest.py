@@ -34,6 +34,7 @@ from jax_sngan.metrics.extractors import Extractor
 jax.config.update("jax_enable_x64", True)  # the ladder compares in float64; float32 is asked for by name
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # float32 meeting float64 is a mistake, not a promotion
 jax.config.update("jax_numpy_rank_promotion", "raise")  # [n] against [n, 1] is one too
+jax.config.update("jax_default_matmul_precision", "highest")  # of what is tested alone; a run's config says its own
 
 ROOT = Path(__file__).resolve().parent
 

@@ -110,7 +110,9 @@ def _sampling(work: Work, state: TrainState) -> tuple[dict[str, Any], Callable[[
     }
 
     def repeat() -> None:
-        made = [generate(m, state.generator, latents[i : i + CHUNK], None) for i in range(0, work.images, CHUNK)]
+        made = [
+            generate(work.config, state.generator, latents[i : i + CHUNK], None) for i in range(0, work.images, CHUNK)
+        ]
         np.concatenate([np.asarray(a) for a in made])
 
     repeat()

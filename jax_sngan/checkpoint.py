@@ -21,6 +21,7 @@ from jax_sngan.checkpoint_steps import check_step, choose_step, problem_of, scor
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
 from jax_sngan.models import Variables, allow_dtype
+from jax_sngan.out_of_memory import out_of_memory
 from jax_sngan.provenance import provenance
 from jax_sngan.state import TrainState, create_state
 
@@ -277,6 +278,8 @@ class Checkpoints:
         try:
             return read()
         except Exception as error:  # Orbax raises nearly anything for files that are not what it expects
+            if out_of_memory(error):
+                raise
             raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {_reason(error)}") from error
 
 

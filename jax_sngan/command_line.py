@@ -23,6 +23,7 @@ from jax_sngan.config import RunConfig, TrainConfig, flatten, replace
 from jax_sngan.errors import UserError
 from jax_sngan.files import check_output, write_json
 from jax_sngan.loop import Result, TrainingDiverged, describe_end
+from jax_sngan.out_of_memory import memory_line, out_of_memory
 from jax_sngan.preset_configs import names, preset
 from jax_sngan.protocols import PROTOCOLS, with_protocol
 from jax_sngan.workdir import run_folder
@@ -251,7 +252,10 @@ def _metavar(hint: Any) -> str:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Calls a script's main and exits with its code; a UserError becomes one line and code 2, Ctrl-C one and 130."""
+    """Calls a script's main and exits with its code.
+
+    A UserError becomes one line and code 2, memory that ran out one and 1, Ctrl-C one and 130.
+    """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
     sys.unraisablehook = _not_lost(sys.unraisablehook)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
@@ -269,4 +273,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         os._exit(130)  # XLA's threads, cut off in their work, may crash the interpreter's own way out
     except BrokenPipeError:
         sys.exit(141)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        print(f"{program()}: {memory_line(error)}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(code or 0)

@@ -211,6 +211,11 @@ class TrainConfig(Options):
     passes: Literal["separate", "joint"] = option(
         "separate", "D sees real and generated images in two passes (two power iterations), or as one batch (one)"
     )
+    precision: Literal["default", "high", "highest"] = option(
+        "default",
+        "how many bits of float32 factors a GPU or TPU multiplies (docs/precision.md); the power iteration always: all",
+        before="default",
+    )
     accumulate: int = option(1, "parts that a batch is computed in, one after another, to save memory", minimum=1)
     weight_clip: float = option(0.0, "D's parameters are clipped to +- this after its update; 0: not", minimum=0.0)
     ema_decay: float = option(0.999, "of the averaged generator; 0: it equals the generator", minimum=0.0, below=1.0)
@@ -260,7 +265,8 @@ class TrainConfig(Options):
 
 @dataclass(frozen=True)
 class RunConfig(Options):
-    """Where a run is kept and how often it writes. Nothing here changes what is computed before a NaN."""
+    """Where a run is kept, how often it writes, and on what it runs. Nothing here changes what is computed before a
+    NaN, but for rounding."""
 
     workdir: str | None = option(None, "folder of the run; default: runs/PRESET")
     data_dir: str | None = option(
@@ -307,6 +313,9 @@ class RunConfig(Options):
         "training steps handed to the device at a time; logs, pictures and checkpoints come when they would, a signal "
         "waits for those in progress",
         minimum=1,
+    )
+    deterministic: bool = option(
+        False, "the same bits from every start on a GPU too, by slower programs (docs/resuming.md); a CPU needs nothing"
     )
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
     shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jax_sngan import pictures
+from jax_sngan.arithmetic import describe_determinism, describe_precision
 from jax_sngan.checkpoint_steps import HasSteps, choose_step
 from jax_sngan.config import RunConfig, TrainConfig
 from jax_sngan.lock import Held
@@ -235,13 +236,31 @@ class Loop:
 
 
 def describe_start(
-    config: TrainConfig, workdir: Path, data: str, parameters: tuple[int, int], device: str, start: int
+    config: TrainConfig,
+    workdir: Path,
+    data: str,
+    parameters: tuple[int, int],
+    device: str,
+    start: int,
+    *,
+    platform: str,
+    deterministic: bool,
 ) -> None:
-    """Prints what is about to happen; data: a line on the images; parameters: of G and of D."""
+    """Prints what is about to happen.
+
+    Args:
+      data: a line on the images.
+      parameters: of G and of D.
+      device: a line on what computes; platform: its kind (arithmetic.py).
+      deterministic: whether the run asks for it.
+    """
     m = config.model
     print(f"data        {data}")
     print(f"networks    {m.architecture}: generator {parameters[0]:,} parameters, discriminator {parameters[1]:,}")
     print(f"device      {device}")
+    print(f"precision   {describe_precision(config, platform)}")
+    if deterministic:
+        print(f"determinism {describe_determinism(platform)}")
     updates = f"{config.n_dis} D updates and one G update each, batch {config.batch_size}"
     print(f"steps       {start} -> {config.steps}: {updates}")
     print(f"results in  {workdir}", flush=True)

@@ -10,9 +10,20 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from jax_sngan.errors import UserError
 
 
-def option(default: Any, help: str, *, minimum: float | None = None, below: float | None = None) -> Any:
-    """A dataclass field that carries its help text and its range, minimum <= value < below."""
-    return field(default=default, metadata={"help": help, "minimum": minimum, "below": below})
+def option(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    below: float | None = None,
+    before: Any = dataclasses.MISSING,
+) -> Any:
+    """A dataclass field that carries its help text and its range, minimum <= value < below.
+
+    before: what was computed before there was the option, and so its value in a config that lacks it (from_dict);
+    without it such a config is refused.
+    """
+    return field(default=default, metadata={"help": help, "minimum": minimum, "below": below, "before": before})
 
 
 class Options:
@@ -53,7 +64,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type, values: Any, where: str = "") -> Any:
-    """The inverse of to_dict.
+    """The inverse of to_dict, also of a config from before some of the options (option's `before`).
 
     Raises:
       UserError: an unknown or missing entry, or a value that the option does not allow.
@@ -62,6 +73,8 @@ def from_dict(kind: type, values: Any, where: str = "") -> Any:
         raise UserError(f"{where.removesuffix('.') or 'config'} must be an object, got {type(values).__name__}")
     hints = get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
+    older = {f.name: f.metadata.get("before", dataclasses.MISSING) for f in dataclasses.fields(kind)}
+    values = {name: value for name, value in older.items() if value is not dataclasses.MISSING} | values
     for wrong, what in ((sorted(set(values) - set(names)), "unknown"), (sorted(set(names) - set(values)), "missing")):
         if wrong:
             raise UserError(f"config: {what} {', '.join(where + str(w) for w in wrong)}")

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jax_sngan.errors import UserError
+from jax_sngan.out_of_memory import memory_line, out_of_memory
 
 HEARTBEAT = 30  # seconds without a sign of a process until the others end
 SHUTDOWN = 30  # seconds that a process waits at its end for the others'
@@ -178,7 +179,9 @@ def ends_alone(together: type[Exception]) -> Iterator[None]:
         if count() == 1:
             raise
         code = 2
-        if lost(error):
+        if out_of_memory(error):
+            code, line = 1, f"process {jax.process_index()}: {memory_line(error)}"
+        elif lost(error):
             code = 1
             line = (
                 f"process {jax.process_index()}: another process of this run has ended, or cannot be reached: the run "

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jax_sngan import foreign
-from jax_sngan.config import ModelConfig
+from jax_sngan.config import ModelConfig, replace
 from jax_sngan.convert import Flat
 from jax_sngan.models import build
 from jax_sngan.recording import NETWORKS, Recording
@@ -39,8 +39,8 @@ class Replay(NamedTuple):
 
 
 def replay(recording: Recording) -> Replay:
-    """Runs every recorded step and compares all that the program left behind."""
-    config = recording.config
+    """Runs every recorded step, at the highest precision, and compares all that the program left behind."""
+    config = replace(recording.config, {"precision": "highest"})
     found: Flat = {}
     with jax.enable_x64(True):
         # Copies: a donated state must not hold one buffer twice.
@@ -69,7 +69,7 @@ def _deviation(found: Flat, expected: Flat) -> Deviation:
 
 @lru_cache(maxsize=4)
 def _draw(config: ModelConfig) -> Callable[..., Any]:
-    return jax.jit(partial(build(config).generator.apply, train=False))
+    return jax.jit(jax.default_matmul_precision("highest")(partial(build(config).generator.apply, train=False)))
 
 
 def _error(found: np.ndarray, expected: np.ndarray) -> float:

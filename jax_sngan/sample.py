@@ -1,7 +1,7 @@
 """Images from a checkpoint: no training state, no discriminator, no torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +22,18 @@ from jax_sngan.workdir import open_workdir
 STANDING_SEED = 2**31  # of the latents of standing statistics: none that a person samples with by chance
 CHUNK = 64  # every call of the network has this batch, so an image does not depend on how many were asked for
 
+Items = tuple[tuple[str, Any], ...]  # of a dict
+
 
 class Generator:
     """A trained generator with its averaged weights (or the raw ones) and stored batch statistics."""
 
-    def __init__(self, config: TrainConfig, step: int, variables: Variables):
+    def __init__(
+        self, config: TrainConfig, step: int, variables: Variables, compiler_options: Mapping[str, Any] | None = None
+    ):
+        """compiler_options: XLA's, of the programs that make the images."""
         self.config, self.step = config, step
-        self._variables = variables
+        self._variables, self._options = variables, tuple((compiler_options or {}).items())
 
     def sample(self, num: int, *, seed: int = 0, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """num images from latents drawn from seed; image i is the same whatever num is.
@@ -72,11 +77,11 @@ class Generator:
             part = None if classes is None else classes[start : start + CHUNK]
             seen = jax.tree.map(
                 lambda x: np.asarray(x, np.float64),
-                batch_statistics(m, self._variables, latents[start : start + CHUNK], part),
+                batch_statistics(self.config, self._variables, latents[start : start + CHUNK], part, self._options),
             )
             total = seen if total is None else jax.tree.map(np.add, total, seen)
         mean = jax.tree.map(lambda t, old: (t / (num // CHUNK)).astype(old.dtype), total, self._variables.batch)
-        return Generator(self.config, self.step, self._variables._replace(batch=mean))
+        return Generator(self.config, self.step, self._variables._replace(batch=mean), dict(self._options))
 
     def _run(self, network: Any, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None) -> np.ndarray:
         num = len(latents)
@@ -87,7 +92,7 @@ class Generator:
         out = []
         for start in range(0, padded, CHUNK):
             part = None if classes is None else np.resize(classes, padded)[start : start + CHUNK]
-            out.append(network(self.config.model, self._variables, z[start : start + CHUNK], part))
+            out.append(network(self.config, self._variables, z[start : start + CHUNK], part, self._options))
         return np.concatenate([np.asarray(o) for o in out])[:num]
 
     def classes(self, num: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
@@ -135,47 +140,61 @@ def great_circle(a: np.ndarray, b: np.ndarray, share: float | np.ndarray) -> np.
 
 
 @lru_cache(maxsize=16)
-def _generate(config: ModelConfig, rounded: bool = True):  # type: ignore[no-untyped-def]
+def _generate(config: ModelConfig, precision: str, rounded: bool, options: Items):  # type: ignore[no-untyped-def]
     network = build(config).generator
 
     def images(variables: Variables, latents: Array, labels: Array | None) -> Array:
-        made = network.apply(variables, latents, labels, train=False)[0]
+        with jax.default_matmul_precision(precision):
+            made = network.apply(variables, latents, labels, train=False)[0]
         if config.channels == 2:
             return made
         return to_uint8(made) if rounded else (jnp.clip(made, -1, 1) + 1) * 127.5
 
-    return jax.jit(images)
+    return jax.jit(images, compiler_options=dict(options) or None)
 
 
 @lru_cache(maxsize=16)
-def _batch_statistics(config: ModelConfig):  # type: ignore[no-untyped-def]
+def _batch_statistics(config: ModelConfig, precision: str, options: Items):  # type: ignore[no-untyped-def]
     network = build(replace(config, {"batch_norm_momentum": 1.0})).generator  # nothing of the old ones stays
 
     def statistics(variables: Variables, latents: Array, labels: Array | None) -> Tree:
-        return network.apply(variables, latents, labels, train=True, hold=True)[1].batch
+        with jax.default_matmul_precision(precision):
+            return network.apply(variables, latents, labels, train=True, hold=True)[1].batch
 
-    return jax.jit(statistics)
+    return jax.jit(statistics, compiler_options=dict(options) or None)
 
 
 def generate(
-    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+    config: TrainConfig,
+    variables: Variables,
+    latents: Array | np.ndarray,
+    labels: np.ndarray | None,
+    options: Items = (),
 ) -> Array:
     """One jitted pass in evaluation mode: latents [n, latent_size] -> uint8 [n, h, w, c], or float points."""
-    return _generate(config)(variables, latents, labels)
+    return _generate(config.model, config.precision, True, options)(variables, latents, labels)
 
 
 def generate_pixels(
-    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+    config: TrainConfig,
+    variables: Variables,
+    latents: Array | np.ndarray,
+    labels: np.ndarray | None,
+    options: Items = (),
 ) -> Array:
     """As generate, but float in 0 to 255, not rounded."""
-    return _generate(config, False)(variables, latents, labels)
+    return _generate(config.model, config.precision, False, options)(variables, latents, labels)
 
 
 def batch_statistics(
-    config: ModelConfig, variables: Variables, latents: Array | np.ndarray, labels: np.ndarray | None
+    config: TrainConfig,
+    variables: Variables,
+    latents: Array | np.ndarray,
+    labels: np.ndarray | None,
+    options: Items = (),
 ) -> Tree:
     """The mean and unbiased variance that each batch normalisation sees in one training pass of the generator."""
-    return _batch_statistics(config)(variables, latents, labels)
+    return _batch_statistics(config.model, config.precision, options)(variables, latents, labels)
 
 
 def check_standing(config: ModelConfig, num: int) -> None:

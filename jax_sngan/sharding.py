@@ -99,10 +99,17 @@ def on_this_process(mesh: Mesh | None, tree: Any) -> Any:
     return jax.tree.map(lambda x: x.addressable_data(0), whole)
 
 
-def sharded_step(mesh: Mesh, step: Callable[..., Any], state: Any, split: bool) -> Callable[..., Any]:
+def sharded_step(
+    mesh: Mesh, step: Callable[..., Any], state: Any, split: bool, compiler_options: dict[str, Any] | None = None
+) -> Callable[..., Any]:
     """step(state, inputs) -> (state, logs), jitted; the state comes back as it lay. The state given is donated."""
     whole = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(mesh, state, split), whole))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(state_shardings(mesh, state, split), whole),
+        compiler_options=compiler_options or None,
+    )
 
 
 def mean_of_devices(mesh: Mesh, function: Callable[[Any, Any], Any], whole: Any, batch: Any) -> Any:

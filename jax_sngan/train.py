@@ -1,7 +1,7 @@
 """Training in JAX: data, state and jitted steps, put into the loop."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jax_sngan import data as data_sets
 from jax_sngan import flops, processes
 from jax_sngan.allocator import keep_freed_memory
+from jax_sngan.arithmetic import compiler_options
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.checkpoint_steps import choose_start
 from jax_sngan.compilation_cache import use_compilation_cache
@@ -116,6 +117,7 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
     mesh = make_mesh(run.mesh, config)
     data = processes.first_goes_ahead(lambda: load_data(config, run))
     devices = jax.devices() if mesh is None else mesh.devices.flatten()
+    platform = devices[0].platform
     used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
     if processes.count() > 1:
         used += f" in {processes.count()} processes"
@@ -152,13 +154,23 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
             standing=run.standing_statistics,
             split=run.shard_state,
             dispatch=run.dispatch,
+            compiler_options=compiler_options(run.deterministic, platform),
         )
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling, processes.is_first())
         log: RunLog = NoLog()
         if processes.is_first():
             parameters = (count(engine.state.generator.params), count(engine.state.discriminator.params))
-            describe_start(config, workdir, data.summary(), parameters, used, engine.start)
+            describe_start(
+                config,
+                workdir,
+                data.summary(),
+                parameters,
+                used,
+                engine.start,
+                platform=platform,
+                deterministic=run.deterministic,
+            )
             describe_resume(workdir, start, notes)
             log = RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size)
         stack.enter_context(reading_ahead(config, run, data, mesh))
@@ -203,14 +215,15 @@ class JaxEngine:
         standing: int = 0,
         split: bool = False,
         dispatch: int = 1,
+        compiler_options: Mapping[str, Any] | None = None,
     ):
         """start: the checkpoint to go on from; None: a fresh state. origin: provenance.provenance(). standing: latents
         of the averaged generator's batch statistics in evaluations; 0: the stored ones. split: sharding.place's.
-        dispatch: steps in one program, at most."""
+        dispatch: steps in one program, at most. compiler_options: XLA's, of the steps and of the pictures."""
         self.config, self.data, self.checkpoints, self.mesh = config, data, checkpoints, mesh
         self.sampling, self.origin, self.standing, self.split = sampling, origin, standing, split
         self.state: TrainState
-        self.dispatch = dispatch
+        self.dispatch, self._options = dispatch, dict(compiler_options or {})
         self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
         if start is None:
             self.state = place(mesh, create_state(config), split)
@@ -223,10 +236,15 @@ class JaxEngine:
         steps = partial(training_step if dispatch == 1 else training_steps, config, mesh=mesh)
         if mesh is None:
             self._inputs = partial(draw_inputs, config)
-            self._train_steps = train_step(config) if dispatch == 1 else jax.jit(steps, donate_argnums=0)
+            alone = dispatch == 1 and not self._options
+            self._train_steps = (
+                train_step(config)
+                if alone
+                else jax.jit(steps, donate_argnums=0, compiler_options=self._options or None)
+            )
         else:
             self._inputs = sharded_inputs(mesh, config)
-            self._train_steps = sharded_step(mesh, steps, self.state, split)
+            self._train_steps = sharded_step(mesh, steps, self.state, split, self._options)
 
     def restore(self, step: int) -> int:
         """See loop.Engine."""
@@ -259,13 +277,13 @@ class JaxEngine:
         """See loop.Engine."""
         m = self.config.model
         own, average = on_this_process(self.mesh, (self.state.generator, self.state.generator_ema))
-        generator = Generator(self.config, 0, averaged(own, average))
+        generator = Generator(self.config, 0, averaged(own, average), self._options)
         return generator.images(sample_latents(self.config.seed, num, m.latent_size, jnp.dtype(m.dtype)))
 
     def generator(self, average: bool) -> Make:
         """See loop.Engine."""
         own, mean = on_this_process(self.mesh, (self.state.generator, self.state.generator_ema))
-        made = Generator(self.config, 0, averaged(own, mean) if average else own)
+        made = Generator(self.config, 0, averaged(own, mean) if average else own, self._options)
         return made.standing(self.standing).images if average and self.standing else made.images
 
     def not_finite(self) -> str | None:

@@ -7,8 +7,8 @@ together, the same gradient.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache, partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,22 @@ from jax_sngan.state import TrainState
 Logs = dict[str, Array]
 _D_BATCH = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D update takes, beside its key
 _G_BATCH = ("g_latents", "g_labels")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
+def _at_its_precision(update: Callable[Concatenate[TrainConfig, _P], _T]) -> Callable[Concatenate[TrainConfig, _P], _T]:
+    """The update with its products, those of its gradients too, at config.precision, whatever jax's own default is."""
+
+    @wraps(update)
+    def traced(config: TrainConfig, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with jax.default_matmul_precision(config.precision):
+            return update(config, *args, **kwargs)
+
+    return traced
+
+
+@_at_its_precision
 def discriminator_update(
     config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None
 ) -> tuple[TrainState, Logs]:
@@ -197,6 +211,7 @@ def _penalty_points(config: TrainConfig, real: Array, key: Array | None) -> dict
     return drawn
 
 
+@_at_its_precision
 def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
     """One G update and the average's.
 

@@ -7,6 +7,7 @@ from jax_sngan.config import ModelConfig, TrainConfig, replace
 BASE = replace(
     TrainConfig(),
     {
+        "precision": "highest",
         "batch_size": 4,
         "n_dis": 1,
         "steps": 8,

@@ -115,6 +115,7 @@ NOT_TURNED = {
     "steps": _SIZE,
     "model.dtype": "float64 here, float32 in the comparison at full width",
     "model.compute_dtype": "rung 5: a run in bfloat16 parts from every other within a few steps",
+    "precision": "tests/test_precision.py: a CPU multiplies in full whatever it says",
     "ema_decay": "rung 5: 0 and another",
     "name": "computes nothing",
     "data": "tests/test_data.py: which images",

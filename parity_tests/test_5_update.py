@@ -302,5 +302,7 @@ def test_every_choice_is_in_some_case(option, choice):
             torch_ref.state.create_state(replace(BASE, {option: choice}))
     elif option in ("model.dtype", "model.compute_dtype"):
         assert choice in ("float32", "float64", "same", "bfloat16")  # each has its own test above
+    elif option == "precision":
+        assert BASE.precision == "highest"  # the others are for GPUs and TPUs: tests/test_precision.py
     else:
         assert any(flatten(replace(BASE, changes))[option] == choice for changes in CASES.values())

@@ -15,7 +15,7 @@ import torch_ref.inputs
 import torch_ref.state
 import torch_ref.update
 from jax_sngan import convert, data, update
-from jax_sngan.config import ModelConfig, TrainConfig
+from jax_sngan.config import ModelConfig, TrainConfig, replace
 from jax_sngan.inputs import Images, Inputs, draw_inputs
 from jax_sngan.mixtures import grid
 from parity_tests.compare import to_numpy
@@ -126,9 +126,9 @@ class JaxWing(Wing):
     """The project."""
 
     def __init__(self, config: TrainConfig, start: Flat, compiler_options: dict[str, Any] | None):
-        super().__init__(config)
+        super().__init__(replace(config, {"precision": "highest"}))
         self.state = jax.tree.map(jnp.asarray, convert.from_torch(config, start))
-        self.jitted = jax.jit(partial(update.training_step, config), compiler_options=compiler_options)
+        self.jitted = jax.jit(partial(update.training_step, self.config), compiler_options=compiler_options)
 
     def dump(self) -> Flat:
         """The state, copied."""

@@ -23,6 +23,7 @@ LAYOUT = [
         "machine",
         "mixtures",
         "noise",
+        "out_of_memory",
         "penalties",
         "plain_pickle",
         "stacked",
@@ -83,7 +84,7 @@ LAYOUT = [
         "nn/dropout",
         "nn/resampled_conv",
     ],
-    ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
+    ["arithmetic", "benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
@@ -155,6 +156,8 @@ ONLY_IN_JAX = {
     },
     # The reference's layer is torch.nn.utils.spectral_norm itself.
     "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},
+    # Torch's precision is a flag of the process, which is set once.
+    "nn/operator_norm": {"largest_singular_value"},
     # Adam's direction is a pure function here and an Optimizer there.
     "optim": {"adam_direction"},
     # Several steps in one program; eager torch has no program to put them in.

@@ -57,6 +57,11 @@ def train(
         )
     if run.standing_statistics:
         raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
+    if run.deterministic and device.type != "cpu":
+        raise UserError(
+            f"deterministic is for train_jax.py and for the reference on a CPU; got it with device {device}"
+        )
+    machine.set_precision(config.precision, device)
     workdir = run_folder(config, run)
     check_start(workdir, config, run.resume, "torch")
     origin = provenance("torch", data, machine.described(device))
@@ -73,7 +78,16 @@ def train(
             return Result(engine.start, {}, None, 0, engine.sampling)
         state = engine.state
         g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
-        describe_start(config, workdir, data["summary"], (g, d), machine.described(device), engine.start)
+        describe_start(
+            config,
+            workdir,
+            data["summary"],
+            (g, d),
+            machine.described(device),
+            engine.start,
+            platform="cpu" if device.type == "cpu" else "gpu",
+            deterministic=run.deterministic,
+        )
         describe_resume(workdir, start, notes)
         with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size) as log:
             return Loop(config, run, workdir, log, engine, lock, evaluate).run_all()

@@ -13,7 +13,7 @@ from jax import Array
 
 from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.conv import conv, conv_transpose
-from jax_sngan.nn.operator_norm import circular_operator_norm
+from jax_sngan.nn.operator_norm import circular_operator_norm, largest_singular_value
 from jax_sngan.nn.resample import upsample_bilinear
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
 from jax_sngan.nn.spectral_norm import SpectralNorm
@@ -85,7 +85,7 @@ class Layer(nnx.Module):
 
     def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
         """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
-        return jnp.linalg.svd(self._matrix(kernel), compute_uv=False)[0]
+        return largest_singular_value(self._matrix(kernel))
 
     def _weight(self, train: bool, size: tuple[int, ...] = ()) -> Array:
         kernel = self.kernel[...]

@@ -5,6 +5,7 @@ small matrices, one a frequency (Sedghi, Gupta & Long 2019, theorem 6). The kern
 spectral norm normalises, has another norm, smaller or larger.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -36,7 +37,13 @@ def circular_operator_norm(kernel: Array, size: tuple[int, int], stride: int = 1
     # The kernel is real, so opposite frequencies have the same singular values: half of them will do.
     half = aliases[:, :, :, : low_w // 2 + 1].transpose(1, 3, 0, 2, 4, 5)
     blocks = half.reshape(-1, stride * stride * c_in, c_out)
-    return jnp.max(jnp.linalg.svd(blocks, compute_uv=False)) / stride  # each alias has the weight 1 / stride
+    return largest_singular_value(blocks) / stride  # each alias has the weight 1 / stride
+
+
+def largest_singular_value(matrices: Array) -> Array:
+    """[] the largest of all matrices [..., m, n]; the products of its gradient in full precision on every backend."""
+    with jax.default_matmul_precision("highest"), jax.named_scope("operator_norm"):
+        return jnp.max(jnp.linalg.svd(matrices, compute_uv=False))
 
 
 def operator_norm_bound(kernel: Array, size: tuple[int, int], stride: int = 1, padding: int = 0) -> Array:

@@ -13,6 +13,8 @@ from jax import Array, lax
 
 from jax_sngan.config import SpectralNormConfig
 
+SCOPE = "spectral_norm"  # the products that find a norm bear this name in compiled programs, and profiles
+
 
 class SpectralStat(nnx.Variable):
     """u or v: carried from step to step, neither trained nor averaged."""
@@ -70,7 +72,8 @@ def spectral_normalize(matrix: Array, u: Array, v: Array) -> Array:
 def _matvec(matrix: Array, vector: Array) -> Array:
     # Full precision also where the backend's default is lower (TF32, bfloat16 passes): sigma scales every output.
     # A row times the transpose: a kernel [..., out] holds the matrix transposed, and W v would copy it on CPU.
-    return jnp.matmul(vector[None], matrix.T, precision=lax.Precision.HIGHEST)[0]
+    with jax.named_scope(SCOPE):
+        return jnp.matmul(vector[None], matrix.T, precision=lax.Precision.HIGHEST)[0]
 
 
 class SpectralNorm(nnx.Module):

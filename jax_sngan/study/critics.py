@@ -60,6 +60,7 @@ def estimates(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
+@jax.default_matmul_precision("highest")  # compared with what is known in closed form
 def _all_distances(critic: Critic, steps: int, width: int, distances: Array) -> tuple[Array, Array, Array]:
     spectral = SpectralNormConfig(networks="discriminator" if critic.bound == "spectral" else "none")
     network = build(

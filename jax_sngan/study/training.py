@@ -61,7 +61,7 @@ def points(run: Run) -> Result:
     frames, covered, slopes = [], [], []
 
     def look(step: int, state: TrainState) -> None:
-        xy = np.asarray(generate(config.model, state.generator, latents, None)).reshape(-1, 2)
+        xy = np.asarray(generate(config, state.generator, latents, None)).reshape(-1, 2)
         if step in frame_steps:
             frames.append(xy[:FRAME_POINTS])
             covered.append(point_modes(xy, mixture.centres, mixture.std).covered)
@@ -72,7 +72,7 @@ def points(run: Run) -> Result:
 
     stops = sorted({*frame_steps, *slope_steps})
     state, losses = train(config, data, stops, look, together=_together(config.steps))
-    sample = np.asarray(generate(config.model, state.generator, latents, None)).reshape(-1, 2)
+    sample = np.asarray(generate(config, state.generator, latents, None)).reshape(-1, 2)
     modes = point_modes(sample, mixture.centres, mixture.std)
     finite = bool(np.isfinite(sample).all())
     distances: dict[str, float | None] = {"js": None, "wasserstein": None}
@@ -114,7 +114,7 @@ def images(run: Run) -> Result:
     generator = averaged(state.generator, state.generator_ema)
     latents = sample_latents(1000 + run.seed, run.spec["samples"], m.latent_size, jnp.dtype(m.dtype))
     parts = [latents[i : i + IMAGE_BATCH] for i in range(0, len(latents), IMAGE_BATCH)]
-    made = np.concatenate([np.asarray(generate(m, generator, z, None)) for z in parts])
+    made = np.concatenate([np.asarray(generate(config, generator, z, None)) for z in parts])
     figures: dict[str, Any] = {}
     if m.channels == 3:
         digits = np.bincount(whole.labels, minlength=1000) / len(whole)
@@ -211,7 +211,8 @@ def _scores(config: TrainConfig) -> Any:
             each = network.apply(variables, x, train=False)[0]
             return jnp.sum(each), each
 
-        (_, each), gradients = jax.value_and_grad(total, has_aux=True)(x)
+        with jax.default_matmul_precision(config.precision):
+            (_, each), gradients = jax.value_and_grad(total, has_aux=True)(x)
         return each, gradients
 
     return jax.jit(scores)

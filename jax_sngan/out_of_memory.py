@@ -1,0 +1,35 @@
+"""Running out of a device's memory or the machine's: recognised whatever library says it, told in one line."""
+
+import re
+
+# Class names, since neither jax nor torch is imported here, and with what words each says it. Errors that were caught
+# on the way and raised as others are seen by their cause.
+_SAID = {
+    "JaxRuntimeError": r"RESOURCE_EXHAUSTED|out of memory|failed to allocate",
+    "XlaRuntimeError": r"RESOURCE_EXHAUSTED|out of memory|failed to allocate",
+    "OutOfMemoryError": r"",  # torch.OutOfMemoryError is this and nothing else
+    "RuntimeError": r"DefaultCPUAllocator: can't allocate memory|CUDA error: out of memory",  # torch
+    "MemoryError": r"",
+    "_ArrayMemoryError": r"",  # numpy's
+}
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is that memory ran out."""
+    while error is not None:
+        words = _SAID.get(type(error).__name__)
+        if words is not None and re.search(words, str(error), re.IGNORECASE):
+            return True
+        error = error.__cause__
+    return False
+
+
+def memory_line(error: BaseException) -> str:
+    """One line: what was said, and which options take less."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = (str(error).strip() or "no more was said").splitlines()[0][:200].rstrip(".: ")
+    return (
+        f"out of memory: {said}; a run takes less with a smaller --batch-size, with --accumulate N (a batch in N parts) or "
+        "with --model.compute-dtype bfloat16; checkpoints stay as they are"
+    )
