@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jax_sngan import benchmark_plan
-from jax_sngan.benchmark_run import measure
+from jax_sngan.benchmark_run import Plan, measure
 
 # The keys that whoever reads the result relies on.
 KEYS = {
@@ -48,7 +48,7 @@ def test_growth_is_the_exponent():
 
 def test_jax_is_measured():
     small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
-    row = measure(benchmark_plan.works()["fashion"], 2, 100.0, (), small)
+    row = measure(benchmark_plan.works()["fashion"], Plan(2, 100.0, changes=small))
     assert row.keys() >= KEYS
     assert len(row["seconds"]["jax"]) == 2
     assert min(row["jax_s"], row["gflop"]) > 0

@@ -46,3 +46,14 @@ def finish(of: torch.device) -> None:
     """Waits until the device has done all that it was given."""
     if of.type == "cuda":
         torch.cuda.synchronize(of)
+
+
+def forget_peak(of: torch.device) -> None:
+    """What was held before does not count for peak()."""
+    if of.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(of)
+
+
+def peak(of: torch.device) -> float:
+    """MiB that tensors held on a GPU at the peak since forget_peak()."""
+    return torch.cuda.max_memory_allocated(of) / 2**20

@@ -58,9 +58,7 @@ def train(
     if run.standing_statistics:
         raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
     if run.deterministic and device.type != "cpu":
-        raise UserError(
-            f"deterministic is for train_jax.py and for the reference on a CPU; got it with device {device}"
-        )
+        raise UserError(f"deterministic is for train_jax.py, or for device cpu, got it with {device}")
     machine.set_precision(config.precision, device)
     workdir = run_folder(config, run)
     check_start(workdir, config, run.resume, "torch")
