@@ -1,8 +1,8 @@
 """One side of the benchmark as a process: it prepares a work, then answers each line on its input with one of JSON.
 
 The lines: `go N`, N steps one after another, answered by the seconds of one; `memory`, answered by the MiB at the peak
-of those so far, on the device where that has a memory of its own. Each side runs apart, so that memory is its own and no
-side's threads wait beside another's.
+of those so far, on the device where that has a memory of its own. Each side runs apart, so that memory is its own and
+no side's threads wait beside another's.
 """
 
 import ctypes

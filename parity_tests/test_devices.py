@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from jax_sngan import convert
 from jax_sngan.config import TrainConfig, replace
 from jax_sngan.errors import UserError
 from jax_sngan.losses import LOSSES
@@ -20,11 +21,11 @@ from parity_tests.configs import BASE
 from parity_tests.processes import ROOT
 from parity_tests.test_5_update import CASES
 from parity_tests.tolerances import UPDATE_F64
-from parity_tests.trees import assert_agree, biases_before_batch_norm
+from parity_tests.trees import assert_agree, biases_before_batch_norm, random_state
 from torch_ref import machine
 from torch_ref.checkpoint import Checkpoints
 from torch_ref.inputs import from_numpy
-from torch_ref.state import create_state, dump
+from torch_ref.state import dump
 from torch_ref.train import TorchEngine
 
 # One of each kind of the ladder's own tests, so that all of its helpers are seen on the device.
@@ -71,7 +72,7 @@ def engine(config: TrainConfig, on: torch.device, folder: Path, start: int | Non
         Checkpoints(folder),
         start,
         {"of": "a test"},
-        first=lambda: dump(create_state(config, device=torch.device("cpu"))),
+        first=lambda: convert.to_torch(config, random_state(config)),
         draw=lambda step, _: from_numpy(arrays_of(config, step), on),
         latents=np.random.default_rng(9).normal(size=(4, config.model.latent_size)).astype(config.model.dtype),
         device=on,
@@ -92,7 +93,7 @@ def test_both_devices_train_alike(case: str, device: torch.device, tmp_path: Pat
     config = replace(BASE, CASES[case])
     here, there = (engine(config, d, tmp_path / d.type) for d in (torch.device("cpu"), device))
     for one in (here, there):
-        one.steps(0, 1)  # a second one would show what rounding makes of biases before batch norm
+        one.steps(one.start, 1)
     states = [there.state.generator.state_dict(), there.state.discriminator.state_dict(), there.state.generator_ema]
     assert {t.device for state in states for t in state.values()} == {device}
     assert there.not_finite() is None
@@ -106,10 +107,10 @@ def test_both_devices_train_alike(case: str, device: torch.device, tmp_path: Pat
 def test_a_checkpoint_goes_from_device_to_device(case: str, device: torch.device, tmp_path: Path) -> None:
     config, cpu = replace(BASE, CASES[case]), torch.device("cpu")
     first = engine(config, device, tmp_path)
-    first.steps(0, 1)
+    first.steps(first.start, 1)
     first.save({}, [])
-    back = engine(config, cpu, tmp_path, start=1)
-    again = engine(config, device, tmp_path, start=1)
+    back = engine(config, cpu, tmp_path, start=first.state.step)
+    again = engine(config, device, tmp_path, start=first.state.step)
     expected = dump(first.state)
     assert all(t.device.type == "cpu" for t in back.state.generator.state_dict().values())
     for other in (back, again):

@@ -10,14 +10,14 @@ from torch_ref import machine
 CHOICES = "cpu, cuda, cuda:N, auto, or emulated (a GPU that is not there: finds what mixes two devices)"
 
 
-def use(name: str) -> None:
-    """Every tensor that torch makes from here on is made there; products in full float32.
+def use(name: str, precision: str = "highest") -> None:
+    """Every tensor that torch makes from here on is made there; precision: of products of float32.
 
     Raises:
       UserError: there is no such device.
     """
     device = emulated_gpu.start() if name == emulated_gpu.NAME else machine.device(name)
-    machine.set_precision("highest", device)
+    machine.set_precision(precision, device)
     if device.type != "cpu":
         torch.set_default_device(device)
 
