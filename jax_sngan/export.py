@@ -17,7 +17,7 @@ from jax_sngan.config import ModelConfig, TrainConfig
 from jax_sngan.errors import UserError
 from jax_sngan.files import check_unused, new_folder, write_json
 from jax_sngan.inputs import sample_latents
-from jax_sngan.models import Variables, build
+from jax_sngan.models import Variables, build, has_float64
 from jax_sngan.originals import CLASSES
 from jax_sngan.run_log import scores_at
 from jax_sngan.sample import averaged, restore
@@ -51,7 +51,7 @@ class Trained:
 
     def images(self, latents: np.ndarray, labels: np.ndarray | None, dtype: Float) -> np.ndarray:
         """[n, h, w, c], computed in dtype."""
-        with jax.enable_x64(dtype == "float64" or jax.config.jax_enable_x64):  # type: ignore[attr-defined]  # made at run time
+        with jax.enable_x64(dtype == "float64" or has_float64()):
             network = build(replace(self.config.model, dtype=dtype, compute_dtype="same")).generator
             variables = jax.tree.map(lambda a: jnp.asarray(np.asarray(a, dtype)), self.variables)
             z = latents.astype(dtype)

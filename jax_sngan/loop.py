@@ -46,6 +46,9 @@ class Engine(Protocol):
         """Those of the workdir."""
         ...
 
+    def compile(self, k: int, count: int) -> None:
+        """Makes ready what steps(k, count), the next call, needs, so that it takes as long as later ones."""
+
     def steps(self, k: int, count: int) -> None:
         """Training steps k (from 0) to k + count - 1; may return before they are computed, not before step k - 1 is."""
 
@@ -150,15 +153,29 @@ class Loop:
 
     def _steps(self, stop: Stop) -> None:
         count, first = self._together(), self.done == self.engine.start
+        if first:
+            self.engine.compile(self.done, count)
+            self.log.start_clock()
         self.engine.steps(self.done, count)
         self.done += count
         self.log.advance(count)
-        if first:
-            self._collect()  # the first step has compiled: the clock starts after it
-            self.log.restart_clock()
-            stop.idle = False  # before it is logged: who reads its line may already stop the run and find it saved
         run, last = self.run, self.done == self.config.steps
-        if self.done % run.log_every == 0 or last:
+        log_due = last or self.done % run.log_every == 0
+        if first:
+            self._collect()
+            stop.idle = False  # before it is logged: who reads its line may already stop the run and find it saved
+            if not log_due:
+                self.log.forget_time()  # a program's first call takes longer; its time tells, where there is no other
+        every = (run.sample_every, run.evaluate_every, run.checkpoint_every)
+        if log_due or any(n and self.done % n == 0 for n in every):
+            self._collect()
+            with self.log.clock_stopped():
+                self._between_steps(log_due, last)
+
+    def _between_steps(self, log_due: bool, last: bool) -> None:
+        """What is made of the steps that are done: a line, a picture, scores, a checkpoint."""
+        run = self.run
+        if log_due:
             self._write_log()
         if run.sample_every and (self.done % run.sample_every == 0 or last):
             self.picture = self.workdir / "samples" / f"{self.done:06d}.png"

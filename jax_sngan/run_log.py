@@ -4,7 +4,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,35 @@ OF_ANOTHER_GENERATOR = re.compile(f"_raw$|{OF_STANDING}")
 
 
 class RunLog:
-    """One run's log; a context, closed at its end."""
+    """One run's log; a context, closed at its end.
 
-    def __init__(self, workdir: Path, start: int, steps: int, images_a_step: int):
-        """start: steps done already; lines of metrics.jsonl past it, of a run that was cut off, are dropped."""
+    Its clock tells the speed and the time left by the steps alone: it stands until start_clock, and wherever something
+    is made of them. Compiling a program takes the time of many steps and happens once.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        start: int,
+        steps: int,
+        images_a_step: int,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """
+        Args:
+          start: steps done already; lines of metrics.jsonl past it, of a run that was cut off, are dropped.
+          clock: seconds.
+        """
         self._path, self._tensorboard = workdir / "metrics.jsonl", workdir / "tensorboard"
         self._open(start)
         self._images_a_step = images_a_step
         # On a terminal a bar that redraws; elsewhere (a file, CI) a plain line at each log.
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
         self._steps, self._done = steps, start
-        self._since = (time.monotonic(), start)
+        self._clock = clock
+        self._stopped: float | None = clock()  # since when it stands; None while it runs
+        self._began = (0.0, start)  # when it began to run, and the steps that were done then
+        self._timed = (0.0, 0)  # seconds and steps before that, since the last line
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
 
     def _open(self, start: int) -> None:
@@ -45,13 +64,11 @@ class RunLog:
 
     def _show_on_board(self, step: int, values: dict[str, float]) -> None:
         if self._board is None:
-            began = time.monotonic()
             # With the first numbers, since it loads torch where there is one: seconds before a run's first step.
             from tensorboardX import SummaryWriter
 
             purge = self._opened_at + 1 if self._opened_at else None
             self._board = SummaryWriter(str(self._tensorboard), purge_step=purge)
-            self._since = (self._since[0] + time.monotonic() - began, self._since[1])
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -81,22 +98,43 @@ class RunLog:
         self._close()
         self._open(step)
         self._done = step
-        self.restart_clock()
+        self.forget_time()
         if self._bar is not None:
             self._bar.n = step
             self._bar.refresh()
 
-    def restart_clock(self) -> None:
-        """Leaves the time up to now (compiling, say) out of the speed."""
-        self._since = (time.monotonic(), self._done)
+    def start_clock(self) -> None:
+        """The steps begin, or go on."""
+        now = self._clock()
+        if self._bar is not None and self._stopped is not None:  # the same for the bar's own
+            self._bar.start_t += now - self._stopped
+            self._bar.last_print_t += now - self._stopped
+        self._began, self._stopped = (now, self._done), None
+
+    def stop_clock(self) -> None:
+        """All steps so far are computed, and no other will be for a while."""
+        now, (began, done), (seconds, steps) = self._clock(), self._began, self._timed
+        self._timed, self._stopped = (seconds + now - began, steps + self._done - done), now
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Within the block the clock stands."""
+        self.stop_clock()
+        try:
+            yield
+        finally:
+            self.start_clock()
+
+    def forget_time(self) -> None:
+        """Leaves the steps up to now out of the speed; the clock runs."""
+        self._began, self._timed = (self._clock(), self._done), (0.0, 0)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One line of numbers, to the file, TensorBoard and the progress line."""
+        """One line of numbers, to the file, TensorBoard and the progress line; the clock stands."""
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
-        now, before = time.monotonic(), self._since
-        speed = (self._done - before[1]) / max(now - before[0], 1e-9)
-        self._since = (now, self._done)
+        (seconds, steps), self._timed = self._timed, (0.0, 0)
+        speed = steps / max(seconds, 1e-9)
         self._show_on_board(step, values | {"speed/steps_per_second": speed})
         shown = {k: f"{v:.3f}" for k, v in values.items() if k in ("d_loss", "g_loss")}
         shown |= self._score
@@ -116,7 +154,6 @@ class RunLog:
         texts = {name: f"{value:.4g}" for name, value in values.items()}
         self._score = dict(list(texts.items())[:1])
         self.say(f"step {step}/{self._steps}  " + "  ".join(f"{name} {text}" for name, text in texts.items()))
-        self.restart_clock()  # the time that it took is not the steps'
 
     def say(self, text: str) -> None:
         """A line for the person, beside the bar."""
@@ -141,7 +178,13 @@ class NoLog(RunLog):
     def go_back(self, step: int) -> None:
         """See RunLog; nothing was written."""
 
-    def restart_clock(self) -> None:
+    def start_clock(self) -> None:
+        """See RunLog; nothing is timed."""
+
+    def stop_clock(self) -> None:
+        """See RunLog; nothing is timed."""
+
+    def forget_time(self) -> None:
         """See RunLog; nothing is timed."""
 
     def write(self, step: int, values: dict[str, float]) -> None:

@@ -9,6 +9,7 @@ import optax
 from jax import Array
 
 from jax_sngan.config import TrainConfig
+from jax_sngan.jax_internals import known
 from jax_sngan.models import Tree, Variables, build
 from jax_sngan.optim import adam_direction
 
@@ -39,7 +40,7 @@ def _create(config: TrainConfig, seed: Array | np.uint32) -> TrainState:
 
 # One program, since op by op it takes ten times as long; and one that runs once: with all of XLA's optimisation it took
 # 21 s of processor time to compile for `fashion`, this way 2.
-_RUNS_ONCE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+_RUNS_ONCE = known({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
 _create_alone = jax.jit(_create, static_argnums=0, compiler_options=_RUNS_ONCE)
 
 

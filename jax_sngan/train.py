@@ -232,7 +232,8 @@ class JaxEngine:
         else:
             self.start, self.rollbacks = start, self.restore(start)
         self._inputs: Callable[[Dataset, int, int], Inputs]
-        self._train_steps: Callable[..., tuple[TrainState, Logs]]  # of one step, or of several in one program
+        self._drawn: tuple[Any, ...] | None = None  # by compile, for the steps that follow it
+        self._train_steps: Any  # jitted, of one step or of several in one program
         steps = partial(training_step if dispatch == 1 else training_steps, config, mesh=mesh)
         if mesh is None:
             self._inputs = partial(draw_inputs, config)
@@ -254,14 +255,22 @@ class JaxEngine:
         self._logs.clear()
         return self.checkpoints.rollbacks(step)
 
-    def steps(self, k: int, count: int) -> None:
-        """Dispatches the steps and waits for those before: the host stays one ahead, and the bar tells the truth."""
+    def compile(self, k: int, count: int) -> None:
+        """See loop.Engine. The jitted function finds the program that is made here."""
+        self._drawn = self._draw(k, count)
+        self._train_steps.lower(self.state, *self._drawn).compile()
+
+    def _draw(self, k: int, count: int) -> tuple[Any, ...]:
+        """What the program takes beside the state."""
         inputs = [self._inputs(self.data, step, self.rollbacks) for step in range(k, k + count)]
         if self.dispatch == 1:
-            self.state, logs = self._train_steps(self.state, inputs[0])
-        else:
-            padded = inputs + [inputs[-1]] * (self.dispatch - count)
-            self.state, logs = self._train_steps(self.state, _stacked(padded), np.int32(count))
+            return (inputs[0],)
+        return _stacked(inputs + [inputs[-1]] * (self.dispatch - count)), np.int32(count)
+
+    def steps(self, k: int, count: int) -> None:
+        """Dispatches the steps and waits for those before: the host stays one ahead, and the bar tells the truth."""
+        drawn, self._drawn = self._drawn or self._draw(k, count), None
+        self.state, logs = self._train_steps(self.state, *drawn)
         if self._logs:
             jax.block_until_ready(self._logs[-1])
         self._logs.append((count, logs))

@@ -17,6 +17,7 @@ import torch_ref.update
 from jax_sngan import convert, data, update
 from jax_sngan.config import ModelConfig, TrainConfig, replace
 from jax_sngan.inputs import Images, Inputs, draw_inputs
+from jax_sngan.jax_internals import known
 from jax_sngan.mixtures import grid
 from parity_tests.compare import to_numpy
 from parity_tests.trees import TINY, biases_before_batch_norm
@@ -24,8 +25,10 @@ from parity_tests.variations import VARIATIONS, threads
 
 Flat = dict[str, np.ndarray]
 # Level 0 (trees.QUICK_COMPILE) compiles in 6 s where this takes 10, but its 200 steps take 6 s and these 1 s.
-RUN_COMPILE = {"xla_backend_optimization_level": 1}
-AS_SHIPPED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}  # without conftest's flags
+RUN_COMPILE = known({"xla_backend_optimization_level": 1})
+AS_SHIPPED = known(
+    {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+)  # without conftest's flags
 # What has a true gradient of zero, and what repeats it. Adam makes steps of its rounding, so it wanders.
 CANCELLED, MEANS = "cancelled biases", "running means"
 WANDERING = (CANCELLED, MEANS)

@@ -13,13 +13,14 @@ from torch import nn
 
 from jax_sngan import convert
 from jax_sngan.config import ModelConfig, TrainConfig
+from jax_sngan.jax_internals import known
 from jax_sngan.models import Variables
 from jax_sngan.state import TrainState
 from parity_tests.compare import assert_within, to_numpy
 
 # LLVM's optimiser takes ten times as long as all else in these small programs (24 s against 2 s for one network's
 # passes) and changes no formula. What ships is compiled with it: one case of rung 5 is too, and all of rung 6.
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+QUICK_COMPILE = known({"xla_backend_optimization_level": 0})
 _PARAMETRIZED = "parametrizations.weight.original"
 TINY = 1e-300  # where all that is expected is zero, any difference is too large
 

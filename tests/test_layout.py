@@ -19,6 +19,7 @@ LAYOUT = [
         "cache_folder",
         "flops",
         "images",
+        "jax_internals",
         "losses",
         "machine",
         "mixtures",

@@ -15,6 +15,7 @@ import pytest
 
 import jax_sngan
 from conftest import TINY, TINY_OPTIONS, start
+from jax_sngan import provenance
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.config import RunConfig, TrainConfig, from_dict, replace
 from jax_sngan.errors import UserError
@@ -125,6 +126,24 @@ def test_a_run_cut_between_two_logs_has_the_log_of_the_whole(tiny_run: Path, tmp
     (cut / "samples" / "000006.png").unlink()
     train(TINY, RunConfig(workdir=str(cut), log_every=2, sample_every=3, checkpoint_every=3))
     assert_same_run(tiny_run, cut, 6)
+
+
+def test_a_run_that_goes_on_under_another_jax_says_so(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(tiny_run, cut)
+    shutil.rmtree(cut / "checkpoints" / "6")
+    version = provenance._version
+    monkeypatch.setattr(provenance, "_version", lambda name: "99.1" if name == "jax" else version(name))
+    train(TINY, RunConfig(workdir=str(cut), log_every=2, sample_every=0))
+    said = capsys.readouterr().out.splitlines()
+    notes = [line for line in said if line.startswith("note ")]
+    assert [re.sub(" +", " ", line) for line in notes] == [
+        f"note written with jax {jax.__version__}, now jax 99.1: the run goes on, "
+        "its bits may not be those of the whole run"
+    ]
+    assert said.index(notes[0]) < said.index("resumes from the checkpoint of step 3")
 
 
 def test_a_checkpoint_has_what_was_given_whatever_changes_while_it_is_written(

@@ -129,6 +129,9 @@ class TorchEngine:
         self.logs.clear()
         return checkpoint.rollbacks
 
+    def compile(self, k: int, count: int) -> None:
+        """See loop.Engine; nothing is."""
+
     def steps(self, k: int, count: int) -> None:
         """See loop.Engine. A GPU is one step behind at most: what copies a step's inputs waits for the step before."""
         for step in range(k, k + count):

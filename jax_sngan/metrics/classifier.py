@@ -195,7 +195,7 @@ def train(data: Dataset, *, seed: int = 0, images_seen: int = IMAGES_SEEN, progr
 
     weights = {name: np.asarray(value) for name, value in params.items()}
     features, probabilities = _evaluate(weights, images[held])
-    small_cnn.rescale_features(weights, np.sqrt(small_cnn.FEATURES / max(features.var(axis=0).sum(), 1e-12)))
+    small_cnn.rescale_features(weights, np.sqrt(small_cnn.FEATURES / np.maximum(features.var(axis=0).sum(), 1e-12)))
     right = probabilities.argmax(axis=1) == labels[held]
     return Classifier(data.name, images.shape[1:], data.classes, float(right.mean()), len(held), weights)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -115,6 +116,11 @@ def allow_dtype(config: ModelConfig) -> None:
         jax.config.update("jax_enable_x64", True)
 
 
+def has_float64() -> bool:
+    """Whether jax makes float64 arrays here: told to for the process, or in a block of jax.enable_x64."""
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+
 @functools.cache  # taking the modules apart takes a fifth of a second; a start needs the same networks three times
 def build(config: ModelConfig) -> Networks:
     """The networks that a config names; their variables are made by `init`.
@@ -122,7 +128,7 @@ def build(config: ModelConfig) -> Networks:
     Raises:
       ValueError: the config says float64 and jax does not have it enabled (see allow_dtype).
     """
-    if config.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # jax makes it at run time
+    if config.dtype == "float64" and not has_float64():
         raise ValueError('model.dtype float64 needs jax.config.update("jax_enable_x64", True)')
     module = ARCHITECTURES[config.architecture]
     return Networks(Network(module.Generator, config), Network(module.Discriminator, config))

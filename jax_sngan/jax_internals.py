@@ -1,0 +1,57 @@
+"""What the project uses of XLA and jax that neither promises to keep; tests/test_jax_internals.py tries each by name.
+
+Loads no jax: flags have to be set before it starts.
+"""
+
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+
+class Option(NamedTuple):
+    """An XLA option.
+
+    Attributes:
+      example: a value to try it with.
+      dropped: the first jaxlib, (major, minor), that does not know it; None: the newest that was tried does.
+    """
+
+    example: int | bool
+    dropped: tuple[int, int] | None = None
+
+
+OPTIONS = {
+    "xla_backend_optimization_level": Option(0),
+    "xla_cpu_parallel_codegen_split_count": Option(1),
+    "xla_cpu_use_fusion_emitters": Option(False, dropped=(0, 11)),  # since then XLA has no others
+    "xla_force_host_platform_device_count": Option(2),
+}
+
+# By jax's own words what is in `jax.experimental` and `jax.extend` may change, too.
+PRIVATE = (
+    "jax._src.clusters.ClusterEnv._cluster_types",
+    "jax._src.clusters.ClusterEnv.get_process_count",
+    "jax._src.clusters.ClusterEnv.is_env_present",
+    "jax._src.clusters.ClusterEnv.opt_in_only_method",
+    "jax.experimental.multihost_utils.broadcast_one_to_all",
+    "jax.extend.core.jaxprs_in_params",
+)
+
+
+def known(options: dict[str, int | bool]) -> dict[str, Any]:
+    """Those of some XLA options that this jaxlib knows, as jax.jit takes them; it refuses all if it does not know one.
+
+    Raises:
+      KeyError: one that is not in OPTIONS.
+    """
+    return {name: value for name, value in options.items() if is_known(OPTIONS[name])}
+
+
+def is_known(option: Option) -> bool:
+    """Whether the jaxlib that is installed has it."""
+    here = tuple(int(n) for n in version("jaxlib").split(".")[:2])
+    return option.dropped is None or here < option.dropped
+
+
+def flags(options: dict[str, int | bool]) -> str:
+    """The same as a text for the environment variable XLA_FLAGS; XLA ends a process at a flag that it does not know."""
+    return " ".join(f"--{name}={str(value).lower()}" for name, value in known(options).items())
