@@ -6,6 +6,8 @@ Names are loaded when first used, so that torch_ref can read `jax_sngan.config` 
 import importlib
 from typing import Any
 
+from jax_sngan.accelerators.environment import quiet_compilers
+
 _HOME = {
     "Dataset": "data",
     "Inputs": "inputs",
@@ -30,6 +32,8 @@ _RENAMED = {"load_data": "load", "presets": "names"}
 
 __all__ = sorted(_HOME)  # built from the table above
 __version__ = "0.1.0"
+
+quiet_compilers()  # here, since whatever uses jax in this package comes by first
 
 
 def __getattr__(name: str) -> Any:

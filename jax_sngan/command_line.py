@@ -88,13 +88,18 @@ def _dashed(argument: str) -> str:
     return name.replace("_", "-") + equals + value
 
 
-def add_options(parser: Parser, kind: Any, title: str, prefix: str = "") -> None:
-    """One option for each field of a config dataclass, nested ones as --outer.inner; none has a default of its own."""
+def add_options(parser: Parser, kind: Any, title: str, prefix: str = "", only: Sequence[str] | None = None) -> None:
+    """One option for each field of a config dataclass, nested ones as --outer.inner; none has a default of its own.
+
+    only: the fields that a command has a use for; default: all.
+    """
     group = parser.add_argument_group(title)
     hints = get_type_hints(kind)
     nested = []
     for f in dataclasses.fields(kind):
         hint = hints[f.name]
+        if only is not None and f.name not in only:
+            continue
         if dataclasses.is_dataclass(hint):
             nested.append((f.name, hint))
             continue

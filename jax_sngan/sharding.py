@@ -21,29 +21,43 @@ from jax_sngan.errors import UserError
 from jax_sngan.inputs import Images, Inputs, draw, input_shapes, real_batch
 
 
-def make_mesh(text: str | None, config: TrainConfig) -> Mesh | None:
-    """The mesh that `data=N` names; by default that of all devices where there are several processes, else None.
+def mesh_size(text: str | None, config: TrainConfig, devices: int, count: int, backend: str) -> int | None:
+    """How many devices `data=N` names; by default all where there are several processes, else None.
 
+    Args:
+      devices: that there are.
+      count: of processes.
+      backend: whose devices they are.
     Raises:
       UserError: another form, more devices than there are, fewer than those of several processes, or a batch that does
         not divide by N.
     """
     if text is None:
-        if processes.count() == 1:
+        if count == 1:
             return None
-        text = f"data={jax.device_count()}"
-    axis, _, count = text.partition("=")
-    if axis != "data" or not count.isdigit() or int(count) < 1:
+        text = f"data={devices}"
+    axis, _, number = text.partition("=")
+    if axis != "data" or not number.isdigit() or int(number) < 1:
         raise UserError(f"mesh must be data=N with N at least 1, got {text!r}")
-    n = int(count)
-    if n > jax.device_count():
-        raise UserError(f"mesh {text} needs {n} devices, there are {jax.device_count()} ({jax.default_backend()})")
-    if processes.count() > 1 and n != jax.device_count():
-        raise UserError(
-            f"mesh must be data={jax.device_count()}, all devices of the {processes.count()} processes, got {text}"
-        )
+    n = int(number)
+    if n > devices:
+        raise UserError(f"mesh {text} needs {n} devices, there are {devices} ({backend})")
+    if count > 1 and n != devices:
+        raise UserError(f"mesh must be data={devices}, all devices of the {count} processes, got {text}")
     if config.batch_size % n:
         raise UserError(f"batch_size must be a multiple of the mesh's {n} devices, got {config.batch_size}")
+    return n
+
+
+def make_mesh(text: str | None, config: TrainConfig) -> Mesh | None:
+    """The mesh of mesh_size on this program's devices, or None.
+
+    Raises:
+      UserError: as mesh_size.
+    """
+    n = mesh_size(text, config, jax.device_count(), processes.count(), jax.default_backend())
+    if n is None:
+        return None
     # Auto: jit propagates the shardings; make_mesh's default wants them in every type.
     return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:n])
 

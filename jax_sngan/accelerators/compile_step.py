@@ -1,0 +1,103 @@
+"""Compiles a config's training step for a target, as a process of its own: two compilers in one disturb each other.
+
+`python -m jax_sngan.accelerators.compile_step` reads a request as JSON from standard input, tells the stages on standard
+output, a line of JSON each, and writes the compiled text to the request's file.
+"""
+
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jax_sngan.accelerators.environment import COMPILER
+from jax_sngan.accelerators.targets import Target, card_text, target
+from jax_sngan.config import TrainConfig, from_dict
+
+os.environ.update(COMPILER)  # before jax is imported
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+from jax.experimental import topologies  # noqa: E402
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec  # noqa: E402
+
+from jax_sngan.inputs import input_shapes  # noqa: E402
+from jax_sngan.models import allow_dtype  # noqa: E402
+from jax_sngan.nn.conv import portable_forms  # noqa: E402
+from jax_sngan.sharding import input_shardings, placed_shapes, sharded_step  # noqa: E402
+from jax_sngan.state import create_state  # noqa: E402
+from jax_sngan.update import train_step, training_step  # noqa: E402
+
+# The least that TPU's compiler can be asked to search for fast tilings; a preset then takes a third of the time.
+QUICK = {"exec_time_optimization_effort": -1.0}
+
+
+def devices_of(to: Target, count: int) -> list[Any]:
+    """The first `count` devices of a target that need not be here."""
+    if to.chip.platform == "cuda":
+        described = topologies.get_topology_desc(
+            "", "cuda", topology=f"1x1x{count}", target_config=card_text(to.chip)
+        )
+    else:
+        described = topologies.get_topology_desc(f"{to.chip.name}:{to.layout}", "tpu")
+    return list(described.devices[:count])
+
+
+def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: bool) -> tuple[Any, int]:
+    """The training step that train_jax.py runs on `count` devices of the target, and how many arrays its inputs are."""
+    allow_dtype(config.model)
+    on = Mesh(np.array(devices_of(to, count)), ("data",), axis_types=(AxisType.Auto,))
+    state, inputs = jax.eval_shape(partial(create_state, config)), input_shapes(config)
+    state = placed_shapes(on, state, split)
+    if mesh:
+        shardings = input_shardings(on, inputs)
+        step: Any = sharded_step(on, partial(training_step, config, mesh=on), state, split)
+    else:
+        shardings = jax.tree.map(lambda _: NamedSharding(on, PartitionSpec()), inputs)
+        step = train_step(config)
+    placed = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), inputs, shardings)
+    # By name: jax would ask this machine what kind of GPU it has.
+    with portable_forms():
+        traced = step.trace(state, placed)
+    return traced.lower(lowering_platforms=(to.chip.platform,)), len(jax.tree.leaves(placed))
+
+
+def main() -> None:
+    """Answers one request: {"config", "target", "devices", "mesh", "shard_state", "quick", "text": path}."""
+    request = json.loads(sys.stdin.read())
+    to = target(request["target"])
+
+    def tell(**what: Any) -> None:
+        print(json.dumps(what), flush=True)
+
+    tell(stage="tracing the training step")
+    step, inputs = lowered(
+        from_dict(TrainConfig, request["config"]),
+        to,
+        request["devices"],
+        mesh=request["mesh"],
+        split=request["shard_state"],
+    )
+    tell(stage="compiling")
+    try:
+        compiled = step.compile(compiler_options=QUICK if request["quick"] and to.chip.platform == "tpu" else None)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        tell(refused=" ".join(str(error).split()))
+        return
+    Path(request["text"]).write_text(compiled.as_text())
+    memory = compiled.memory_analysis()
+    tell(
+        inputs=inputs,
+        arguments=memory.argument_size_in_bytes,
+        temporary=memory.temp_size_in_bytes,
+        results=memory.output_size_in_bytes,
+        aliased=memory.alias_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What the tests of real compilers share: `fashion`'s own step for a target, compiled once, and what it should hold."""
+
+import math
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from jax_sngan.accelerators import compiled as compiling
+from jax_sngan.accelerators.compiled import Compiled, Request, check_installed
+from jax_sngan.accelerators.cost import kernels
+from jax_sngan.accelerators.hlo import parse
+from jax_sngan.accelerators.report import collectives, figures
+from jax_sngan.accelerators.targets import target
+from jax_sngan.config import RunConfig, UserError
+from jax_sngan.inputs import input_shapes
+from jax_sngan.preset_configs import preset
+from jax_sngan.sharding import SPLIT
+from jax_sngan.state import create_state
+
+CONFIG = preset("fashion")
+NORMALISED = 32 + 16  # channels of G's two batch normalisations
+LOGS = 4  # d_loss, d_real, d_fake, g_loss
+# Numbers that the devices sum in a step (docs/scaling.md): D's gradient, G's, the logs; and of each channel of a
+# batch normalisation mean and variance, in G's pass for D and in its own, and in the latter's gradient.
+STATE = jax.eval_shape(partial(create_state, CONFIG))
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """Skips where the target's compiler is not installed."""
+    try:
+        check_installed(target(name))
+    except UserError as error:
+        return pytest.mark.skipif(True, reason=str(error))
+    return pytest.mark.skipif(False, reason="")
+
+
+def numbers(tree: Any) -> int:
+    """In a tree of arrays."""
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def size(tree: Any) -> int:
+    """Bytes of a tree of arrays, without what a device pads."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+SUMMED = numbers(STATE.discriminator.params) + numbers(STATE.generator.params) + LOGS + 6 * NORMALISED
+STATE_BYTES, INPUT_BYTES = size(STATE), size(input_shapes(CONFIG))
+SPLIT_BYTES = sum(size(getattr(STATE, name)) for name in SPLIT)
+
+
+class Steps:
+    """The compiled steps of one test file's target: each once, in a process of its own."""
+
+    def __init__(self, name: str, folder: Path):
+        self.to, self.folder = target(name), folder
+        self.of = cache(self._of)
+
+    def _of(self, devices: int, split: bool = False) -> tuple[Compiled, dict[str, Any]]:
+        run = RunConfig(mesh=f"data={devices}", shard_state=split) if devices > 1 else RunConfig()
+        request: Request = compiling.request_for(CONFIG, run, self.to, quick=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("XLA_FLAGS", raising=False)  # conftest's are for programs that run in a test
+            step = compiling.compiled(request, print, folder=self.folder)
+        assert not step.refused
+        return step, figures(request, step)
+
+    def sums(self, devices: int, split: bool = False) -> dict[str, dict[str, float]]:
+        """collectives, of bytes."""
+        found = collectives(kernels(parse(self.of(devices, split)[0].text)))
+        return {name: {"count": of["count"], "bytes": of["mb"] * 2**20} for name, of in found.items()}
