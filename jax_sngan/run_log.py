@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ class RunLog:
         self._began = (0.0, start)  # when it began to run, and the steps that were done then
         self._timed = (0.0, 0)  # seconds and steps before that, since the last line
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
+        self._has_boards = find_spec("tensorboardX") is not None
+        if not self._has_boards:
+            self.say("note        tensorboardX is not installed: this run writes no TensorBoard files")
 
     def _open(self, start: int) -> None:
         self._keep_lines_up_to(start)
@@ -63,6 +67,8 @@ class RunLog:
             self._board.close()
 
     def _show_on_board(self, step: int, values: dict[str, float]) -> None:
+        if not self._has_boards:
+            return
         if self._board is None:
             # With the first numbers, since it loads torch where there is one: seconds before a run's first step.
             from tensorboardX import SummaryWriter

@@ -14,6 +14,7 @@ LAYOUT = [
     # 0: mathematics and helpers that need nothing of ours
     [
         "errors",
+        "accelerators/check_page",
         "allocator",
         "benchmark_side",
         "cache_folder",
@@ -38,6 +39,7 @@ LAYOUT = [
         "nn/sums",
     ],
     [
+        "accelerators/carried",
         "files",
         "lock",
         "options",
@@ -56,6 +58,7 @@ LAYOUT = [
     # 2: the options; files and archives
     [
         "nn/conv",
+        "accelerators/check",
         "archives",
         "processes",
         "compilation_cache",
@@ -88,7 +91,7 @@ LAYOUT = [
     ],
     ["arithmetic", "benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
     # 5: what puts a few of those together
-    ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
+    ["accelerators/check_plan", "benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier"],
     ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors"],
@@ -100,8 +103,8 @@ LAYOUT = [
     ["subjects"],
     ["evaluate"],
     # 14: the loop, and the package's own names
-    ["train", "benchmark", "recording", "adoption", "certify", "export", "study/plan"],
-    ["replay", "web_page", "study/folder", "study/summary"],
+    ["accelerators/measured", "train", "benchmark", "recording", "adoption", "certify", "export", "study/plan"],
+    ["accelerators/check_stages", "replay", "web_page", "study/folder", "study/summary"],
     # 16: the GAN family side by side
     ["study/training", "study/critics", "study/figures"],
     ["study/page"],
