@@ -99,12 +99,15 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
             told = {"jax": sides["jax"].read()}
             if "failed" in told["jax"]:
                 raise RuntimeError(f"{work.name}: {told['jax']['failed']}")
+            on_cpu = told["jax"]["platform"] == "cpu"
             for kind in plan.kinds:
                 command = ["torch_ref.benchmark", *arguments, kind, plan.device]
                 sides[kind] = Side(command, Path(folder) / f"{kind}.log")
-                told[kind] = sides[kind].read()
+                if on_cpu:  # elsewhere they get ready beside each other, for which a CPU would have no memory to spare
+                    told[kind] = sides[kind].read()
+            told |= {kind: sides[kind].read() for kind in plan.kinds if kind not in told}
             # On a GPU a step is short beside a host that waits for each: training does not wait either.
-            count = STEPS if told["jax"]["platform"] != "cpu" and not work.images else 1
+            count = 1 if on_cpu or work.images else STEPS
             seconds: dict[str, list[float]] = {side: [] for side in sides if "failed" not in told[side]}
             for _ in tqdm(range(plan.repetitions), desc=work.name, leave=False, disable=None):
                 for side in list(seconds):

@@ -28,7 +28,7 @@ def provenance(wing: str, data: dict[str, Any] | None, devices: str | None) -> d
         "format": FORMAT,
         "data": data,
         "code": {"jax-sngan": version_of("jax-sngan"), "sha256": code_checksum(wing)},
-        "libraries": {"python": platform.pythonversion_of()} | {name: version_of(name) for name in LIBRARIES[wing]},
+        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in LIBRARIES[wing]},
         "devices": devices,
     }
 

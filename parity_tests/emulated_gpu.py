@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "emulated"  # torch lets Python register one device of its own
 aten = torch.ops.aten
@@ -90,6 +89,9 @@ def _held(x: Any) -> Any:
 
 def start() -> torch.device:
     """Puts the device there until the process ends; before the first gradient, since autograd counts devices then."""
+    # Here: not every torch that the ladder runs under has it.
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
     _setup_privateuseone_for_python_backend(NAME)
     _Emulation().__enter__()
     _Literals().__enter__()

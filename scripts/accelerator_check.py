@@ -6,7 +6,11 @@ did not fit (the page says which); 2: a wrong option, or a package is missing.
 """
 
 import os
+import shutil
+import signal
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,8 @@ from jax_sngan.accelerators import carried
 from jax_sngan.errors import UserError
 
 
-def main() -> int:
-    """The exit code."""
+def main(scratch: Path) -> int:
+    """The exit code; scratch: a folder for what nobody wants to keep, emptied at the end."""
     from jax_sngan import command_line
     from jax_sngan.accelerators import check, check_page, check_plan
 
@@ -47,21 +51,25 @@ def main() -> int:
         check.write(out, told, check_page.page)
         return told
 
-    running = check.Check(out, 60 * arguments.minutes, environment(out), tell)
-    first = running.run_one(check_plan.first(arguments.quick))
-    if first["told"] is not None:
-        running.run(check_plan.stages(out, first["told"], quick=arguments.quick))
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # not without the stage that runs
+    running = check.Check(out, 60 * arguments.minutes, environment(scratch), tell)
+    try:
+        first = running.run_one(check_plan.first(arguments.quick))
+        if first["told"] is not None:
+            running.run(check_plan.stages(scratch, first["told"], quick=arguments.quick))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     print(f"report      {out / 'accelerator_check.html'}")
     return 0 if save()["passed"] else 1
 
 
-def environment(out: Path) -> dict[str, str]:
+def environment(scratch: Path) -> dict[str, str]:
     """Of every stage: the packages that came along, and programs compiled once for all of them."""
     root = str(Path(__file__).resolve().parent.parent)
     own = {
-        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")]), str(out / "packages")]),
-        "XDG_CACHE_HOME": str(out / "cache"),
-        "JAX_COMPILATION_CACHE_DIR": str(out / "cache" / "jax"),
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")]), str(scratch / "packages")]),
+        "XDG_CACHE_HOME": str(scratch / "cache"),
+        "JAX_COMPILATION_CACHE_DIR": str(scratch / "cache" / "jax"),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # two processes share the device
     }
     return dict(os.environ) | own
@@ -69,18 +77,21 @@ def environment(out: Path) -> dict[str, str]:
 
 def start() -> None:
     """Unpacks what came along before anything needs it."""
+    scratch = Path(tempfile.mkdtemp(prefix="accelerator_check_"))
     try:
-        wheels, out = carried.given("--wheels", sys.argv), carried.given("--out", sys.argv)
-        if wheels and out:
-            carried.unpack(wheels, Path(out).resolve() / "packages")
-        if not {"-h", "--help"} & set(sys.argv):
-            carried.missing()
+        if wheels := carried.given("--wheels", sys.argv):
+            carried.unpack(wheels, scratch / "packages")
+        carried.missing()
     except UserError as error:
+        shutil.rmtree(scratch)
         print(f"accelerator_check.py: {error}", file=sys.stderr)
         sys.exit(2)
     from jax_sngan import command_line
 
-    command_line.run(main)
+    try:
+        command_line.run(partial(main, scratch))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -86,8 +86,15 @@ def _state(work: Work, folder: Path, device: torch.device, forms: set[str]) -> T
     with np.load(folder / "state.npz") as arrays:
         load(state, dict(arrays))
     if "channels_last" in forms:
-        for network in (state.generator, state.discriminator):
+        for network, optimizer in (
+            (state.generator, state.generator_opt),
+            (state.discriminator, state.discriminator_opt),
+        ):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for p, entry in optimizer.state.items():  # as they would have been made: Adam is slow between two layouts
+                entry |= {name: torch.empty_like(p).copy_(entry[name]) for name in ("exp_avg", "exp_avg_sq")}
+        for name, p in state.generator.named_parameters():
+            state.generator_ema[name] = torch.empty_like(p).copy_(state.generator_ema[name])
     if "graphs" in forms:
         for optimizer in (state.generator_opt, state.discriminator_opt):
             if not isinstance(optimizer, torch.optim.Adam):

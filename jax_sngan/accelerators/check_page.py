@@ -22,7 +22,8 @@ def page(told: Mapping[str, Any]) -> str:
     body = [
         f"<h1>Accelerator check: {verdict}</h1><p>{told['seconds']:.0f} seconds.</p>",
         _machine(of.get("probe")),
-        _ladder(of.get("ladder")),
+        _ladder("JAX against torch", of.get("ladder")),
+        _ladder("JAX against torch on the CPU", of.get("ladder_torch_on_cpu")),
         _benchmark(rows),
         _compiled(of.get("compiled"), rows),
         _beside("Mesh of one device", of.get("mesh")),
@@ -61,7 +62,7 @@ def _machine(told: Mapping[str, Any] | None) -> str:
     return "<h2>Machine</h2>" + _table(("", ""), rows)
 
 
-def _ladder(told: Mapping[str, Any] | None) -> str:
+def _ladder(title: str, told: Mapping[str, Any] | None) -> str:
     if told is None:
         return ""
     rows = [
@@ -70,9 +71,7 @@ def _ladder(told: Mapping[str, Any] | None) -> str:
         for c in told["cases"]
     ]  # fmt: skip
     line = f"{told['run']} of {told['planned']} cases: {told['summary']}."
-    return f"<h2>JAX against torch</h2><p>{escape(line)}</p>" + _table(
-        ("case", "type", "error", "allowed", "within"), rows
-    )
+    return f"<h2>{title}</h2><p>{escape(line)}</p>" + _table(("case", "type", "error", "allowed", "within"), rows)
 
 
 def _benchmark(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -16,10 +16,11 @@ def first(quick: bool) -> Stage:
     return Stage("probe", "the machine, its packages, its matrix product", _jax("probe", {}), 120 if quick else 60)
 
 
-def stages(out: Path, probed: dict[str, Any], *, quick: bool) -> list[Stage]:
+def stages(scratch: Path, probed: dict[str, Any], *, quick: bool) -> list[Stage]:
     """All others.
 
     Args:
+      scratch: a folder for the runs of a stage.
       probed: what the first stage told.
       quick: tiny networks and two cases of the ladder, to see that it works.
     """
@@ -30,16 +31,19 @@ def stages(out: Path, probed: dict[str, Any], *, quick: bool) -> list[Stage]:
     if torch and "pytest" not in probed["without"]:
         command = ("parity_tests.short_ladder", *(["--quick"] if quick else []))
         found.append(Stage("ladder", "JAX against torch, the short ladder", command, 300 if quick else 150))
+        if probed["machine"]["platform"] != "cpu":  # says which of the two it is, if they part; and if one can't start
+            apart = ("parity_tests.short_ladder", "--first=3", "--torch-device=cpu")
+            found.append(Stage("ladder_torch_on_cpu", "JAX on the device against torch on the CPU", apart, 60))
     runs = [_run(probed, work, a, torch, slow=False, quick=quick) for a in probed["gflops"] for work in works]
     found += runs[:1]
+    runs_in = more | {"folder": str(scratch / "runs")}
     found += [
         Stage("mesh", "a step on a mesh of one device", _jax("mesh", more), limit),
-        Stage("resume", "a run that was cut off goes on", _jax("resume", more | {"folder": str(out / "runs")}), limit),
+        Stage("resume", "a run that was cut off goes on", _jax("resume", runs_in), limit),
     ]
     found += runs[1:]
-    found.append(
-        Stage("compiled", "what the compiled step says of its time", _jax("compiled", more | {"works": works}), limit)
-    )
+    read = _jax("compiled", more | {"works": works})
+    found.append(Stage("compiled", "what the compiled step says of its time", read, limit))
     if torch and not quick:
         found += [_run(probed, work, a, torch, slow=True, quick=quick) for work in works for a in probed["gflops"]]
     return found
