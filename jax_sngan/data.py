@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jax_sngan import archives, folders, mixtures, originals, resize, stacked
+from jax_sngan import archives, folders, mixtures, npz, originals, resize, stacked
 from jax_sngan.cache_folder import cache_folder
 from jax_sngan.errors import UserError
 from jax_sngan.folders import Stream
+from jax_sngan.regular import other_kind
 from jax_sngan.streams import ImageArray, StreamedImages
 
 BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
@@ -214,7 +215,9 @@ def _given(
             progress=progress,
             stream=stream,
         )
-    problem = "is a file of an unknown kind" if kind else "is no known data set and no file or folder that is there"
+    problem = "is no known data set and no file or folder that is there"
+    if kind:
+        problem = "is a file of an unknown kind" if kind == "file" else f"is {kind}, not a file or folder"
     known = ", ".join(("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED))
     raise UserError(
         f"data {source!r} {problem}; it may be {known}, FILE.npz, FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
@@ -222,9 +225,11 @@ def _given(
 
 
 def _kind(path: Path) -> str | None:
-    """ "file", "folder", or None where nothing is there or it cannot be looked at."""
+    """ "file", "folder", what else stands there ("a FIFO"), or None where nothing does or it cannot be looked at."""
     try:
-        return "folder" if path.is_dir() else "file" if path.is_file() else None
+        if not path.exists():
+            return None
+        return "folder" if path.is_dir() else other_kind(path) or "file"
     except (OSError, ValueError):  # a name too long, a folder above that is closed to us
         return None
 
@@ -235,7 +240,7 @@ def _embedded(split: str) -> _Parts:
     with importlib.resources.as_file(importlib.resources.files("jax_sngan") / "datasets/fashion10k.npz") as path:
         if not path.is_file():
             raise UserError(f"{path} is missing; install the package again")
-        images, labels = archives.read_npz(path, ("images",), ("labels",))
+        images, labels = npz.read_npz(path, ("images",), ("labels",))
     if images is None or labels is None:
         raise UserError(f"{path} is not the file that the package ships; install the package again")
     return "fashion", images[..., None], labels.astype(np.int32), originals.CLASSES["fashion_mnist"]
@@ -245,7 +250,7 @@ def _npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...
     """Images [n, h, w, c], labels and classes of an npz file."""
     image_names = {"train": ("images", "x", "arr_0", "x_train"), "test": ("test_images", "x_test")}[split]
     label_names = {"train": ("labels", "y", "arr_1", "y_train"), "test": ("test_labels", "y_test")}[split]
-    images, labels = archives.read_npz(path, image_names, label_names)
+    images, labels = npz.read_npz(path, image_names, label_names)
     if images is None:
         raise UserError(f"{path} holds no {split} images; looked for an array named {', '.join(image_names)}")
     if images.dtype != np.uint8:

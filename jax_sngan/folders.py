@@ -3,14 +3,12 @@ memory, with a cache of the result, or stay on disk (streams.py)."""
 
 import hashlib
 import json
-import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,15 +16,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jax_sngan import archives, machine, resize
+from jax_sngan import archives, image_files, machine, resize
+from jax_sngan.budget import Budget
 from jax_sngan.errors import UserError
 from jax_sngan.files import whole_file
+from jax_sngan.npz import read_whole_npz
 from jax_sngan.streams import Files, ImageArray, StreamedImages
 
 SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
-LARGEST_IMAGE = 2**26  # bytes of one image file
 CACHE_VERSION = 2  # goes up whenever the same files would give other pixels
-CHUNK = 64  # images whose files wait in memory to be decoded
+CHUNK = 64  # images whose files wait in memory to be decoded; fewer where they have more than CHUNK_BYTES
+CHUNK_BYTES = 2**28
 MEMORY_SHARE = 2  # decoded images may take the machine's memory divided by this
 
 Stream = Literal["auto", "always", "never"]  # auto: where they would take more
@@ -86,12 +86,6 @@ def _unwrapped(paths: list[tuple[str, ...]], keep: set[str] | frozenset[str] = f
     return paths
 
 
-def is_image(name: str) -> bool:
-    """Whether a path is an image by its ending, and neither hidden nor one of macOS's shadows."""
-    parts = name.split("/")
-    return name.lower().endswith(resize.SUFFIXES) and not any(p.startswith((".", "__MACOSX")) for p in parts)
-
-
 class Loaded(NamedTuple):
     """The images of a split."""
 
@@ -128,15 +122,16 @@ def load(
     Raises:
       UserError: no images, one that cannot be read, a damaged archive, or more than fits into memory and no stream.
     """
-    stamps = _stamps(path)
+    stamps, others = image_files.stamps(path)
+    image_files.tell_passed_over(path, others)
     key = json.dumps([CACHE_VERSION, str(path.resolve()), image_size, channels, split, sorted(stamps.items())])
     kept = cache / f"{path.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     if stream != "always" and (found := _read_cache(kept.with_name(f"{kept.name}.npz"))) is not None:
         return found
-    names = _archive_names(path, progress) if path.is_file() else list(stamps)
+    names = image_files.archive_names(path, progress) if path.is_file() else list(stamps)
     if len(set(names)) != len(names):
         raise UserError(f"{path} holds two files of one name")
-    listing = arrange([name for name in names if is_image(name)], split, str(path))
+    listing = arrange([name for name in names if image_files.is_image(name)], split, str(path))
     needed = len(listing.names) * image_size * image_size * channels
     fits = needed <= machine.memory() // MEMORY_SHARE
     if stream == "always" or (stream == "auto" and not fits):
@@ -146,7 +141,8 @@ def load(
             f"{path}: {len(listing.names)} images of {image_size} pixels need {needed / 2**30:.0f} GiB of memory; "
             "--stream auto leaves them on disk"
         )
-    images, files = _decode(path, listing, image_size, channels, progress)
+    budget = Budget(path, sum(size for size, _ in stamps.values()))
+    images, files = _decode(path, listing, image_size, channels, budget, progress)
     target = kept.with_name(f"{kept.name}.npz")
     classes = np.array(listing.classes, dtype=np.str_)
     try:
@@ -157,60 +153,6 @@ def load(
     return Loaded(images, listing.labels, listing.classes, files)
 
 
-class _Names:
-    """Names as one string of bytes: there may be millions, and every worker has them."""
-
-    def __init__(self, names: tuple[str, ...]):
-        encoded = [os.fsencode(name) for name in names]
-        self._bytes, self._ends = b"".join(encoded), np.cumsum([len(name) for name in encoded])
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, row: int) -> str:
-        return os.fsdecode(self._bytes[self._ends[row - 1] if row else 0 : self._ends[row]])
-
-
-class FolderFiles:
-    """The image files of a folder (streams.Files)."""
-
-    def __init__(self, path: Path, names: tuple[str, ...]):
-        self.path, self._names = path, _Names(names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def read(self, row: int) -> tuple[str, bytes]:
-        """See streams.Files."""
-        full = str(self.path / self._names[row])
-        try:
-            with open(full, "rb") as f:
-                data = f.read(LARGEST_IMAGE + 1)
-        except OSError as e:
-            raise UserError(f"image {full!r} cannot be read: {e.strerror}") from e
-        if len(data) > LARGEST_IMAGE:
-            raise UserError(f"image {full!r} has more than {LARGEST_IMAGE} bytes")
-        return full, data
-
-
-class ArchiveFiles:
-    """The image files of a .tar or .zip, read at their places (streams.Files)."""
-
-    def __init__(self, path: Path, names: tuple[str, ...]):
-        """Raises UserError as archives.places."""
-        self.path, self._names = path, _Names(names)
-        found = archives.places(path, set(names).__contains__, LARGEST_IMAGE)
-        self._places = np.array([found[name] for name in names], np.int64)  # [n, 5], as archives.Place
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def read(self, row: int) -> tuple[str, bytes]:
-        """See streams.Files."""
-        name = self._names[row]
-        return str(self.path / name), archives.read_at(self.path, archives.Place(*self._places[row].tolist()), name)
-
-
 def _streamed(path: Path, listing: Listing, image_size: int, channels: int, kept: Path, progress: bool) -> Loaded:
     """The images left where they are; every file is read once, for the checksum, unless that is kept."""
     if path.is_file() and archives.suffix(path) not in archives.RANDOM_ACCESS:
@@ -218,7 +160,11 @@ def _streamed(path: Path, listing: Listing, image_size: int, channels: int, kept
             f"{path} is compressed as a whole and cannot be streamed: unpack it, into a folder or a "
             f"{' or '.join(archives.RANDOM_ACCESS)}"
         )
-    files: Files = ArchiveFiles(path, listing.names) if path.is_file() else FolderFiles(path, listing.names)
+    files: Files = (
+        image_files.ArchiveFiles(path, listing.names)
+        if path.is_file()
+        else image_files.FolderFiles(path, listing.names)
+    )
     try:
         checksum = kept.read_text()
     except OSError:
@@ -253,87 +199,51 @@ def files_checksum(image_size: int, channels: int, labels: np.ndarray, digests: 
     return digest.hexdigest()
 
 
-def _stamps(path: Path) -> dict[str, tuple[int, int]]:
-    """(bytes, nanoseconds of the last change) of the archive, or of each image below the folder."""
-    if path.is_file():
-        return {"": (path.stat().st_size, path.stat().st_mtime_ns)}
-    stamps: dict[str, tuple[int, int]] = {}
-    seen = set()
-
-    def unreadable(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    for folder, subfolders, files in os.walk(path, onerror=unreadable, followlinks=True):
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in seen:  # a link to a folder above would be walked for ever
-            subfolders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        subfolders.sort()
-        relative = Path(folder).relative_to(path).as_posix()
-        for file in files:
-            name = file if relative == "." else f"{relative}/{file}"
-            if is_image(name) and (full := os.path.join(folder, file)) and os.path.isfile(full):
-                status = os.stat(full)
-                stamps[name] = (status.st_size, status.st_mtime_ns)
-    return stamps
-
-
-def _archive_names(path: Path, progress: bool) -> list[str]:
-    """Every file in it; a pass of its own, for which of them are wanted shows only when all are known."""
-    listed = tqdm(
-        archives.members(path, lambda _: False, 0),
-        desc=f"files in {path.name}",
-        unit="file",
-        disable=None if progress else True,
-        leave=False,
-    )
-    return [name for name, _ in listed]
-
-
 def _read_cache(cached: Path) -> Loaded | None:
     try:
         if cached.stat().st_size > machine.memory() // MEMORY_SHARE:  # a larger machine wrote it
             return None
-        with open(cached, "rb") as f, np.load(f, allow_pickle=False) as kept:
-            classes = tuple(str(name) for name in kept["classes"])
-            return Loaded(kept["images"], kept["labels"], classes, str(kept["files"]))
+        kept = read_whole_npz(cached)
+        classes = tuple(str(name) for name in kept["classes"])
+        return Loaded(kept["images"], kept["labels"], classes, str(kept["files"]))
     except Exception:  # absent, or damaged in any way: it is made anew
         return None
 
 
-def _decode(path: Path, listing: Listing, image_size: int, channels: int, progress: bool) -> tuple[np.ndarray, str]:
+def _decode(
+    path: Path, listing: Listing, image_size: int, channels: int, budget: Budget, progress: bool
+) -> tuple[np.ndarray, str]:
     """uint8 [n, image_size, image_size, channels] in the listing's order, and the files' checksum."""
     images = np.empty((len(listing.names), image_size, image_size, channels), np.uint8)
     digests = [b""] * len(images)
-    place = {name: i for i, name in enumerate(listing.names)}
-    files = _archive_files(path, place) if path.is_file() else _folder_files(path, listing.names)
+    files = image_files.in_order(path, listing.names)
 
     def decode(item: tuple[int, str, bytes]) -> None:
         row, name, data = item
-        images[row] = resize.decode(data, name, image_size, channels)
+        images[row] = resize.decode(data, name, image_size, channels, budget)
         digests[row] = hashlib.sha256(data).digest()
 
-    bar = _bar(len(place), f"images of {path.name}", "image", progress)
+    bar = _bar(len(images), f"images of {path.name}", "image", progress)
     with (
         bar,
         warnings.catch_warnings(),
         ThreadPoolExecutor(min(8, machine.cores())) as pool,  # Pillow decodes and resizes outside the GIL
     ):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # resize.decode has a lower limit
-        while chunk := list(islice(files, CHUNK)):
+        for chunk in _chunks(files):
             for _ in pool.map(decode, chunk):
                 bar.update()
     return images, files_checksum(image_size, channels, listing.labels, digests)
 
 
-def _folder_files(path: Path, names: tuple[str, ...]) -> Iterator[tuple[int, str, bytes]]:
-    files = FolderFiles(path, names)
-    for row in range(len(files)):
-        yield row, *files.read(row)
-
-
-def _archive_files(path: Path, wanted: dict[str, int]) -> Iterator[tuple[int, str, bytes]]:
-    for name, data in archives.members(path, wanted.__contains__, LARGEST_IMAGE):
-        if data is not None:
-            yield wanted[name], str(path / name), data
+def _chunks(files: Iterator[tuple[int, str, bytes]]) -> Iterator[list[tuple[int, str, bytes]]]:
+    """Files in lists of CHUNK and of CHUNK_BYTES at most; one larger than that is a list of its own."""
+    chunk: list[tuple[int, str, bytes]] = []
+    waiting = 0
+    for item in files:
+        if len(chunk) == CHUNK or waiting + len(item[2]) > CHUNK_BYTES:
+            yield chunk
+            chunk, waiting = [], 0
+        chunk.append(item)
+        waiting += len(item[2])
+    yield chunk

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from jax_sngan import archives, downloads, plain_pickle
 from jax_sngan.archives import damaged
+from jax_sngan.budget import Budget
 from jax_sngan.errors import UserError
+from jax_sngan.regular import open_regular
 
 NAMES = (*downloads.IDX, *downloads.CIFAR)
 DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # package dataset-fashion-mnist
@@ -184,12 +187,13 @@ def _cifar_folder(path: Path, batches: tuple[str, ...]) -> dict[str, bytes]:
         file = next((f for end in (".bin", "") if (f := path / f"{batch}{end}").is_file()), None)
         if file is None:
             raise damaged(path, f"it has no {batch}[.bin]")
-        if file.stat().st_size > LARGEST_BATCH:
-            raise UserError(f"{file} has {file.stat().st_size} bytes; at most {LARGEST_BATCH} are read")
         try:
-            contents[str(file)] = file.read_bytes()
+            with open_regular(file) as f:
+                contents[str(file)] = f.read(LARGEST_BATCH + 1)
         except OSError as e:
             raise UserError(f"{file} cannot be read: {e.strerror}") from e
+        if len(contents[str(file)]) > LARGEST_BATCH:
+            raise UserError(f"{file} has {file.stat().st_size} bytes; at most {LARGEST_BATCH} are read")
     return contents
 
 
@@ -205,7 +209,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
       UserError: it is missing, damaged, cut short or of another kind.
     """
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as f:
+        with open_regular(path) as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as f:
+            budget = Budget(path, os.fstat(file.fileno()).st_size, in_memory=True)
             magic = f.read(4)
             if magic != bytes((0, 0, 8, dimensions)):  # 8: unsigned bytes
                 raise damaged(path, f"not an IDX file of bytes in {dimensions} dimensions")
@@ -214,7 +219,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             expected = math.prod(sizes)
             if len(header) != 4 * dimensions or not 0 < expected <= LARGEST_ARRAY:
                 raise damaged(path, f"a header of shape {list(sizes)}")
-            data = f.read(expected + 1)  # one more: gzip compares its checksum at the end, and there must be no rest
+            budget.bytes(expected + 1)  # one more: gzip compares its checksum at the end, and there must be no rest
+            data = f.read(expected + 1)
     except (OSError, EOFError, zlib.error) as e:
         raise damaged(path, e) from e
     if len(data) != expected:
@@ -248,13 +254,20 @@ def read_cifar(batches: dict[str, bytes], labels: int, which: int, classes: int)
         else:
             try:
                 batch = plain_pickle.read_dict(data)
-                pixels = np.asarray(batch["data"])
-                numbers = np.asarray(batch["labels"] if "labels" in batch else batch["fine_labels"])
+                pixels, numbers = batch["data"], batch["labels"] if "labels" in batch else batch["fine_labels"]
             except (ValueError, KeyError) as e:
                 raise UserError(f"{name} is no CIFAR batch that can be read: it holds {e}"[:300]) from e
+            if not isinstance(pixels, np.ndarray):
+                raise UserError(f"{name}: data must be an array, got {type(pixels).__name__}")
+            if isinstance(numbers, list) and all(type(n) is int and abs(n) < 2**31 for n in numbers):
+                numbers = np.array(numbers, np.int64)
             if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072 or not len(pixels):
                 raise UserError(f"{name}: data must be uint8 [n, 3072], got {pixels.dtype} {list(pixels.shape)}")
-            if numbers.dtype.kind not in "iu" or numbers.shape != (len(pixels),):
+            if (
+                not isinstance(numbers, np.ndarray)
+                or numbers.dtype.kind not in "iu"
+                or numbers.shape != pixels.shape[:1]
+            ):
                 raise UserError(f"{name}: labels must be one integer an image")
         if numbers.min() < 0 or numbers.max() >= classes:
             raise UserError(f"{name}: labels must lie in 0 to {classes - 1}, got {numbers.min()} to {numbers.max()}")

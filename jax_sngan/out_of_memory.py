@@ -30,6 +30,6 @@ def memory_line(error: BaseException) -> str:
         error = error.__cause__
     said = (str(error).strip() or "no more was said").splitlines()[0][:200].rstrip(".: ")
     return (
-        f"out of memory: {said}; a run takes less with a smaller --batch-size, with --accumulate N (a batch in N parts) or "
-        "with --model.compute-dtype bfloat16; checkpoints stay as they are"
+        f"out of memory: {said}; a run takes less with a smaller --batch-size, --accumulate N (a batch in N parts) "
+        "or with --model.compute-dtype bfloat16; checkpoints stay as they are"
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jax_sngan import archives, foreign
+from jax_sngan import foreign, npz
 from jax_sngan.config import TrainConfig, replace
 from jax_sngan.convert import Flat, check_fit
 from jax_sngan.errors import UserError
@@ -54,7 +54,7 @@ def load(path: str | Path) -> Recording:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no file {path}")
-    arrays = archives.read_whole_npz(path)
+    arrays = npz.read_whole_npz(path)
     try:
         with jax.enable_x64(True):
             return _recording(arrays, _meta(arrays))

@@ -1,19 +1,22 @@
 """Images made to fit a network: decoded, cropped square, resized, grey or RGB."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from jax_sngan import image_cost
+from jax_sngan.budget import DECODING, Budget
 from jax_sngan.errors import UserError
 
 # What Pillow may open. Left out are formats that start other programs (EPS) or that hardly a data set uses.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 2**26  # 67 million, 200 MB as RGB: above any camera's usual picture, below Pillow's own alarm
 
 
-def decode(data: bytes, name: str, size: int, channels: int) -> np.ndarray:
+def decode(data: bytes, name: str, size: int, channels: int, budget: Budget | None = None) -> np.ndarray:
     """One image file as an array: the central square, resized by antialiased bicubic interpolation.
 
     An image of `size` x `size` pixels keeps its pixels. The camera's orientation is followed, transparency becomes
@@ -24,25 +27,46 @@ def decode(data: bytes, name: str, size: int, channels: int) -> np.ndarray:
       name: what to call the file in an error.
       size: pixels a side of the result.
       channels: 1 (luminance, ITU-R 601) or 3 (RGB).
+      budget: what is left to the folder or archive that it is from.
     Returns:
       uint8 [size, size, channels].
     Raises:
-      UserError: it is no image, is cut short, or has absurd dimensions.
+      UserError: it is no image, is cut short, or takes more than image_cost.py and the budget allow.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UserError(f"image {name!r} is {width} x {height} pixels; at most {MAX_PIXELS} pixels are read")
-            # JPEG only: a large photo is decoded at the smallest fraction that still has twice the pixels needed.
-            image.draft(None, (2 * size, 2 * size))
+    with _opened(data, name) as (image, full):
+        if budget is not None:
+            budget.pixels(full.pixels)
+        # JPEG only: a large photo is decoded at the smallest fraction that still has twice the pixels needed.
+        before = image.width * image.height
+        image.draft(None, (2 * size, 2 * size))
+        spared = (before - image.width * image.height) * image_cost.BYTES_A_PIXEL
+        with DECODING.hold(full.memory - spared):
             ImageOps.exif_transpose(image, in_place=True)
             square = _square(_as_mode(image, name, "L" if channels == 1 else "RGB"), size)
             return np.asarray(square).reshape(size, size, channels)
+
+
+def size_of(data: bytes, name: str) -> tuple[int, int]:
+    """(pixels of the shorter side, channels: 1 where it is grey, else 3) of an image file, which is not decoded.
+
+    Raises:
+      UserError: as decode, of what the headers tell.
+    """
+    with _opened(data, name) as (image, _):
+        return min(image.size), 1 if image.mode in ("1", "L", "LA", "I", "I;16") else 3
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[tuple[Image.Image, image_cost.Cost]]:
+    """An image, opened and not decoded, and what it takes; whatever is wrong with it is a UserError."""
+    try:
+        image_cost.check_file(data, name)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            yield image, image_cost.of_image(image, data, name)
     except UserError:
         raise
     except Image.DecompressionBombError as e:
-        raise UserError(f"image {name!r} has absurd dimensions; at most {MAX_PIXELS} pixels are read") from e
+        raise UserError(f"image {name!r} has absurd dimensions; at most {image_cost.MAX_PIXELS} pixels are read") from e
     except Exception as e:  # a damaged file makes Pillow raise nearly anything (SyntaxError, struct.error, ...)
         raise UserError(f"image {name!r} cannot be read: {' '.join(str(e).split())[:200] or type(e).__name__}") from e
 

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from jax_sngan import resize
+from jax_sngan.budget import DECODING
 from jax_sngan.errors import UserError
 from jax_sngan.machine import cores
 
@@ -221,7 +222,8 @@ class _Reader:
 
 
 def _begin(worker: int, workers: int) -> None:
-    """In a new worker: it ends with its parent, however that ends."""
+    """In a new worker: it takes its part of the memory for decoding, and ends with its parent, however that ends."""
+    DECODING.share(workers)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # resize.decode has a lower limit
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
 

@@ -1,14 +1,12 @@
 """What is scored: a run's generator, a generator in training, or images that are there; each as batches by a seed."""
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
-from jax_sngan import archives, folders
+from jax_sngan import archives, image_files, npz, resize
 from jax_sngan import data as data_sets
 from jax_sngan.config import TrainConfig
 from jax_sngan.errors import UserError
@@ -167,23 +165,18 @@ def open_subject(subject: str | Path, *, step: str | int, raw: bool, standing: i
 def _size(path: Path) -> tuple[int, int]:
     """(pixels a side, channels) of the images at path, by the first of them."""
     if path.suffix.lower() == ".npz":
-        images = archives.read_npz(path, ("images", "x", "arr_0", "x_train"))[0]
+        images = npz.read_npz(path, ("images", "x", "arr_0", "x_train"))[0]
         if images is None or images.ndim not in (3, 4):
             raise UserError(f"{path} must hold images, uint8 [n, h, w] or [n, h, w, c]")
         return min(images.shape[1:3]), 1 if images.ndim == 3 else images.shape[3]
     if path.is_dir():
-        found = sorted(p.relative_to(path).as_posix() for p in path.rglob("*"))
-        first = next((path / name for name in found if folders.is_image(name)), None)
-        content = first.read_bytes() if first else None
+        first = image_files.first_image(path)
     elif archives.suffix(path) is not None:
-        members = archives.members(path, folders.is_image, folders.LARGEST_IMAGE)
-        content = next((c for _, c in members if c is not None), None)
+        members = archives.members(path, image_files.is_image, image_files.LARGEST_IMAGE)
+        first = next(((str(path / name), content) for name, content in members if content is not None), None)
     else:
         raise UserError(f"{path} must be a run's workdir, a folder of images, or a file of them: FILE.npz, an archive")
-    if content is None:
+    if first is None:
         raise UserError(f"{path} holds no images and no checkpoint")
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return min(image.size), 1 if image.mode in ("1", "L", "LA", "I", "I;16") else 3
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"the first image of {path} cannot be read: {error}") from error
+    name, content = first
+    return resize.size_of(content, name)

@@ -1,5 +1,8 @@
 """A state dict out of a file that torch.save wrote, in either of its formats, read without torch; no pickle is run."""
 
+import io
+import math
+import os
 import struct
 import zipfile
 from collections import OrderedDict
@@ -9,10 +12,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from jax_sngan import plain_pickle
+from jax_sngan.budget import of_memory
 from jax_sngan.errors import UserError
+from jax_sngan.regular import open_regular
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: the first pickle of the format before 1.6
-LARGEST = 2**32  # bytes of one array
+SHARED = 8  # how many times larger than the file its arrays may be together: weights that are tied are stored once
 
 _STORAGES = {
     "torch FloatStorage": np.dtype("<f4"),
@@ -41,6 +46,29 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+def check(path: Path) -> None:
+    """Passes where a file may be handed to torch.load: it is a file, fits into memory, and unpacks to about itself.
+
+    Raises:
+      UserError: it is something else, too large, or a zip with members that are packed or lie on each other.
+      OSError: it can't be read.
+    """
+    with open_regular(path) as file:
+        size = _checked_size(path, file)
+        if not zipfile.is_zipfile(file):
+            return
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+        except Exception as error:  # a damaged zip makes its reader raise nearly anything
+            raise UserError(f"{path} is damaged, or torch.save did not write it: {error}") from error
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise UserError(f"{path}: {_packed(entry)}")
+        if sum(entry.file_size for entry in entries) > SHARED * size:
+            raise UserError(f"{path}: members of more than {SHARED * size} bytes, {SHARED} times its size")
+
+
 def read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict by name.
 
@@ -50,11 +78,17 @@ def read(path: Path) -> dict[str, np.ndarray]:
       UserError: there is no such file, it is damaged, or holds something else.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = _checked_size(path, file)
             zipped = zipfile.is_zipfile(file)
             file.seek(0)
-            tensors, storages = _zipped(file) if zipped else _plain(file)
-        return {str(name): _array(tensor, storages) for name, tensor in tensors.items()}
+            tensors, storages = _zipped(file, SHARED * size) if zipped else _plain(file, size)
+        needed = sum(math.prod(t.shape) * t.storage.dtype.itemsize for t in tensors.values())
+        if needed > min(SHARED * size, of_memory()):
+            raise ValueError(f"tensors of {needed} bytes in a file of {size}")
+        return {name: _array(tensor, storages) for name, tensor in tensors.items()}
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # a damaged file makes its readers raise nearly anything
@@ -62,22 +96,48 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged, or no state dict that torch.save wrote: {reason}") from error
 
 
+def _checked_size(path: Path, file: BinaryIO) -> int:
+    size, most = os.fstat(file.fileno()).st_size, of_memory() // 2  # its storages, and the arrays made of them
+    if size > most:
+        raise UserError(f"{path} has {size} bytes; at most {most} are read on this machine")
+    return size
+
+
+def _packed(entry: zipfile.ZipInfo) -> str:
+    return f"{entry.filename[:80]!r} is packed by method {entry.compress_type}; torch.save stores (0)"
+
+
 def _pickle(data: bytes | BinaryIO) -> Any:
-    def tensor(storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> _Tensor:
+    # What a pickle hands over may be anything, and deep: it is asked for its type before it is used or printed.
+    def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+        if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
+            raise TypeError("a tensor of something else than a storage and sizes")
+        if len(shape) != len(strides) or len(shape) > plain_pickle.DIMENSIONS:
+            raise ValueError(f"a tensor of {len(shape)} sizes and {len(strides)} strides")
+        for number in (offset, *shape, *strides):
+            if type(number) is not int or not 0 <= number <= plain_pickle.LARGEST_DIMENSION:
+                raise ValueError("a tensor with an absurd size, stride or offset")
         return _Tensor(storage, offset, shape, strides)
 
-    def parameter(tensor: _Tensor, *_: Any) -> _Tensor:
+    def parameter(tensor: Any, *_: Any) -> Any:
         return tensor
 
-    def storage(name: tuple[Any, ...]) -> _Storage:
+    def storage(name: Any) -> _Storage:
+        if not isinstance(name, tuple) or len(name) < 5:
+            raise TypeError("a persistent id that is no storage")
         kind, dtype, key, _, count = name[:5]
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise ValueError(f"a persistent {kind!r}")
-        return _Storage(dtype, str(key), int(count))
+        if not isinstance(kind, str) or kind != "storage" or not isinstance(dtype, np.dtype):
+            raise TypeError("a persistent id that is no storage")
+        if type(key) not in (str, int) or type(count) is not int or not 0 <= count <= plain_pickle.LARGEST_DIMENSION:
+            raise ValueError("a storage without a name or with an absurd size")
+        return _Storage(dtype, str(key), count)
+
+    def ordered() -> OrderedDict[Any, Any]:  # entries follow; given here, they would be hashed whatever they are
+        return OrderedDict()
 
     known = {
         **_STORAGES,
-        "collections OrderedDict": OrderedDict,
+        "collections OrderedDict": ordered,
         "torch._utils _rebuild_tensor": tensor,
         "torch._utils _rebuild_tensor_v2": tensor,
         "torch._utils _rebuild_parameter": parameter,
@@ -88,49 +148,72 @@ def _pickle(data: bytes | BinaryIO) -> Any:
 _Contents = tuple[dict[str, _Tensor], dict[str, np.ndarray]]  # tensors by name, storages by key
 
 
-def _zipped(file: BinaryIO) -> _Contents:
+def _zipped(file: BinaryIO, most: int) -> _Contents:
+    left = most
+
+    def read(name: str) -> bytes:
+        nonlocal left
+        entry = entries[name]
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(_packed(entry))
+        left -= entry.file_size
+        if left < 0:
+            raise ValueError(f"members of more than {most} bytes")
+        return archive.read(entry)
+
     with zipfile.ZipFile(file) as archive:
-        entries = {name.partition("/")[2]: name for name in archive.namelist()}
-        if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
+        entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
+        if "byteorder" in entries and read("byteorder") != b"little":
             raise ValueError("its byte order is not little-endian")
-        tensors = _of_tensors(_pickle(archive.read(entries["data.pkl"])))
+        tensors = _of_tensors(_pickle(read("data.pkl")))
         storages = {t.storage.key: t.storage for t in tensors.values()}
-        return tensors, {key: _numbers(s, archive.read(entries[f"data/{key}"])) for key, s in storages.items()}
+        return tensors, {key: _numbers(s, read(f"data/{key}")) for key, s in storages.items()}
 
 
-def _plain(file: BinaryIO) -> _Contents:
+def _plain(file: BinaryIO, most: int) -> _Contents:
     """Five pickles (magic number, version, byte order, the dict, keys), then each storage behind its count."""
-    if _pickle(file) != MAGIC:
+    file = io.BytesIO(file.read(most))  # of a file on disk, a pickle that claims gigabytes would have them taken first
+    magic = _pickle(file)
+    if type(magic) is not int or magic != MAGIC:
         raise ValueError("it does not begin as torch.save begins a file")
     _pickle(file)
-    if not _pickle(file).get("little_endian", True):
+    system = _pickle(file)
+    if not isinstance(system, dict) or system.get("little_endian", True) is not True:
         raise ValueError("its byte order is not little-endian")
     tensors = _of_tensors(_pickle(file))
     by_key = {t.storage.key: t.storage for t in tensors.values()}
     storages = {}
-    for key in map(str, _pickle(file)):
+    keys = _pickle(file)
+    if not isinstance(keys, list):
+        raise TypeError("storages without a list of their names")
+    for key in keys:
+        if not isinstance(key, str) or key in storages:
+            raise ValueError("storages with names that are no text, or twice there")
         storage = by_key[key]
         (count,) = struct.unpack("<q", file.read(8))
         if count != storage.length:
             raise ValueError(f"a storage of {count} numbers where {storage.length} are used")
+        if _size(storage) > most:  # it would be taken before it is found missing
+            raise ValueError(f"a storage of {_size(storage)} bytes in a file of {most}")
         storages[key] = _numbers(storage, file.read(_size(storage)))
     return tensors, storages
 
 
 def _of_tensors(value: Any) -> dict[str, _Tensor]:
     if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__}, not a dict")
+        raise TypeError(f"a {type(value).__name__}, not a dict")
     for name, tensor in value.items():
-        if not isinstance(tensor, _Tensor):
-            raise ValueError(f"{name!r} is a {type(tensor).__name__}, not a tensor")
+        if not isinstance(name, str) or not isinstance(tensor, _Tensor):
+            raise TypeError(f"{str(name)[:80]!r} is a {type(tensor).__name__}, not a tensor")
+    used: dict[str, _Storage] = {}
+    for tensor in value.values():
+        if used.setdefault(tensor.storage.key, tensor.storage) != tensor.storage:
+            raise ValueError(f"two storages of the name {tensor.storage.key[:80]!r}")
     return value
 
 
 def _size(storage: _Storage) -> int:
-    size = storage.length * storage.dtype.itemsize
-    if not 0 <= size <= LARGEST:
-        raise ValueError(f"a storage of {size} bytes")
-    return size
+    return storage.length * storage.dtype.itemsize
 
 
 def _numbers(storage: _Storage, data: bytes) -> np.ndarray:
@@ -142,10 +225,10 @@ def _numbers(storage: _Storage, data: bytes) -> np.ndarray:
 def _array(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
     """The view as an array of its own; nothing beyond the storage is read."""
     numbers = storages[tensor.storage.key]
-    if len(tensor.shape) != len(tensor.strides) or min((tensor.offset, *tensor.shape, *tensor.strides)) < 0:
-        raise ValueError(f"a tensor of shape {tensor.shape} and strides {tensor.strides}")
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, numbers.dtype)
+    if math.prod(tensor.shape) > len(numbers):  # a stride of 0 repeats them as often as one likes
+        raise ValueError(f"a tensor of shape {tensor.shape} in a storage of {len(numbers)} numbers")
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
     if last >= len(numbers):
         raise ValueError(f"a tensor that reaches past the {len(numbers)} numbers of its storage")

@@ -6,6 +6,7 @@ import pickle
 import runpy
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -303,11 +304,20 @@ def test_what_does_not_fit_in_a_pt_is_named(converter: Callable, tmp_path: Path)
         ({"fc.weight": torch.zeros(2, dtype=torch.bfloat16)}, "fc.weight is no dense array"),
         ({"model_state_dict": {}, "global_step": -1}, "global_step must be a number of steps, got -1"),
         (torch.zeros(3), "holds no tensors by name"),
+        ({"fc.weight": torch.zeros(1).expand(400_000_000)}, "tensors of 1600000000 bytes in storages of 4"),
     ],
 )
 def test_other_contents_are_refused(contents: Any, words: str, converter: Callable, tmp_path: Path) -> None:
     torch.save(contents, tmp_path / "x.pt")
     refused(converter("x.pt", "out"), tmp_path, "x.pt", words)
+
+
+def test_a_packed_member_is_refused(converter: Callable, tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(100)}, tmp_path / "stored.pt")
+    with zipfile.ZipFile(tmp_path / "stored.pt") as old, zipfile.ZipFile(tmp_path / "x.pt", "w", 8) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    refused(converter("x.pt", "out"), tmp_path, "x.pt", "packed by method 8")
 
 
 def test_damaged_files_are_refused(converter: Callable, mimicry: Path) -> None:

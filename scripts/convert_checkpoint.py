@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jax_sngan import command_line
-from jax_sngan.archives import read_whole_npz
 from jax_sngan.config import TrainConfig
 from jax_sngan.errors import UserError
 from jax_sngan.files import check_unused, new_folder, write_json, write_whole
+from jax_sngan.npz import read_whole_npz
 from jax_sngan.run_log import lines_up_to
 from jax_sngan.workdir import has_checkpoint, prepare, wing_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from jax_sngan import command_line
-from jax_sngan.archives import read_npz
 from jax_sngan.files import write_whole
+from jax_sngan.npz import read_npz
 from jax_sngan.originals import DEBIAN, load
 
 TARGET = Path(__file__).parents[1] / "jax_sngan/datasets/fashion10k.npz"

@@ -27,9 +27,9 @@ from image_files import encoded, noise, only_our_cache  # noqa: F401
 from conftest import TINY
 from jax_sngan import command_line, data, manifest, recording
 from jax_sngan.adoption import NetworkFile, adopt
-from jax_sngan.archives import read_whole_npz
 from jax_sngan.checkpoint import Checkpoints, shapes
 from jax_sngan.config import RunConfig, TrainConfig, flatten, to_dict
+from jax_sngan.npz import read_whole_npz
 from jax_sngan.state import create_state
 from jax_sngan.workdir import check_start
 

@@ -28,7 +28,7 @@ from image_files import (
 )
 from PIL import Image
 
-from jax_sngan import archives, data, folders, machine, originals, resize
+from jax_sngan import archives, budget, data, folders, image_files, machine, originals, resize
 from jax_sngan.errors import UserError
 
 JPEGS = Path(__file__).resolve().parents[2] / "shared/data/cifar10-jpeg.tar.xz"
@@ -259,14 +259,14 @@ def test_links_in_a_zip_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "zip"])
 def test_bombs_are_refused(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(archives, "FLOOR", 2**20)
+    monkeypatch.setattr(budget, "FLOOR", 2**20)
     bomb = PACKERS[kind]({"good.png": WHOLE_PNG} | {f"{i}.png": b"\0" * 2**20 for i in range(8)})
     (tmp_path / f"a.{kind}").write_bytes(bomb)
     assert "unpacks to more than" in refusal(str(tmp_path / f"a.{kind}"))
 
 
 def test_a_member_larger_than_any_image_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "LARGEST_IMAGE", len(WHOLE_PNG) - 1)
+    monkeypatch.setattr(image_files, "LARGEST_IMAGE", len(WHOLE_PNG) - 1)
     for kind in ("tar", "zip"):
         (tmp_path / f"a.{kind}").write_bytes(PACKERS[kind]({"good.png": WHOLE_PNG}))
         assert "at most" in refusal(str(tmp_path / f"a.{kind}"))

@@ -92,7 +92,7 @@ def test_what_cannot_be_streamed_says_so(fruit: Path, tmp_path: Path) -> None:
 def test_the_checksum_is_of_the_files_and_kept(fruit: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(str(fruit), stream="always").checksum()
     with monkeypatch.context() as patch:
-        patch.setattr("jax_sngan.folders.FolderFiles.read", lambda *_: pytest.fail("read again"))
+        patch.setattr("jax_sngan.image_files.FolderFiles.read", lambda *_: pytest.fail("read again"))
         assert load(str(fruit), stream="always").checksum() == first
     os.utime(fruit / "apple/00.png", (1, 1))  # as a copy of the folder has it
     assert load(str(fruit), stream="always").checksum() == first

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from jax_sngan import manifest
+from jax_sngan import manifest, torch_file
 from jax_sngan.checkpoint_steps import check_step, problem_of, scored, set_aside
 from jax_sngan.config import TrainConfig, from_dict, to_dict
 from jax_sngan.errors import UserError
@@ -88,7 +88,10 @@ def read_contents(path: str | os.PathLike[str]) -> Any:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # torch warns of pickles that it did not write; they are refused
+            torch_file.check(Path(path))
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
@@ -108,6 +111,11 @@ def arrays(path: str | os.PathLike[str], tensors: Any) -> dict[str, np.ndarray]:
     """
     if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
         raise UserError(f"{path} holds no tensors by name")
+    dense = [t for t in tensors.values() if isinstance(t, torch.Tensor) and t.layout == torch.strided]
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in dense}
+    needed, most = sum(t.nbytes for t in dense), torch_file.SHARED * sum(stored.values())
+    if needed > most:  # strides of 0 repeat a number as often as one likes
+        raise UserError(f"{path} holds tensors of {needed} bytes in storages of {sum(stored.values())}")
     found = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
