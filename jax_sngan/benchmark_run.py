@@ -7,19 +7,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from jax_sngan.benchmark_plan import Work, growth, row
+from jax_sngan.benchmark_plan import ARITHMETICS, Work, growth, row
 from jax_sngan.files import write_whole
 from jax_sngan.machine import cores, processor
+from jax_sngan.provenance import version_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 5.0  # seconds that a side has to end by itself
+STEPS = 10  # of a repetition on a GPU or TPU
 
 
 class Side:
@@ -34,7 +35,7 @@ class Side:
             stderr=self._log,
             text=True,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=environment(),
         )
 
     def read(self) -> dict[str, Any]:
@@ -69,60 +70,88 @@ class Side:
         self._log.close()
 
 
-def measure(work: Work, repetitions: int, peak: float, kinds: Sequence[str], changes: dict[str, Any]) -> dict:
+def environment() -> dict[str, str]:
+    """Of a side. JAX would take three quarters of a GPU's memory beforehand, which the other side needs too."""
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+class Plan(NamedTuple):
+    """How a work is measured."""
+
+    repetitions: int  # of each side, in turn
+    peak: float  # GFLOP/s of a matrix product
+    kinds: Sequence[str] = ()  # of torch's side (benchmark_plan)
+    arithmetic: str = "float32"
+    device: str = "auto"  # of torch's side, as RunConfig.device
+    changes: Mapping[str, Any] = {}  # of the work's config
+
+
+def measure(work: Work, plan: Plan) -> dict[str, Any]:
     """One row: both sides start from the same state and see the same inputs.
 
     Raises:
       RuntimeError: JAX's side failed; one of torch's may, and the row says why.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [work.name, folder, json.dumps(changes)]
+        arguments = [work.name, folder, json.dumps(ARITHMETICS[plan.arithmetic] | dict(plan.changes))]
         sides = {"jax": Side(["jax_sngan.benchmark", *arguments], Path(folder) / "jax.log")}
         try:
             told = {"jax": sides["jax"].read()}
             if "failed" in told["jax"]:
                 raise RuntimeError(f"{work.name}: {told['jax']['failed']}")
-            for kind in kinds:
-                sides[kind] = Side(["torch_ref.benchmark", *arguments, kind], Path(folder) / f"{kind}.log")
-                told[kind] = sides[kind].read()
-            running = [side for side in sides if "failed" not in told[side]]
-            seconds: dict[str, list[float]] = {side: [] for side in running}
-            for _ in tqdm(range(repetitions), desc=work.name, leave=False, disable=None):
-                for side in running:
-                    answer = sides[side].ask("go")
-                    if "failed" in answer:
-                        raise RuntimeError(f"{work.name}, {side}: {answer['failed']}")
-                    seconds[side].append(answer["seconds"])
-            for side in running:
+            on_cpu = told["jax"]["platform"] == "cpu"
+            for kind in plan.kinds:
+                command = ["torch_ref.benchmark", *arguments, kind, plan.device]
+                sides[kind] = Side(command, Path(folder) / f"{kind}.log")
+                if on_cpu:  # elsewhere they get ready beside each other, for which a CPU would have no memory to spare
+                    told[kind] = sides[kind].read()
+            told |= {kind: sides[kind].read() for kind in plan.kinds if kind not in told}
+            # On a GPU a step is short beside a host that waits for each: training does not wait either.
+            count = 1 if on_cpu or work.images else STEPS
+            seconds: dict[str, list[float]] = {side: [] for side in sides if "failed" not in told[side]}
+            for _ in tqdm(range(plan.repetitions), desc=work.name, leave=False, disable=None):
+                for side in list(seconds):
+                    answer = sides[side].ask(f"go {count}")
+                    if "failed" not in answer:
+                        seconds[side].append(answer["seconds"])
+                    elif side == "jax":
+                        raise RuntimeError(f"{work.name}, jax: {answer['failed']}")
+                    else:
+                        told[side] |= answer
+                        del seconds[side]
+            for side in seconds:
                 told[side] |= sides[side].ask("memory")
         finally:
             for process in sides.values():
                 process.close()
-    return row(work, seconds, told, peak)
+    return row(work, seconds, told, plan.peak, plan.arithmetic)
 
 
-def matmul_gflops() -> float:
-    """Of this machine now, by JAX."""
+def probe() -> dict[str, Any]:
+    """Of this machine now, by JAX: {"platform", "device", "devices", "gflops": {arithmetic: GFLOP/s}}."""
     done = subprocess.run(
-        [sys.executable, "-m", "jax_sngan.benchmark", "matmul"],
+        [sys.executable, "-m", "jax_sngan.benchmark", "probe"],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
     )
-    return float(json.loads(done.stdout))
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def machine() -> dict[str, Any]:
+def machine(probed: Mapping[str, Any]) -> dict[str, Any]:
     """What the numbers are of."""
     return {
+        "platform": probed["platform"],
+        "device": processor() if probed["platform"] == "cpu" else probed["device"],
         "processor": processor(),
         "cores": cores(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
-    } | {name: version(name) for name in ("jax", "jaxlib", "flax", "numpy", "torch")}
+    } | {name: version_of(name) for name in ("jax", "jaxlib", "flax", "numpy", "torch")}
 
 
 def starts(preset: str) -> dict[str, float]:
@@ -170,7 +199,7 @@ def sweep(works: dict[str, Work], repetitions: int, peak: float) -> list[dict[st
         points = []
         for size in tqdm(sizes, desc=f"sweep {name}", leave=False, disable=None):
             options = ["model.generator_width", "model.discriminator_width"] if option == "width" else [option]
-            r = measure(works[work], repetitions, peak, (), dict.fromkeys(options, size))
+            r = measure(works[work], Plan(repetitions, peak, changes=dict.fromkeys(options, size)))
             points.append({"size": size, "jax_s": r["jax_s"], "gflop": r["gflop"], "jax_mb": r["jax_mb"]})
         exponent, constant = growth([p["size"] for p in points[-2:]], [p["jax_s"] for p in points[-2:]])
         overhead, rate = _overhead([p["gflop"] for p in points], [p["jax_s"] for p in points])

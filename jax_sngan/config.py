@@ -1,6 +1,7 @@
 """Every option once: its default, its meaning, its unit and its check. Imports neither jax nor torch."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -318,6 +319,10 @@ class RunConfig(Options):
     )
     mesh: str | None = option(None, "devices to share each batch, as data=N; default: one device")
     shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")
+    device: str = option(
+        "auto",
+        "train_torch.py alone: cpu, cuda or cuda:N; auto: a GPU where torch sees one. JAX's is chosen by JAX_PLATFORMS",
+    )
 
     coordinator: str | None = option(
         None, "several processes: HOST:PORT of the first; default: as SLURM, GKE or a TPU pod say, else one process"
@@ -331,3 +336,5 @@ class RunConfig(Options):
             raise UserError("shard_state needs a mesh to share the state, got mesh=None")
         if self.step is not None and self.resume != "must":
             raise UserError(f"step needs resume=must, got step={self.step} with resume={self.resume}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {self.device}")

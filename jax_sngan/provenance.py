@@ -27,8 +27,8 @@ def provenance(wing: str, data: dict[str, Any] | None, devices: str | None) -> d
     return {
         "format": FORMAT,
         "data": data,
-        "code": {"jax-sngan": _version("jax-sngan"), "sha256": code_checksum(wing)},
-        "libraries": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES[wing]},
+        "code": {"jax-sngan": version_of("jax-sngan"), "sha256": code_checksum(wing)},
+        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in LIBRARIES[wing]},
         "devices": devices,
     }
 
@@ -44,7 +44,8 @@ def code_checksum(wing: str) -> str:
     return digest.hexdigest()
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """A package's, or `not installed`."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:  # run from its sources, never installed

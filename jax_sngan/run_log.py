@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ class RunLog:
         self._began = (0.0, start)  # when it began to run, and the steps that were done then
         self._timed = (0.0, 0)  # seconds and steps before that, since the last line
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
+        self._has_boards = find_spec("tensorboardX") is not None
+        if not self._has_boards:
+            self.say("note        tensorboardX is not installed: this run writes no TensorBoard files")
 
     def _open(self, start: int, logged: int = 0) -> list[str]:
         notes = take_up(self._path, start, logged)
@@ -73,6 +77,8 @@ class RunLog:
             self._board.close()
 
     def _show_on_board(self, step: int, values: dict[str, float]) -> None:
+        if not self._has_boards:
+            return
         if self._board is None:
             # With the first numbers, since it loads torch where there is one: seconds before a run's first step.
             from tensorboardX import SummaryWriter

@@ -181,7 +181,12 @@ class _Reader:
         return np.concatenate(parts)
 
     def _start(self, step: int, rollbacks: int) -> Any:
-        import grain  # here: a run from memory does without
+        try:
+            import grain  # here: a run from memory does without
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{self.images.where} is streamed by grain, which is not installed: pip install it, or --stream never"
+            ) from error
         from absl import flags
 
         if not flags.FLAGS.is_parsed():  # grain reads its settings there, and this program parses its own options

@@ -99,6 +99,11 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
       UserError: a wrong option, data that can't be had, a workdir that holds another run.
       TrainingDiverged: a number is no longer finite.
     """
+    if run.device != "auto":
+        raise UserError(
+            f"device is for train_torch.py, got {run.device}; JAX takes the first platform that it finds, or that of "
+            "the environment: JAX_PLATFORMS=cpu or JAX_PLATFORMS=cuda"
+        )
     workdir = run_folder(config, run)
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged):

@@ -1,6 +1,6 @@
 """How rounding grows over training: JAX against torch, beside torch against torch from a start moved by a rounding.
 
-    python -m parity_tests.growth [--quick]
+    python -m parity_tests.growth [--quick] [--torch-device DEVICE]
 
 prints rung 6's curves of a few trainings as JSON. Without the second kind of curve the first says little: any two
 programs drift apart, and the question is whether these two do so faster than one program does from a start that
@@ -13,6 +13,7 @@ from typing import Any
 
 import conftest  # noqa: F401  # the settings that the tests run under
 from jax_sngan.preset_configs import preset
+from parity_tests import torch_device
 from parity_tests.pairings import config_of
 from parity_tests.trajectory import Growth, run, run_float32
 
@@ -63,7 +64,10 @@ def main() -> None:
     """Prints the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"the narrow CNN alone, {QUICK_STEPS} steps of {STEPS}")
-    print(json.dumps(growth_curves(parser.parse_args().quick), allow_nan=False))
+    parser.add_argument("--torch-device", default="cpu", metavar="DEVICE", help=torch_device.CHOICES)
+    arguments = parser.parse_args()
+    torch_device.use(arguments.torch_device)
+    print(json.dumps(growth_curves(arguments.quick), allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from parity_tests import test_4_losses as rung_4
 from parity_tests import test_5_update as rung_5
 from parity_tests import variations
 from parity_tests.compare import to_numpy
+from parity_tests.torch_device import tensor
 from parity_tests.trees import biases_before_batch_norm, random_state, random_variables, worst
 
 Results = dict[str, Any]
@@ -71,7 +72,7 @@ def operations() -> Iterator[Case]:
         w, u, v = rung_1._state(shape, "float32")
 
         def iterate(dtype: str, w=w, u=u, v=v) -> Results:
-            w, u, v = (torch.from_numpy(a) for a in cast((w, u, v), dtype))
+            w, u, v = (tensor(a) for a in cast((w, u, v), dtype))
             u, v = torch_ref.nn.spectral_norm.power_iteration(w, u, v, iterations=3)
             return {"u": u, "v": v, "W / sigma": torch_ref.nn.spectral_norm.spectral_normalize(w, u, v)}
 

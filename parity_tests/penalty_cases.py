@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from jax_sngan import penalties
+from parity_tests.torch_device import tensor
 from torch_ref import penalties as torch_penalties
 
 # name -> (function, arrays that it takes, options)
@@ -41,8 +42,7 @@ def of_ours(name: str, score: Any, arrays: dict[str, Any]) -> Any:
 def of_torch(name: str, score: Any, arrays: dict[str, np.ndarray]) -> torch.Tensor:
     function, takes, options = PENALTIES[name]
     tensors = [
-        torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2)) if a.ndim == 4 else a)
-        for a in (arrays[a] for a in takes)
+        tensor(np.ascontiguousarray(a.transpose(0, 3, 1, 2)) if a.ndim == 4 else a) for a in (arrays[a] for a in takes)
     ]
     value: torch.Tensor = getattr(torch_penalties, function)(score, *tensors, **options)
     return value

@@ -29,6 +29,7 @@ from jax_sngan.models import build
 from jax_sngan.models.standard_cnn import halvings
 from jax_sngan.nn import batch_norm, layers
 from jax_sngan.nn.spectral_norm import SpectralNorm
+from parity_tests import torch_device
 from parity_tests.compare import relative_error, to_numpy
 from parity_tests.configs import BASE
 from parity_tests.trees import biases_before_batch_norm, random_state
@@ -253,7 +254,10 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--matmul-precision", choices=("default", "high", "highest"), default="highest")
-    precision = parser.parse_args().matmul_precision
+    parser.add_argument("--torch-device", default="cpu", metavar="DEVICE", help=torch_device.CHOICES)
+    arguments = parser.parse_args()
+    precision = arguments.matmul_precision
+    torch_device.use(arguments.torch_device, precision)
     jax.config.update("jax_enable_x64", True)
     if precision != "default":
         jax.config.update("jax_default_matmul_precision", precision)

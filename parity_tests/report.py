@@ -129,9 +129,10 @@ def child_environment() -> dict[str, str]:
 class Ladder:
     """The processes of one run: one a rung, and one for the growth curves."""
 
-    def __init__(self, *, quick: bool, tell: Callable[[int, Line], None]):
-        """tell(rung, line) is called for every line that a rung's process writes, from several threads."""
-        self.quick, self.tell = quick, tell
+    def __init__(self, *, quick: bool, tell: Callable[[int, Line], None], torch_device: str = "cpu"):
+        """tell(rung, line) is called for every line that a rung's process writes, from several threads; torch_device:
+        as torch_device.use takes it."""
+        self.quick, self.tell, self.torch_device = quick, tell, f"--torch-device={torch_device}"
         self.processes: list[subprocess.Popen[Any]] = []
         self.lock = threading.Lock()
 
@@ -157,7 +158,7 @@ class Ladder:
     def grow(self) -> tuple[list[Plot], str]:
         """What growth.py prints; (no curves, its last line) where it fails."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "parity_tests.growth", *(["--quick"] if self.quick else [])],
+            [sys.executable, "-m", "parity_tests.growth", *(["--quick"] if self.quick else []), self.torch_device],
             cwd=ROOT,
             env=child_environment(),
             stdin=subprocess.DEVNULL,
@@ -180,7 +181,7 @@ class Ladder:
         lines: list[Line] = []
         reading, writing = os.pipe()
         with tempfile.TemporaryFile() as output:
-            options = ["-q", "-p", "no:cacheprovider", "-p", "parity_tests.report_plugin"]
+            options = ["-q", "-p", "no:cacheprovider", "-p", "parity_tests.report_plugin", self.torch_device]
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *options, f"--report-lines=/dev/fd/{writing}", *left_out, *files],
                 cwd=ROOT,

@@ -198,6 +198,7 @@ def _circumstances(report: Mapping[str, Any]) -> str:
             f"{_processor(machine)}, {machine.get('system', '?')}",
         ),
         ("JAX's device", f"{machine.get('device', '?')}, backend {machine.get('backend', '?')}"),
+        ("torch's device", machine.get("torch_device", "?")),
         ("JAX's matmul precision", machine.get("matmul_precision", "?")),
         *versions.items(),
     ]

@@ -110,12 +110,14 @@ def last_line(text: str) -> str:
 def environment() -> dict[str, Any]:
     """Where this process computes: processor, the device that JAX takes by default, versions."""
     import jax  # not before the root conftest has set its environment
+    import torch
 
     return {
         "machine": processor(),
         "cores": cores(),
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
+        "torch_device": str(torch.get_default_device()),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version()} | dict(_versions()),

@@ -12,6 +12,7 @@ from jax_sngan import augment, noise
 from jax_sngan.config import AugmentConfig
 from parity_tests.compare import EXACT, assert_close
 from parity_tests.tolerances import OPS_F32, OPS_F64
+from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE
 from torch_ref import augment as torch_augment
 
@@ -27,7 +28,7 @@ def draw(n, side, channels, dtype):
 
 
 def to_maps(images):
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def waves(shape, dtype):
@@ -61,7 +62,7 @@ def assert_both(ours, theirs, images, tolerance):
 def test_colour(name, channels, dtype, tolerance):
     images, r = draw(5, 4, channels, dtype), ENDS.astype(dtype)
     ours, theirs = getattr(augment, name), getattr(torch_augment, name)
-    assert_both(lambda x: ours(x, r), lambda x: theirs(x, torch.from_numpy(r)), images, tolerance)
+    assert_both(lambda x: ours(x, r), lambda x: theirs(x, tensor(r)), images, tolerance)
 
 
 @DTYPES
@@ -70,7 +71,7 @@ def test_translate(side, share, dtype, tolerance):
     images, r = draw(25, side, 2, dtype), PAIRS.astype(dtype)
     value = assert_both(
         lambda x: augment.translate(x, jnp.asarray(r), share),
-        lambda x: torch_augment.translate(x, torch.from_numpy(r), share),
+        lambda x: torch_augment.translate(x, tensor(r), share),
         images,
         tolerance,
     )
@@ -97,7 +98,7 @@ def test_cutout(side, share, size, dtype, tolerance):
     images, r = draw(25, side, 2, dtype), PAIRS.astype(dtype)
     value = assert_both(
         lambda x: augment.cutout(x, jnp.asarray(r), share),
-        lambda x: torch_augment.cutout(x, torch.from_numpy(r), share),
+        lambda x: torch_augment.cutout(x, tensor(r), share),
         images,
         tolerance,
     )

@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-import torch
 
 from jax_sngan.nn import winograd
 from jax_sngan.nn.conv import (
@@ -30,6 +29,7 @@ from parity_tests.test_1_ops import (
     _torch_orders,
 )
 from parity_tests.tolerances import OPS_F64
+from parity_tests.torch_device import tensor
 from torch_ref.nn import resample as torch_resample
 
 
@@ -114,7 +114,7 @@ def test_the_three_maps(k, stride, at_once, dtype, tolerance, request):
         request.getfixturevalue("image_by_image")
     x, kernel = _draw((3, 8, 12, 5), (k, k, 5, 4), dtype)
     y = _draw((3, 8 // stride, 12 // stride, 4), (k, k, 5, 4), dtype)[0]
-    tx, tk, ty = (torch.from_numpy(a) for a in (x, kernel, y))
+    tx, tk, ty = (tensor(a) for a in (x, kernel, y))
     found = winograd_conv(x, kernel, stride, 1)
     assert_close(found, _torch_conv(tx, tk, stride, 1), tolerance, "conv")
     expected = _torch_input_gradient(ty, tk, (8, 12), stride, 1)
@@ -129,7 +129,7 @@ def test_the_three_maps(k, stride, at_once, dtype, tolerance, request):
 def test_resampled_image_by_image(name, dtype, tolerance):
     ours, theirs, *shapes = CHOSEN[name]
     x, kernel = _draw(*shapes, dtype)
-    assert_close(ours(x, kernel), theirs(torch.from_numpy(x), torch.from_numpy(kernel)), tolerance)
+    assert_close(ours(x, kernel), theirs(tensor(x), tensor(kernel)), tolerance)
 
 
 def test_the_cases_are_those_with_fewer_multiplications():

@@ -11,8 +11,9 @@ import torch
 import torch_ref.update
 from jax_sngan import images, noise, update
 from jax_sngan.config import replace
-from parity_tests.compare import EXACT, assert_close
+from parity_tests.compare import EXACT, assert_close, to_numpy
 from parity_tests.configs import BASE
+from parity_tests.torch_device import tensor
 from torch_ref import images as torch_images
 from torch_ref import noise as torch_noise
 
@@ -27,7 +28,7 @@ def both_keys(key):
 
 
 def numbers(key):
-    return tuple(int(n) for n in np.asarray(key))
+    return tuple(int(n) for n in to_numpy(key))
 
 
 def test_the_uses_have_the_same_numbers():
@@ -92,7 +93,7 @@ def test_dequantize(dtype):
     r.flat[:2], r.flat[-2:] = 0, 1 - 2.0**-23
     r = r.astype(dtype)
     ours = images.dequantize(jnp.asarray(levels), jnp.asarray(r))
-    assert_close(ours, torch_images.dequantize(torch.from_numpy(levels), torch.from_numpy(r)), EXACT)
+    assert_close(ours, torch_images.dequantize(tensor(levels), tensor(r)), EXACT)
     low = levels / 128 - 1  # each level has its own 1/128
     ours = np.asarray(ours, np.float64)
     assert np.all((ours >= low) & (ours <= low + 1 / 128))
@@ -107,7 +108,7 @@ def test_real_images_with_noise(dtype):
     config = replace(BASE, {"dequantize": True, "model.dtype": dtype})
     pixels = np.random.default_rng(1).integers(0, 256, (2, 4, 5, 3), np.uint8)
     ours, theirs = both_keys((5, 6))
-    maps = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    maps = tensor(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
     drawn = update.real_images(config, jnp.asarray(pixels), ours)
     assert_close(drawn, torch_ref.update.real_images(config, maps, theirs).permute(0, 2, 3, 1), EXACT)
     plain = update.real_images(replace(config, {"dequantize": False}), jnp.asarray(pixels), None)

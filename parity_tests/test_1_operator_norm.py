@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-import torch
 
 from jax_sngan.nn import operator_norm
 from parity_tests.compare import assert_close
 from parity_tests.tolerances import OPS_F32, OPS_F64
+from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE
 from torch_ref.nn import operator_norm as torch_operator_norm
 
@@ -33,7 +33,7 @@ def both(name, kernel, *arguments):
     value, gradient = jax.jit(
         jax.value_and_grad(lambda k: f(k, *arguments)), compiler_options=QUICK_COMPILE
     )(kernel)  # fmt: skip
-    leaf = torch.from_numpy(kernel).permute(3, 2, 0, 1).clone().requires_grad_()
+    leaf = tensor(kernel).permute(3, 2, 0, 1).clone().requires_grad_()
     expected = getattr(torch_operator_norm, name)(leaf, *arguments)
     expected.backward()
     assert leaf.grad is not None
@@ -63,4 +63,4 @@ def test_both_refuse_a_size_that_the_stride_does_not_divide():
     with pytest.raises(ValueError, match="multiple of stride 2, got 5 x 7"):
         operator_norm.circular_operator_norm(kernel, (5, 7), 2)
     with pytest.raises(ValueError, match="multiple of stride 2, got 5 x 7"):
-        torch_operator_norm.circular_operator_norm(torch.from_numpy(kernel), (5, 7), 2)
+        torch_operator_norm.circular_operator_norm(tensor(kernel), (5, 7), 2)

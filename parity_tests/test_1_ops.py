@@ -39,6 +39,7 @@ from jax_sngan.nn.sums import spread_features, sum_to_features
 from jax_sngan.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
 from parity_tests.compare import EXACT, Tolerance, assert_close, assert_within
 from parity_tests.tolerances import OPS_F32, OPS_F64
+from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE
 from torch_ref import images as torch_images
 from torch_ref import optim as torch_optim
@@ -139,9 +140,9 @@ def _orders(f: Callable, a: np.ndarray, b: np.ndarray) -> list[Array]:
 
 def _torch_orders(f: Callable, a: np.ndarray, b: np.ndarray) -> list[torch.Tensor]:
     """`_orders` by torch's own autograd."""
-    s, t = (torch.from_numpy(p).requires_grad_() for p in (a, b))
+    s, t = (tensor(p).requires_grad_() for p in (a, b))
     y = f(s, t)
-    energy = torch.sum(torch.sin(y) * torch.from_numpy(_waves(tuple(y.shape), a.dtype.name)))
+    energy = torch.sum(torch.sin(y) * tensor(_waves(tuple(y.shape), a.dtype.name)))
     gradients = torch.autograd.grad(energy, (s, t), create_graph=True)
     second = torch.autograd.grad(sum(torch.sum(g * g) for g in gradients), (s, t))
     return [y, *gradients, *second]
@@ -203,7 +204,7 @@ def test_the_three_maps_and_their_forms(case, dtype, tolerance):
         )
 
     forward, to_inputs, to_kernels = _compiled(ours, dtype)(x, kernel, y)
-    x, kernel, y = (torch.from_numpy(a) for a in (x, kernel, y))
+    x, kernel, y = (tensor(a) for a in (x, kernel, y))
     for name, a in forward.items():
         assert_close(a, _torch_conv(x, kernel, stride, padding), tolerance, name)
     for name, a in to_inputs.items():
@@ -300,7 +301,7 @@ def test_conv_transpose_to_the_second_derivative(case):
 def test_conv_transpose_in_float32():
     *_, stride, padding = TRANSPOSED[0]
     x, kernel = _draw_transposed(TRANSPOSED[0], "float32")
-    expected = _torch_conv_transpose(torch.from_numpy(x), torch.from_numpy(kernel), stride, padding)
+    expected = _torch_conv_transpose(tensor(x), tensor(kernel), stride, padding)
     assert_close(conv_transpose(x, kernel, stride, padding), expected, OPS_F32)
 
 
@@ -399,7 +400,7 @@ def test_sums_over_maps_to_the_second_derivative(shape):
         lambda x, p: (slopes(x, p), jax.grad(lambda *a: sum(jnp.sum(jnp.cos(g)) for g in slopes(*a)), (0, 1))(x, p)),
         "float64",
     )(x, p)
-    leaves = tuple(torch.from_numpy(a).requires_grad_() for a in (x, p))
+    leaves = tuple(tensor(a).requires_grad_() for a in (x, p))
     expected = torch.autograd.grad(theirs(*leaves), leaves, create_graph=True)
     again = torch.autograd.grad(sum(torch.cos(g).sum() for g in expected), leaves)
     for name, a, b in zip(("dx", "dp", "ddx", "ddp"), (*first, *second), (*expected, *again), strict=True):
@@ -433,12 +434,12 @@ def test_resampling_and_its_gradient(ours, theirs, shape, dtype, tolerance):
     if ours is mean_pool:  # which halves, so its maps are even
         shape = (shape[0], 2 * shape[1], 2 * shape[2], shape[3])
     x = np.random.default_rng(1).normal(size=shape).astype(dtype)
-    t = torch.from_numpy(x).requires_grad_()
+    t = tensor(x).requires_grad_()
     weights = _waves(jax.eval_shape(ours, x).shape, dtype)
     y, actual = _compiled(lambda x: (ours(x), jax.vjp(ours, x)[1](weights)[0]), dtype)(x)
     expected = theirs(_nchw(t)).permute(0, 2, 3, 1)
     assert_close(y, expected, tolerance, "value")
-    (gradient,) = torch.autograd.grad(torch.sum(expected * torch.from_numpy(weights)), t)
+    (gradient,) = torch.autograd.grad(torch.sum(expected * tensor(weights)), t)
     assert_close(actual, gradient, tolerance, "gradient")
 
 
@@ -476,12 +477,12 @@ SHAPES = [(5, 7), (7, 5), (1, 6), (6, 1), (1, 1)]
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_power_iteration_is_torchs_spectral_norm(shape, iterations, dtype, tolerance):
     w, u, v = _state(shape, dtype)
-    layer = torch.nn.Linear(shape[1], shape[0], bias=False, dtype=torch.from_numpy(w).dtype)
+    layer = torch.nn.Linear(shape[1], shape[0], bias=False, dtype=tensor(w).dtype)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(w))
+        layer.weight.copy_(tensor(w))
     torch.nn.utils.spectral_norm(layer, n_power_iterations=iterations)
-    layer.weight_u.copy_(torch.from_numpy(u))
-    layer.weight_v.copy_(torch.from_numpy(v))
+    layer.weight_u.copy_(tensor(u))
+    layer.weight_v.copy_(tensor(v))
     layer(torch.zeros(1, shape[1], dtype=layer.weight_orig.dtype))
     u, v = power_iteration(w, u, v, iterations=iterations)
     assert_close(u, layer.weight_u, tolerance, "u")
@@ -493,13 +494,13 @@ def test_power_iteration_is_torchs_spectral_norm(shape, iterations, dtype, toler
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_power_iteration_u_first_is_torchs_parametrization(shape, dtype, tolerance):
     w, u, v = _state(shape, dtype)
-    layer = torch.nn.Linear(shape[1], shape[0], bias=False, dtype=torch.from_numpy(w).dtype)
+    layer = torch.nn.Linear(shape[1], shape[0], bias=False, dtype=tensor(w).dtype)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(w))
+        layer.weight.copy_(tensor(w))
     torch.nn.utils.parametrizations.spectral_norm(layer)
     norm = layer.parametrizations.weight[0]
-    norm._u.copy_(torch.from_numpy(u))
-    norm._v.copy_(torch.from_numpy(v))
+    norm._u.copy_(tensor(u))
+    norm._v.copy_(tensor(v))
     expected = layer.weight  # one access, one iteration
     u, v = power_iteration(w, u, v, order="u_first")
     assert_close(u, norm._u, tolerance, "u")
@@ -562,7 +563,7 @@ def test_spectral_functions_are_torch_refs(iterations, order, eps_form, eps):
     w, u, v = _state((5, 7))
     options = dict(iterations=iterations, order=order, eps=eps, eps_form=eps_form)
     ours = power_iteration(w, u, v, **options)
-    w_t, u_t, v_t = (torch.from_numpy(a) for a in (w, u, v))
+    w_t, u_t, v_t = (tensor(a) for a in (w, u, v))
     theirs = torch_spectral_norm.power_iteration(w_t, u_t, v_t, **options)
     for name, a, b in zip("uv", ours, theirs, strict=True):
         assert_close(a, b, OPS_F64, name)
@@ -570,9 +571,7 @@ def test_spectral_functions_are_torch_refs(iterations, order, eps_form, eps):
         spectral_normalize(w, *ours), torch_spectral_norm.spectral_normalize(w_t, *theirs), OPS_F64, "W / sigma"
     )
     for x in (w[0], np.zeros(4), np.full(3, 1e-13)):
-        assert_close(
-            normalize(x, eps, eps_form), torch_spectral_norm.normalize(torch.from_numpy(x), eps, eps_form), OPS_F64
-        )
+        assert_close(normalize(x, eps, eps_form), torch_spectral_norm.normalize(tensor(x), eps, eps_form), OPS_F64)
 
 
 def test_gradients_see_u_and_v_as_constants():
@@ -613,7 +612,7 @@ def _finite_differences(f: Callable, w: np.ndarray, h: float = 1e-5) -> np.ndarr
 @DTYPES
 def test_leaky_relu_at_zero(dtype, tolerance):
     x = np.array([-2.0, -1e-30, -0.0, 0.0, 1e-30, 3.0], dtype)
-    t = torch.from_numpy(x).requires_grad_()
+    t = tensor(x).requires_grad_()
     y = F.leaky_relu(t, 0.1)
     (gradient,) = torch.autograd.grad(y.sum(), t)
     assert_close(leaky_relu(x), y, tolerance)
@@ -624,7 +623,7 @@ def test_leaky_relu_at_zero(dtype, tolerance):
 def test_relu_at_zero(dtype, tolerance):
     del tolerance
     x = np.array([-1.0, -0.0, 0.0, 1.0], dtype)
-    t = torch.from_numpy(x).requires_grad_()
+    t = tensor(x).requires_grad_()
     (gradient,) = torch.autograd.grad(F.relu(t).sum(), t)
     assert_close(jax.grad(lambda x: jnp.sum(jax.nn.relu(x)))(jnp.asarray(x)), gradient, EXACT)
 
@@ -657,7 +656,7 @@ def test_adam(adam, eps_form, dtype, tolerance):
         for p, reference in ((s, by_torch), (t, by_torch_ref)):
             with torch.no_grad():
                 p.zero_()  # so that at a rate of 1 it becomes minus the direction, unrounded
-            p.grad = torch.from_numpy(gradient)
+            p.grad = tensor(gradient)
             reference.step()
             assert_close(direction, -p, tolerance, f"direction {step}")
             assert_close(state.mu, reference.state[p]["exp_avg"], tolerance, f"first moment {step}")
@@ -684,8 +683,8 @@ def test_adam_is_optax(adam):
 def test_descend(dtype, tolerance):
     rng = np.random.default_rng(6)
     params, direction = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
-    t = torch.nn.Parameter(torch.from_numpy(params.copy()))
-    t.grad = torch.from_numpy(direction)
+    t = torch.nn.Parameter(tensor(params.copy()))
+    t.grad = tensor(direction)
     torch.optim.SGD([t], lr=0.25).step()
     # The rate is float64 wherever x64 is on; parameters stay what they are.
     assert_close(descend(jnp.asarray(params), jnp.asarray(direction), jnp.asarray(0.25)), t, tolerance)
@@ -739,9 +738,9 @@ def test_moving_average(dtype, tolerance):
     average, params = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
     ours = moving_average(jnp.asarray(average), jnp.asarray(params), 0.99)
     by_torch = torch.optim.swa_utils.get_ema_avg_fn(0.99)
-    assert_close(ours, by_torch(torch.from_numpy(average), torch.from_numpy(params), 1), tolerance)
-    by_torch_ref = {"w": torch.from_numpy(average.copy())}
-    torch_optim.moving_average(by_torch_ref, torch.nn.ParameterDict({"w": torch.from_numpy(params)}), 0.99)
+    assert_close(ours, by_torch(tensor(average), tensor(params), 1), tolerance)
+    by_torch_ref = {"w": tensor(average.copy())}
+    torch_optim.moving_average(by_torch_ref, torch.nn.ParameterDict({"w": tensor(params)}), 0.99)
     assert_close(ours, by_torch_ref["w"], tolerance)
 
 
@@ -761,9 +760,9 @@ def test_moving_average_warmed_up(dtype, tolerance):
     average, params = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
     # A traced decay is float64 wherever x64 is on; the average stays what it is.
     ours = moving_average(jnp.asarray(average), jnp.asarray(params), average_decay(0.999, True, jnp.asarray(2)))
-    by_torch_ref = {"w": torch.from_numpy(average.copy())}
+    by_torch_ref = {"w": tensor(average.copy())}
     decay = torch_optim.average_decay(0.999, True, 2)
-    torch_optim.moving_average(by_torch_ref, torch.nn.ParameterDict({"w": torch.from_numpy(params)}), decay)
+    torch_optim.moving_average(by_torch_ref, torch.nn.ParameterDict({"w": tensor(params)}), decay)
     assert_close(ours, by_torch_ref["w"], tolerance)
     assert_close(ours, (average / 4 + params * 3 / 4).astype(dtype), tolerance)
 
@@ -771,7 +770,7 @@ def test_moving_average_warmed_up(dtype, tolerance):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_clip(dtype):
     params = np.array([[-3.0, -0.05, -0.0], [0.01, 0.05, 0.0500001]]).astype(dtype)
-    module = torch.nn.ParameterDict({"w": torch.from_numpy(params.copy()), "b": torch.full((2,), 1.0)})
+    module = torch.nn.ParameterDict({"w": tensor(params.copy()), "b": torch.full((2,), 1.0)})
     ours = clip({"w": jnp.asarray(params), "b": jnp.ones(2, jnp.float32)}, 0.05)
     torch_optim.clip(module, 0.05)
     for name in ("w", "b"):
@@ -784,7 +783,7 @@ def test_clip(dtype):
 def test_pixels_to_floats(dtype, tolerance):
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     floats = to_float(pixels, jnp.dtype(dtype))
-    assert_close(floats, torch_images.to_float(torch.from_numpy(pixels), getattr(torch, dtype)), tolerance)
+    assert_close(floats, torch_images.to_float(tensor(pixels), getattr(torch, dtype)), tolerance)
     assert (float(floats.min()), float(floats.max())) == (-1, 1)
     np.testing.assert_array_equal(to_uint8(floats), pixels)  # every pixel comes back as it was
 
@@ -794,5 +793,5 @@ def test_floats_to_pixels(dtype, tolerance):
     del tolerance
     rng = np.random.default_rng(9)
     floats = np.concatenate([rng.uniform(-1.5, 1.5, 200), [-1, 0, 1, -1e9, 1e9, 1 / 255]]).astype(dtype)
-    expected = torch_images.to_uint8(torch.from_numpy(floats))
+    expected = torch_images.to_uint8(tensor(floats))
     assert_close(to_uint8(jnp.asarray(floats)), expected, EXACT, "pixels")

@@ -12,6 +12,7 @@ from jax_sngan import penalties
 from parity_tests.compare import assert_close, relative_error, to_numpy
 from parity_tests.penalty_cases import CHANNELS, PENALTIES, SIDE, N, draw, of_ours, of_torch
 from parity_tests.tolerances import OPS_F32, OPS_F64
+from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE
 
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [("float64", OPS_F64), ("float32", OPS_F32)])
@@ -22,7 +23,7 @@ def in_both(name: str, score: Any, torch_score: Any, params: dict[str, np.ndarra
     ours = jax.jit(
         jax.value_and_grad(lambda p: of_ours(name, lambda x: score(p, x), arrays)), compiler_options=QUICK_COMPILE
     )(params)
-    leaves = {k: torch.from_numpy(p.copy()).requires_grad_() for k, p in params.items()}
+    leaves = {k: tensor(p.copy()).requires_grad_() for k, p in params.items()}
     value = of_torch(name, lambda x: torch_score(leaves, x.permute(0, 2, 3, 1)), arrays)
     gradients = torch.autograd.grad(value, list(leaves.values()))
     return ours, (value, dict(zip(leaves, gradients, strict=True)))

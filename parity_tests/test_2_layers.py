@@ -26,6 +26,7 @@ from jax_sngan.nn.layers import ConvTranspose, Embedding, normal
 from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat, power_iteration
 from parity_tests.compare import EXACT, Tolerance, assert_close, assert_within, relative_error, to_numpy
 from parity_tests.tolerances import LAYER_F32, LAYER_F64
+from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE, assert_agree, assert_same
 
 TOLERANCES = {"float64": LAYER_F64, "float32": LAYER_F32}
@@ -46,12 +47,12 @@ class Twin(NamedTuple):
 
     def ours(self, tensor: torch.Tensor | None = None) -> np.ndarray:
         """The tensor, or one like it, in our layout; a copy."""
-        return self.to_ours((self.tensor if tensor is None else tensor).detach().numpy().copy())
+        return self.to_ours(to_numpy(self.tensor if tensor is None else tensor).copy())
 
     def load(self, value: Any) -> None:
         """Overwrites the tensor with a value in our layout."""
         with torch.no_grad():
-            self.tensor.copy_(torch.from_numpy(np.array(self.to_torch(np.asarray(value)))))
+            self.tensor.copy_(tensor(np.array(self.to_torch(np.asarray(value)))))
 
 
 def twins(module: torch.nn.Module) -> dict[str, Twin]:
@@ -203,13 +204,13 @@ class Pair:
 
 def torch_pass(module: torch.nn.Module, inputs: Any, train: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(y, gradients in the parameters and in `x`) of a torch_ref module, in our names and layouts."""
-    tensors = [None if a is None else torch.from_numpy(np.array(a)) for a in inputs]
+    tensors = [None if a is None else tensor(np.array(a)) for a in inputs]
     floating = tensors[0].is_floating_point()
     tensors[0].requires_grad_(floating)
     x = tensors[0].permute(0, 3, 1, 2).contiguous() if tensors[0].ndim == 4 else tensors[0]
     y = module.train(train)(x, *tensors[1:])
     y = y.permute(0, 2, 3, 1) if y.ndim == 4 else y
-    weights = torch.from_numpy(waves(tuple(y.shape), str(y.dtype).removeprefix("torch.")))
+    weights = tensor(waves(tuple(y.shape), str(y.dtype).removeprefix("torch.")))
     trained = {name: t for name, t in twins(module).items() if t.tensor.requires_grad}
     sources = [t.tensor for t in trained.values()] + ([tensors[0]] if floating else [])
     found = torch.autograd.grad(torch.sum(torch.sin(y) * weights), sources)
@@ -432,12 +433,12 @@ def test_warm_up_is_that_of_torchs_parametrization(training):
     weight = np.random.default_rng(3).normal(size=(5, 7))
     layer = torch.nn.Linear(7, 5, bias=False, dtype=torch.float64).train(training)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
+        layer.weight.copy_(tensor(weight))
     torch.manual_seed(0)
     norm = torch.nn.utils.parametrizations.spectral_norm(layer).parametrizations.weight[0]
     torch.manual_seed(0)  # to draw what torch drew
     u, v = (torch.nn.functional.normalize(torch.empty(n, dtype=torch.float64).normal_(), dim=0) for n in (5, 7))
-    u, v = power_iteration(weight, u.numpy(), v.numpy(), iterations=U_FIRST.warmup + training, order="u_first")
+    u, v = power_iteration(weight, to_numpy(u), to_numpy(v), iterations=U_FIRST.warmup + training, order="u_first")
     assert_close(u, norm._u, LAYER_F64)
     assert_close(v, norm._v, LAYER_F64)
 
@@ -530,11 +531,9 @@ def test_batch_norm_to_the_second_derivative():
 
     slope = jax.grad(energy)
 
-    t = torch.from_numpy(x).requires_grad_()
+    t = tensor(x).requires_grad_()
     normal = torch.nn.functional.batch_norm(t.permute(0, 3, 1, 2), None, None, training=True, eps=1e-2)
-    (expected,) = torch.autograd.grad(
-        (normal.permute(0, 2, 3, 1).sin() * torch.from_numpy(weights)).sum(), t, create_graph=True
-    )
+    (expected,) = torch.autograd.grad((normal.permute(0, 2, 3, 1).sin() * tensor(weights)).sum(), t, create_graph=True)
     assert_close(slope(jnp.asarray(x)), expected, LAYER_F64, "gradient")
     (again,) = torch.autograd.grad(expected.pow(3).sum(), t)
     assert_close(jax.grad(lambda x: jnp.sum(slope(x) ** 3))(jnp.asarray(x)), again, LAYER_F64, "second gradient")
@@ -542,7 +541,7 @@ def test_batch_norm_to_the_second_derivative():
 
 def test_batch_moments():
     x = np.random.default_rng(6).normal(2, 3, (3, 4, 2, 5))
-    expected = torch_ref.nn.batch_norm.batch_moments(torch.from_numpy(x).permute(0, 3, 1, 2))
+    expected = torch_ref.nn.batch_norm.batch_moments(tensor(x).permute(0, 3, 1, 2))
     for a, b in zip(batch_moments(jnp.asarray(x)), expected, strict=True):
         assert_close(a, b, LAYER_F64)
 

@@ -19,20 +19,21 @@ from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.dropout import dropout, keys_of_layers
 from jax_sngan.nn.layer_norm import LayerNorm
 from jax_sngan.nn.normalization import NoNorm, normalization
-from parity_tests.compare import EXACT, assert_close
+from parity_tests.compare import EXACT, assert_close, to_numpy
 from parity_tests.configs import model
 from parity_tests.tolerances import LAYER_F32, LAYER_F64
+from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE
 from torch_ref.nn import dropout as torch_dropout
 
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [("float64", LAYER_F64), ("float32", LAYER_F32)])
 SHAPES = pytest.mark.parametrize("shape", [(3, 4, 5, 6), (4, 7), (1, 3, 3, 1)], ids=str)
 KEY = np.array([11, 0xFFFFFFF0], np.uint32)
-TORCH_KEY = torch.tensor(KEY.astype(np.int64))
+TORCH_KEY = tensor(KEY.astype(np.int64))
 
 
 def features_first(x: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+    return tensor(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
 
 
 def features_last(x: torch.Tensor) -> torch.Tensor:
@@ -71,8 +72,8 @@ def test_layer_norm(shape, dtype, tolerance):
     )
     module = torch_ref.nn.layer_norm.LayerNorm(shape[-1], dtype=getattr(torch, dtype))
     with torch.no_grad():
-        module.weight.copy_(torch.from_numpy(scale))
-        module.bias.copy_(torch.from_numpy(bias))
+        module.weight.copy_(tensor(scale))
+        module.bias.copy_(tensor(bias))
     leaf = features_first(x).requires_grad_()
     expected = module(leaf)
     (torch.sin(expected) * features_first(waves(shape, dtype))).sum().backward()
@@ -117,7 +118,7 @@ def test_statistics_of_a_bfloat16_map_are_float32s():
     wide = layer_norm(jnp.ones(8, jnp.float32), jnp.zeros(8, jnp.float32))(x.astype(jnp.float32))
     np.testing.assert_array_equal(y, wide.astype(jnp.bfloat16))  # rounded once, at the end
     # Float32 numbers that differ in their last bit may round to neighbours: 2^-8 of the largest.
-    apart = np.abs(np.asarray(y, np.float32) - features_last(theirs).detach().float().numpy())
+    apart = np.abs(np.asarray(y, np.float32) - to_numpy(features_last(theirs).float()))
     assert apart.max() <= 2**-7 * np.abs(np.asarray(wide)).max()
     assert np.mean(apart > 0) < 0.02
 
@@ -173,7 +174,7 @@ def test_dropout(rate, shape, dtype, tolerance):
     assert_close(gradient, features_last(leaf.grad), tolerance, "gradient")
     kept = np.asarray(noise.uniform(jnp.asarray(KEY), shape, jnp.dtype(dtype)), np.float64) >= rate
     np.testing.assert_array_equal(np.asarray(y) != 0, kept)  # the same entries in both wings
-    np.testing.assert_array_equal(features_last(expected).detach().numpy() != 0, kept)
+    np.testing.assert_array_equal(to_numpy(features_last(expected)) != 0, kept)
     assert_close(y, np.where(kept, x.astype(np.float64) / (1 - rate), 0).astype(dtype), tolerance, "scaled up")
 
 
@@ -184,7 +185,7 @@ def test_dropout_keeps_its_share(rate, dtype):
     ones = torch.ones(200, 200, dtype=getattr(torch, dtype))
     wings = (
         dropout(jnp.ones((200, 200), dtype), rate, jnp.asarray(KEY)).astype(jnp.float32),
-        torch_dropout.dropout(ones, rate, TORCH_KEY).float().numpy(),
+        to_numpy(torch_dropout.dropout(ones, rate, TORCH_KEY).float()),
     )
     for y in wings:
         kept = np.asarray(y) != 0

@@ -15,6 +15,7 @@ from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.models import build
 from parity_tests.configs import model
 from parity_tests.tolerances import NETWORK_F32, NETWORK_F64
+from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE, assert_agree, assert_same, load_module, random_variables
 
 BATCH = 3
@@ -108,13 +109,13 @@ def in_torch(config: ModelConfig, network: str, flat: Any, x: Any, labels: Any, 
     """The same by the reference."""
     module = getattr(torch_ref.models.build(config), network)
     load_module(module, flat)
-    inputs = torch.from_numpy(x.copy()).requires_grad_()
+    inputs = tensor(x.copy()).requires_grad_()
     total, ys, after = torch.zeros((), dtype=inputs.dtype), [], []
     for i, (train, key) in enumerate(zip((True, True, False), keys_of(config, network), strict=True)):
         module.train(train)
-        own_key = None if key is None else torch.from_numpy(key.astype(np.int64))
-        y = module(inputs[i], None if labels is None else torch.from_numpy(labels[i]), own_key)
-        total = total + (torch.sin(y) * torch.from_numpy(weights[i])).sum()
+        own_key = None if key is None else tensor(key.astype(np.int64))
+        y = module(inputs[i], None if labels is None else tensor(labels[i]), own_key)
+        total = total + (torch.sin(y) * tensor(weights[i])).sum()
         ys.append(y.detach())
         after.append({name: t.detach().clone() for name, t in module.state_dict().items()})
     total.backward()

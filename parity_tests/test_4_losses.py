@@ -14,6 +14,7 @@ import torch_ref.losses
 from jax_sngan.losses import LOSSES
 from parity_tests.compare import Tolerance, assert_close, assert_within
 from parity_tests.tolerances import LOSS_F32, LOSS_F64
+from parity_tests.torch_device import tensor
 
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [("float64", LOSS_F64), ("float32", LOSS_F32)])
 NAMES = pytest.mark.parametrize("name", sorted(LOSSES))
@@ -50,7 +51,7 @@ def value_and_gradients(loss: Any, *scores: Any) -> list[Any]:
 
 
 def torch_value_and_gradients(loss: Any, *scores: np.ndarray) -> list[torch.Tensor]:
-    tensors = [torch.from_numpy(s).requires_grad_() for s in scores]
+    tensors = [tensor(s).requires_grad_() for s in scores]
     value = loss(*tensors)
     return [value, *torch.autograd.grad(value, tensors)]
 
@@ -98,7 +99,7 @@ def test_second_derivatives(name, dtype, tolerance):
             return sum(jnp.sum(g * g) for g in jax.grad(loss, which)(*scores))
 
         second = jax.jit(jax.grad(squares, which))(*scores)
-        tensors = [torch.from_numpy(s).requires_grad_() for s in scores]
+        tensors = [tensor(s).requires_grad_() for s in scores]
         first = torch.autograd.grad(twin(*tensors), tensors, create_graph=True)
         energy = sum(torch.sum(g * g) for g in first)
         if energy.requires_grad:

@@ -12,8 +12,9 @@ import torch
 from jax_sngan import torch_file
 from jax_sngan.errors import UserError
 from jax_sngan.metrics import inception
-from parity_tests.compare import assert_within
+from parity_tests.compare import assert_within, to_numpy
 from parity_tests.tolerances import FEATURES_F32, RESIZE_F32
+from parity_tests.torch_device import tensor
 from parity_tests.trees import assert_agree
 from torch_ref.metrics import inception as reference
 
@@ -22,7 +23,8 @@ from torch_ref.metrics import inception as reference
 def network() -> reference.Inception:
     """Weights of such a size that activations neither die nor grow; statistics that are not 0 and 1."""
     generator = torch.Generator().manual_seed(0)
-    network = reference.Inception().eval().requires_grad_(False)
+    with torch.device("cpu"):  # of the generator
+        network = reference.Inception().eval().requires_grad_(False)
     for name, value in network.state_dict().items():
         if name.endswith(("running_var", "bn.weight")):
             value.uniform_(0.5, 1.5, generator=generator)
@@ -30,16 +32,16 @@ def network() -> reference.Inception:
             value.normal_(0, 0.1, generator=generator)
         elif value.is_floating_point():
             value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=generator)
-    return network
+    return network.to(torch.get_default_device())
 
 
 def arrays(network: torch.nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in network.state_dict().items()}
+    return {name: to_numpy(value) for name, value in network.state_dict().items()}
 
 
 def test_every_layer_agrees(network: reference.Inception) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8).astype(np.float32)
-    theirs = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    theirs = network(tensor(images.transpose(0, 3, 1, 2).copy()))
     weights = {name: jnp.asarray(value) for name, value in inception.from_torch(arrays(network)).items()}
     with jax.default_matmul_precision("float32"):
         ours = inception.network(weights, jnp.asarray(images))
@@ -51,7 +53,7 @@ def test_every_layer_agrees(network: reference.Inception) -> None:
 @pytest.mark.parametrize("size", [1, 28, 32, 299, 400])
 def test_the_resize_agrees(size: int) -> None:
     images = np.random.default_rng(size).integers(0, 256, (1, size, size + 3, 3)).astype(np.float32)
-    theirs = reference.resize(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy().transpose(0, 2, 3, 1)
+    theirs = to_numpy(reference.resize(tensor(images.transpose(0, 3, 1, 2).copy()))).transpose(0, 2, 3, 1)
     error = float(np.abs(np.asarray(inception.resize(jnp.asarray(images))) - theirs).max())
     assert_within(error, RESIZE_F32, f"{size} to 299 pixels", "float32")
 
@@ -74,8 +76,8 @@ def test_files_of_torch_are_read_without_it(zipped: bool, tmp_path: Path) -> Non
     read = torch_file.read(path)
     assert list(read) == list(state)
     for name, value in state.items():
-        assert read[name].dtype == value.detach().numpy().dtype
-        np.testing.assert_array_equal(read[name], value.detach().numpy())
+        assert read[name].dtype == to_numpy(value).dtype
+        np.testing.assert_array_equal(read[name], to_numpy(value))
     module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))  # its state dict has attributes
     torch.save(module.state_dict(), path, _use_new_zipfile_serialization=zipped)
     assert list(torch_file.read(path)) == list(module.state_dict())
@@ -111,9 +113,9 @@ def test_the_published_file_is_known_by_its_checksum(
     assert net.checksum == checksum
     grey = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), np.uint8)
     features, probabilities = net(grey)
-    made = network(torch.from_numpy(np.repeat(grey, 3, 3).transpose(0, 3, 1, 2).astype(np.float32)))
+    made = network(tensor(np.repeat(grey, 3, 3).transpose(0, 3, 1, 2).astype(np.float32)))
     assert_agree({"2048": features}, {"2048": made["2048"]}, FEATURES_F32)
-    np.testing.assert_allclose(probabilities, made["logits_unbiased"].softmax(1).numpy(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(probabilities, to_numpy(made["logits_unbiased"].softmax(1)), rtol=1e-3, atol=1e-6)
     wrong = arrays(network)
     del wrong["fc.bias"]
     with pytest.raises(UserError, match=r"not the FID Inception's weights: no fc\.bias"):

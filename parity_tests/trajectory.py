@@ -19,6 +19,7 @@ from jax_sngan.config import ModelConfig, TrainConfig, replace
 from jax_sngan.inputs import Images, Inputs, draw_inputs
 from jax_sngan.jax_internals import known
 from jax_sngan.mixtures import grid
+from parity_tests.compare import to_numpy
 from parity_tests.trees import TINY, biases_before_batch_norm
 from parity_tests.variations import VARIATIONS, threads
 
@@ -167,7 +168,7 @@ class TorchWing(Wing):
 
     def network(self, name: str) -> Mapping[str, np.ndarray]:
         """The part of dump that is one network's, not copied."""
-        return {f"{name}.{entry}": tensor.numpy() for entry, tensor in getattr(self.state, name).state_dict().items()}
+        return {f"{name}.{entry}": to_numpy(tensor) for entry, tensor in getattr(self.state, name).state_dict().items()}
 
     def advance(self, inputs: Inputs) -> Mapping[str, Any]:
         """One training step; returns its logs."""
@@ -178,7 +179,7 @@ class TorchWing(Wing):
             self.state, logs = torch_ref.update.training_step(
                 self.config, self.state, torch_ref.inputs.from_numpy(arrays)
             )
-        return {name: value.numpy() for name, value in logs.items()}
+        return {name: to_numpy(value) for name, value in logs.items()}
 
 
 @cache

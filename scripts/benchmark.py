@@ -1,4 +1,4 @@
-"""Step time and memory of every network: JAX against torch eager, channels_last and compiled, in one run.
+"""Step time and memory of every network: JAX against torch eager, channels_last, compiled and more, in one run.
 
 Exit code 1: --check found something slower than in the stored run.
 """
@@ -7,33 +7,47 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jax_sngan import benchmark_plan, command_line
+from jax_sngan import benchmark_plan as plan
+from jax_sngan import command_line
+from jax_sngan.config import RunConfig, replace
 from jax_sngan.errors import UserError
 from jax_sngan.files import read_json, write_json
 
 
 def main() -> int:
     """The exit code."""
-    works = benchmark_plan.works()
+    works = plan.works()
     parser = command_line.Parser(description=__doc__)
     parser.add_argument(
-        "--work", nargs="+", metavar="NAME", help=f"of {', '.join(works)} (default {' '.join(benchmark_plan.DEFAULT)})"
+        "--work", nargs="+", metavar="NAME", help=f"of {', '.join(works)} (default {' '.join(plan.DEFAULT)})"
     )
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="of each side, in turn (default 3)")
     parser.add_argument(
-        "--kinds", nargs="+", metavar="KIND", help=f"of torch: {', '.join(benchmark_plan.TORCH_KINDS)} (default all)"
+        "--kinds",
+        nargs="+",
+        metavar="KIND",
+        help=f"of torch: eager, or {', '.join(plan.FORMS)}, alone or joined by + (default on a CPU: "
+        f"{' '.join(plan.ON_CPU)}; on a GPU: {' '.join(plan.ON_GPU)}, in bfloat16 autocast too)",
     )
+    parser.add_argument(
+        "--arithmetic",
+        nargs="+",
+        metavar="NAME",
+        help=f"of products, of {', '.join(plan.ARITHMETICS)} (default: all on a GPU, float32 on a CPU)",
+    )
+    parser.add_argument("--device", default="auto", help="of torch: cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--quick", action="store_true", help="a small batch and one repetition: to see that it works")
     parser.add_argument("--starts", action="store_true", help="also the first and the second start of `fashion`")
     parser.add_output("--sweep", "also how cost grows, drawn there", ".png")
     parser.add_argument("--check", metavar="STORED.json", help="say what became slower since a stored run")
     parser.add_output("--json", "write the result there", ".json")
     arguments = parser.parse()
-    names, kinds = arguments.work or benchmark_plan.DEFAULT, arguments.kinds or benchmark_plan.TORCH_KINDS
-    for option, values, known in (("--work", names, works), ("--kinds", kinds, benchmark_plan.TORCH_KINDS)):
-        for value in values:
+    names = arguments.work or plan.DEFAULT
+    for option, values, known in (("--work", names, works), ("--arithmetic", arguments.arithmetic, plan.ARITHMETICS)):
+        for value in values or ():
             if value not in known:
                 raise UserError(f"{option} must be of {', '.join(known)}; got {value}")
+    replace(RunConfig(), {"device": arguments.device})  # refuses what is no device
     if arguments.repetitions < 1:
         raise UserError(f"--repetitions must be at least 1, got {arguments.repetitions}")
     stored = read_json(arguments.check) if arguments.check else None
@@ -44,22 +58,37 @@ def main() -> int:
 
     changes = {"batch_size": 8} if arguments.quick else {}
     repetitions = 1 if arguments.quick else arguments.repetitions
-    peak = run.matmul_gflops()
+    probed = run.probe()
+    platform, peaks = probed["platform"], probed["gflops"]
+    for arithmetic in (chosen := arguments.arithmetic or list(peaks)):
+        if arithmetic not in peaks:
+            raise UserError(f"--arithmetic must be of {', '.join(peaks)} on a {platform.upper()}, got {arithmetic}")
+        for kind in arguments.kinds or ():
+            plan.check_kind(kind, platform, arithmetic)
     rows: list[dict[str, Any]] = []
-    result: dict[str, Any] = {"machine": run.machine(), "matmul_gflops": peak, "changes": changes, "rows": rows}
+    result: dict[str, Any] = {
+        "machine": run.machine(probed),
+        "matmul_gflops": peaks["float32"],
+        "matmul_gflops_by_arithmetic": peaks,
+        "changes": changes,
+        "rows": rows,
+    }
     for name in names:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        rows.append(run.measure(works[name], repetitions, peak, kinds, changes))
+        for arithmetic in chosen:
+            print(f"{name}, {arithmetic} …", file=sys.stderr, flush=True)
+            kinds = arguments.kinds or plan.kinds(platform, arithmetic)
+            how = run.Plan(repetitions, peaks[arithmetic], kinds, arithmetic, arguments.device, changes)
+            rows.append(run.measure(works[name], how))
     if arguments.starts:
         result |= run.starts("fashion")
     if arguments.sweep:
-        result["sweeps"] = run.sweep(works, repetitions, peak)
+        result["sweeps"] = run.sweep(works, repetitions, peaks["float32"])
         run.draw(result["sweeps"], Path(arguments.sweep))
     if arguments.json != "-":
-        print(benchmark_plan.table(result))
+        print(plan.table(result))
     if arguments.json:
         write_json(arguments.json, result)
-    slower = benchmark_plan.slower(result, stored) if stored else []
+    slower = plan.slower(result, stored) if stored else []
     for line in slower:
         print(f"slower: {line}", file=sys.stderr)
     return 1 if slower else 0

@@ -1,7 +1,7 @@
 """Runs the ladder of parity_tests/ and writes each case's measured error beside its tolerance and the reason for it.
 
-JAX computes on its default device in full precision, torch on the CPU. Exit code 0: every case is within its tolerance;
-1: one is not, or could not be run (the report is written all the same); 2: a wrong option.
+JAX computes on its default device, torch where --torch-device says, both in full precision. Exit code 0: every case is
+within its tolerance; 1: one is not, or could not be run (the report is written all the same); 2: a wrong option.
 """
 
 import importlib.util
@@ -28,6 +28,7 @@ def main() -> int:
     parser = command_line.Parser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the slowest cases; 3 minutes on two cores")
     parser.add_argument("--rungs", metavar="N[,N…]", help="these rungs alone, without the growth curves (default: all)")
+    parser.add_argument("--torch-device", default="cpu", metavar="DEVICE", help="cpu (default), cuda, cuda:N or auto")
     parser.add_output("--json", "write the report there as JSON", ".json")
     parser.add_output("--html", "write it there as one self-contained page", ".html", ".htm")
     arguments = parser.parse()
@@ -37,6 +38,10 @@ def main() -> int:
     for package in ("torch", "pytest"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"the comparison needs {package}, which is not installed: pip install -e '.[dev]'")
+    if arguments.torch_device != "cpu":  # torch takes seconds to load
+        from torch_ref import machine
+
+        machine.device(arguments.torch_device)
 
     started = time.monotonic()
     titles = report.rung_titles()
@@ -55,7 +60,7 @@ def main() -> int:
                 print(f"rung {rung}, {titles[rung]}: {report.summary(cases)}", file=sys.stderr)
 
     done: dict[int, list[report.Line]] = {rung: [] for rung in chosen}
-    ladder = report.Ladder(quick=arguments.quick, tell=tell)
+    ladder = report.Ladder(quick=arguments.quick, tell=tell, torch_device=arguments.torch_device)
     lines, growth, growth_error = ladder.run(chosen, growth=arguments.rungs is None)
     bar.close()
 

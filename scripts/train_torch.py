@@ -1,5 +1,6 @@
 """The same run as train_jax.py by the PyTorch reference: same options, same first weights, same inputs, same log."""
 
+import os
 from typing import Any
 
 from jax_sngan import command_line
@@ -31,8 +32,12 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from jax_sngan.state import create_state
     from jax_sngan.train import load_data, reading_ahead
     from torch_ref import inputs as torch_inputs
+    from torch_ref import machine
     from torch_ref import train as torch_train
 
+    # JAX draws the inputs; on a GPU it would take three quarters of the memory beforehand, of which torch needs most.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    device = machine.device(run.device)
     allow_dtype(config.model)
     data, m = load_data(config, run), config.model
     evaluation = TrainingEvaluation(config, run) if run.evaluate_every and not run.standing_statistics else None
@@ -44,9 +49,10 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
             data.identity(),
             first=lambda: convert.to_torch(config, create_state(config)),
             draw=lambda k, rollbacks: torch_inputs.from_numpy(
-                convert.inputs_to_torch(draw_inputs(config, data, k, rollbacks))
+                convert.inputs_to_torch(draw_inputs(config, data, k, rollbacks)), device
             ),
             latents=latents,
+            device=device,
             evaluate=evaluation,
         )
 

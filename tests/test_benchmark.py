@@ -5,7 +5,8 @@ import json
 import pytest
 
 from jax_sngan import benchmark_plan
-from jax_sngan.benchmark_run import measure
+from jax_sngan.benchmark_run import Plan, measure
+from jax_sngan.errors import UserError
 
 # The keys that whoever reads the result relies on.
 KEYS = {
@@ -48,7 +49,7 @@ def test_growth_is_the_exponent():
 
 def test_jax_is_measured():
     small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
-    row = measure(benchmark_plan.works()["fashion"], 2, 100.0, (), small)
+    row = measure(benchmark_plan.works()["fashion"], Plan(2, 100.0, changes=small))
     assert row.keys() >= KEYS
     assert len(row["seconds"]["jax"]) == 2
     assert min(row["jax_s"], row["gflop"]) > 0
@@ -57,9 +58,35 @@ def test_jax_is_measured():
 
 def test_what_is_wrong_is_named(script, tmp_path):
     assert script("benchmark.py", "--work", "cnn").is_one_line("--work", "cnn32", "got cnn")
-    assert script("benchmark.py", "--kinds", "fast").is_one_line("--kinds", "eager", "got fast")
+    assert script("benchmark.py", "--arithmetic", "fp8").is_one_line("--arithmetic", "tf32", "got fp8")
+    assert script("benchmark.py", "--device", "tpu").is_one_line("device must be auto, cpu, cuda", "got tpu")
     assert script("benchmark.py", "--repetitions=0").is_one_line("--repetitions", "at least 1", "0")
     assert script("benchmark.py", "--sweep=growth.jpg").is_one_line("growth.jpg", ".png")
     assert script("benchmark.py", "--check=none.json").is_one_line("none.json")
     (tmp_path / "other.json").write_text(json.dumps([1]))
     assert script("benchmark.py", "--check", tmp_path / "other.json").is_one_line("--check", "other.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "platform", "arithmetic", "words"),
+    [
+        ("fast", "gpu", "float32", "must be eager, or of channels_last"),
+        ("eager+graphs", "gpu", "float32", "must be eager, or of"),
+        ("graphs+graphs", "gpu", "float32", "must be eager, or of"),
+        ("channels_last+graphs", "cpu", "float32", "graphs are of CUDA"),
+        ("autocast", "gpu", "tf32", "autocast is for --arithmetic bfloat16"),
+    ],
+)
+def test_kinds_are_forms_joined(kind, platform, arithmetic, words):
+    with pytest.raises(UserError, match=words):
+        benchmark_plan.check_kind(kind, platform, arithmetic)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("arithmetic", benchmark_plan.ARITHMETICS)
+def test_the_default_kinds_are_kinds(platform, arithmetic):
+    chosen = benchmark_plan.kinds(platform, arithmetic)
+    for kind in chosen:
+        benchmark_plan.check_kind(kind, platform, arithmetic)
+    assert ("autocast" in chosen) == (platform == "gpu" and arithmetic == "bfloat16")
+    assert any("graphs" in kind for kind in chosen) == (platform == "gpu")

@@ -19,6 +19,7 @@ LAYOUT = [
         "accelerators/__init__",
         "accelerators/environment",
         "accelerators/hlo",
+        "accelerators/check_page",
         "allocator",
         "benchmark_side",
         "cache_folder",
@@ -45,6 +46,7 @@ LAYOUT = [
     [
         "accelerators/cost",
         "accelerators/targets",
+        "accelerators/carried",
         "files",
         "options",
         "budget",
@@ -64,6 +66,7 @@ LAYOUT = [
         "lock",
         "manifest",
         "nn/conv",
+        "accelerators/check",
         "archives",
         "processes",
         "compilation_cache",
@@ -109,7 +112,17 @@ LAYOUT = [
     ],
     ["folders"],
     # 7: what puts a few of those together
-    ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
+    [
+        "accelerators/check_plan",
+        "benchmark_run",
+        "curves",
+        "data",
+        "loop",
+        "sharding",
+        "nn/layers",
+        "nn/normalization",
+        "metrics/small_cnn",
+    ],
     # 8: the networks, from a block to the pair
     ["nn/blocks", "command_line", "metrics/classifier", "accelerators/compiled"],
     ["models/standard_cnn", "models/resnet", "models/mlp", "metrics/extractors", "accelerators/report"],
@@ -121,8 +134,8 @@ LAYOUT = [
     ["subjects"],
     ["evaluate"],
     # 16: the loop, and the package's own names
-    ["train", "benchmark", "recording", "adoption", "certify", "export", "study/plan"],
-    ["replay", "web_page", "study/folder", "study/summary"],
+    ["accelerators/measured", "train", "benchmark", "recording", "adoption", "certify", "export", "study/plan"],
+    ["accelerators/check_stages", "replay", "web_page", "study/folder", "study/summary"],
     # 18: the GAN family side by side
     ["study/training", "study/critics", "study/figures"],
     ["study/page"],

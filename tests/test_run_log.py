@@ -1,6 +1,7 @@
 """The speed and the time left that a run tells are those of its steps, whatever else takes time. No real clock."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,15 @@ def test_the_bar_leaves_out_what_is_no_step(tmp_path: Path, monkeypatch: pytest.
         log.advance(1)
         assert bar.format_dict["elapsed"] == 11 * STEP
         assert bar.format_dict["rate"] == pytest.approx(1 / STEP)
+
+
+def test_without_tensorboardx_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)  # as if it were not installed
+    with RunLog(tmp_path, 0, 2, 4) as log:
+        log.write(1, {"d_loss": 1.0})
+        log.write(2, {"d_loss": 2.0})
+    assert capsys.readouterr().out.count("tensorboardX is not installed: this run writes no TensorBoard files") == 1
+    assert (tmp_path / "metrics.jsonl").read_text().count("d_loss") == 2
+    assert not (tmp_path / "tensorboard").exists()

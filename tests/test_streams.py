@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +136,14 @@ def test_steps_are_read_ahead_from_any_step_and_after_a_rollback(
     assert multiprocessing.active_children() == []
     assert re.search(r"waited \d+\.\d% of the time", capsys.readouterr().out)
     np.testing.assert_array_equal(taken(images, 9, 0), IMAGES[plan(9, 0)])  # without workers too
+
+
+def test_without_grain_it_is_one_line(fruit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load(str(fruit), stream="always").images
+    assert isinstance(images, streams.StreamedImages)
+    monkeypatch.setitem(sys.modules, "grain", None)  # as if it were not installed
+    with images.reading_ahead(plan, 4, 0), pytest.raises(UserError, match="streamed by grain, which is not installed"):
+        taken(images, 0, 0)
 
 
 def test_a_damaged_image_and_a_dead_worker_are_one_line(fruit: Path) -> None:

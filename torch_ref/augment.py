@@ -43,18 +43,20 @@ def translate(images: Tensor, r: Tensor, share: float) -> Tensor:
     """Shifted by whole pixels, at most share of the side, zeros moving in; r [n, 2] in [0, 1): down, right."""
     side = images.shape[2]
     most = int(side * share + 0.5)
-    moved = []
-    for image, (down, right) in zip(images, (torch.floor(r * (2 * most + 1)).long() - most).tolist(), strict=True):
-        padded = torch.nn.functional.pad(image, (most, most, most, most))
-        moved.append(padded[:, most - down : most - down + side, most - right : most - right + side])
-    return torch.stack(moved)
+    shift = torch.floor(r * (2 * most + 1)).long() - most
+    padded = torch.nn.functional.pad(images, (most, most, most, most))
+    pixels = torch.arange(most, most + side, device=images.device)
+    rows, columns = (pixels - shift[:, i, None] for i in (0, 1))  # [n, side]
+    each = torch.arange(len(images), device=images.device)[:, None, None]
+    moved = padded[each, :, rows[:, :, None], columns[:, None, :]]  # [n, side, side, c]
+    return moved.permute(0, 3, 1, 2).contiguous()
 
 
 def cutout(images: Tensor, r: Tensor, share: float) -> Tensor:
     """A square of share of the side set to 0; its centre is anywhere, its outside part is lost. r [n, 2] in [0, 1)."""
     side = images.shape[2]
     size = int(side * share + 0.5)
-    mask = torch.ones(len(images), 1, side, side, dtype=images.dtype)
-    for i, (top, left) in enumerate((torch.floor(r * (side + 1 - size % 2)).long() - size // 2).tolist()):
-        mask[i, :, max(top, 0) : top + size, max(left, 0) : left + size] = 0
-    return images * mask
+    first = torch.floor(r * (side + 1 - size % 2)).long() - size // 2  # [n, 2]
+    pixels = torch.arange(side, device=images.device)
+    row, column = ((pixels >= first[:, i, None]) & (pixels < first[:, i, None] + size) for i in (0, 1))  # [n, side]
+    return images * ~(row[:, :, None] & column[:, None, :])[:, None]

@@ -20,9 +20,13 @@ class Inputs(NamedTuple):
     g_key: Tensor | None = None  # int64 [2]
 
 
-def from_numpy(arrays: dict[str, Any]) -> Inputs:
-    """Inputs from numpy arrays by field, as jax_sngan.convert.inputs_to_torch lays them out."""
+def from_numpy(arrays: dict[str, Any], device: torch.device | None = None) -> Inputs:
+    """Inputs from numpy arrays by field, as jax_sngan.convert.inputs_to_torch lays them out.
+
+    device: where they are put; torch's default where none is given.
+    """
+    device = device or torch.get_default_device()
     given = {name: a for name, a in arrays.items() if a is not None}
     # torch computes with signed integers alone.
     whole = {name: a.astype("int64") if a.dtype == "uint32" else a.copy() for name, a in given.items()}
-    return Inputs(**{name: torch.from_numpy(a) for name, a in whole.items()})
+    return Inputs(**{name: torch.from_numpy(a).to(device) for name, a in whole.items()})

@@ -21,12 +21,12 @@ _PARITY = 0x1BD11BDA
 
 def stream(key: Tensor, number: int) -> Tensor:
     """A key of its own for one use: [2] -> [2]."""
-    return torch.stack(_threefry(key, torch.tensor(0), torch.tensor(number)))
+    return torch.stack(_threefry(key, key.new_full((), 0), key.new_full((), number)))
 
 
 def uniform(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """[*shape] in [0, 1), multiples of 2^-23."""
-    counter = torch.arange(math.prod(shape))
+    counter = torch.arange(math.prod(shape), device=key.device)
     a, b = _threefry(key, counter >> 32, counter & _WORD)
     return (((a ^ b) >> 9).to(torch.float32) * 2.0**-23).to(dtype).reshape(shape)
 

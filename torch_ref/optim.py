@@ -18,7 +18,7 @@ def adam(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> Optimiz
     for group in optimizer.param_groups:
         for p in group["params"]:
             optimizer.state[p] = {
-                "step": torch.tensor(0.0),
+                "step": torch.tensor(0.0, device="cpu"),  # reading one on a GPU would wait for it
                 "exp_avg": torch.zeros_like(p),
                 "exp_avg_sq": torch.zeros_like(p),
             }

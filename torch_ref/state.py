@@ -26,11 +26,15 @@ class TrainState:
     discriminator_opt: Optimizer
 
 
-def create_state(config: TrainConfig, seed: int | None = None) -> TrainState:
-    """A fresh state: the same for the same config and seed (the config's own where none is given)."""
-    with torch.random.fork_rng(devices=[]):
+def create_state(config: TrainConfig, seed: int | None = None, device: torch.device | None = None) -> TrainState:
+    """A fresh state: the same for the same config and seed (the config's own where none is given).
+
+    device: torch's default where none is given. Weights are drawn on the CPU: every device starts from the same bits.
+    """
+    device = device or torch.get_default_device()
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(config.seed if seed is None else seed)
-        generator, discriminator = build(config.model)
+        generator, discriminator = (network.to(device) for network in build(config.model))
     return TrainState(
         step=0,
         generator=generator,
@@ -60,20 +64,20 @@ def _counts(optimizer: Optimizer) -> list[Tensor]:
 
 
 def dump(state: TrainState) -> dict[str, np.ndarray]:
-    """The whole state by name, copied; jax_sngan.convert.from_torch reads it.
+    """The whole state by name, copied to the host; jax_sngan.convert.from_torch reads it.
 
     Names: step, generator.*, discriminator.* (their state_dict), generator_ema.*, and for both networks
     *_opt.count, *_opt.exp_avg.*, *_opt.exp_avg_sq.*.
     """
-    flat = {name: tensor.detach().numpy().copy() for name, tensor in _entries(state)}
+    flat = {name: tensor.detach().cpu().numpy().copy() for name, tensor in _entries(state)}
     flat["step"] = np.asarray(state.step, np.int32)
     for network in ("generator", "discriminator"):
-        flat[f"{network}_opt.count"] = np.asarray(_counts(getattr(state, f"{network}_opt"))[0], np.int32)
+        flat[f"{network}_opt.count"] = np.asarray(int(_counts(getattr(state, f"{network}_opt"))[0]), np.int32)
     return flat
 
 
 def load(state: TrainState, flat: dict[str, np.ndarray]) -> None:
-    """The inverse of dump, into a state of the same config.
+    """The inverse of dump, into a state of the same config on any device.
 
     Raises:
       UserError: an entry is missing, left over, or of another shape or type.
@@ -84,9 +88,9 @@ def load(state: TrainState, flat: dict[str, np.ndarray]) -> None:
     wrong = [f"missing {name}" for name in sorted(names - set(flat))]
     wrong += [f"left over {name}" for name in sorted(set(flat) - names)]
     for name in sorted(own.keys() & flat.keys()):
-        found, expected = flat[name], own[name].detach().numpy()
-        if (found.shape, found.dtype) != (expected.shape, expected.dtype):
-            wrong.append(f"{name} is {found.dtype} {found.shape}, expected {expected.dtype} {expected.shape}")
+        found, shape, dtype = flat[name], tuple(own[name].shape), str(own[name].dtype).removeprefix("torch.")
+        if (found.shape, found.dtype.name) != (shape, dtype):
+            wrong.append(f"{name} is {found.dtype} {found.shape}, expected {dtype} {shape}")
     if wrong:
         raise UserError(f"the state does not fit: {'; '.join(wrong)}")
 

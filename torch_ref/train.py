@@ -17,6 +17,7 @@ from jax_sngan.loop import Loop, Make, Result, Scores, describe_resume, describe
 from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import RunLog, last_logged
 from jax_sngan.workdir import check_start, prepare, run_folder, take, writing
+from torch_ref import machine
 from torch_ref.checkpoint import Checkpoint, Checkpoints
 from torch_ref.images import to_uint8
 from torch_ref.inputs import Inputs
@@ -31,6 +32,7 @@ def train(
     first: Callable[[], dict[str, np.ndarray]],
     draw: Callable[[int, int], Inputs],
     latents: np.ndarray,
+    device: torch.device,
     evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
 ) -> Result:
     """Trains config's networks, from the newest checkpoint of the workdir if it has one.
@@ -38,8 +40,9 @@ def train(
     Args:
       data: data.Dataset.identity().
       first: the state to start from, as torch_ref.state.dump names it.
-      draw: a step's number and how often the run went back -> the step's inputs.
+      draw: a step's number and how often the run went back -> the step's inputs, on the device.
       latents: [num, latent_size] of the sample grids.
+      device: which computes; what is written is the same wherever that was.
       evaluate: as of loop.Loop.
     Raises:
       UserError: a workdir that holds another run.
@@ -54,10 +57,12 @@ def train(
         )
     if run.standing_statistics:
         raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
+    if run.deterministic and device.type != "cpu":
+        raise UserError(f"deterministic is for train_jax.py, or for device cpu, got it with {device}")
+    machine.set_precision(config.precision, device)
     workdir = run_folder(config, run)
     check_start(workdir, config, run.resume, "torch")
-    device = f"cpu, {torch.get_num_threads()} threads (torch {torch.__version__})"
-    origin = provenance("torch", data, device)
+    origin = provenance("torch", data, machine.described(device))
     with hold(workdir) as lock, writing(workdir):
         check_start(workdir, config, run.resume, "torch")  # again: a run may have ended here since
         take(workdir)
@@ -66,7 +71,7 @@ def train(
         if start is not None:
             notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
         notes += prepare(workdir, config, TorchEngine.sampling)
-        engine = TorchEngine(config, checkpoints, start, origin, first, draw, latents)
+        engine = TorchEngine(config, checkpoints, start, origin, first, draw, latents, device)
         if engine.start >= config.steps:
             return Result(engine.start, {}, None, 0, engine.sampling)
         state = engine.state
@@ -76,9 +81,9 @@ def train(
             workdir,
             data["summary"],
             (g, d),
-            device,
+            machine.described(device),
             engine.start,
-            platform="cpu",
+            platform="cpu" if device.type == "cpu" else "gpu",
             deterministic=run.deterministic,
         )
         begun = (workdir / "metrics.jsonl").exists()
@@ -102,12 +107,13 @@ class TorchEngine:
         first: Callable[[], dict[str, np.ndarray]],
         draw: Callable[[int, int], Inputs],
         latents: np.ndarray,
+        device: torch.device,
     ):
         """start: the checkpoint to go on from; None: the first state. origin: provenance.provenance()."""
-        self.config, self.draw, self.checkpoints, self.origin = config, draw, checkpoints, origin
-        self.latents = torch.from_numpy(latents.copy())
-        self.state = create_state(config)
-        self._logs: list[Logs] = []
+        self.config, self.draw, self.checkpoints, self.origin, self.device = config, draw, checkpoints, origin, device
+        self.latents = torch.from_numpy(latents.copy()).to(device)
+        self.state = create_state(config, device=device)
+        self.logs: list[Logs] = []  # of the steps since the last collect(), on the device
         self.unlogged: list[dict[str, float]] = []
         self.rollbacks, self.logged = 0, 0
         if start is not None:
@@ -122,22 +128,22 @@ class TorchEngine:
         load(self.state, checkpoint.state)
         self.unlogged = checkpoint.unlogged
         self.logged = last_logged(step, checkpoint.unlogged, checkpoint.metrics)
-        self._logs.clear()
+        self.logs.clear()
         return checkpoint.rollbacks
 
     def compile(self, k: int, count: int) -> None:
         """See loop.Engine; nothing is."""
 
     def steps(self, k: int, count: int) -> None:
-        """See loop.Engine."""
+        """See loop.Engine. A GPU is one step behind at most: what copies a step's inputs waits for the step before."""
         for step in range(k, k + count):
             self.state, logs = training_step(self.config, self.state, self.draw(step, self.rollbacks))
-            self._logs.append(logs)
+            self.logs.append(logs)
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         """See loop.Engine."""
-        logs, self._logs = self._logs, []
-        return [{name: value.numpy() for name, value in entry.items()} for entry in logs]
+        logs, self.logs = self.logs, []
+        return [{name: value.cpu().numpy() for name, value in entry.items()} for entry in logs]
 
     def images(self, num: int) -> np.ndarray:
         """See loop.Engine."""
@@ -147,8 +153,9 @@ class TorchEngine:
         """See loop.Engine."""
 
         def make(latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-            classes = None if labels is None else torch.from_numpy(labels).long()
-            return sample(self.config.model, self.state, torch.from_numpy(latents.copy()), classes, average=average)
+            classes = None if labels is None else torch.from_numpy(labels).long().to(self.device)
+            given = torch.from_numpy(latents.copy()).to(self.device)
+            return sample(self.config.model, self.state, given, classes, average=average)
 
         return make
 
@@ -183,7 +190,7 @@ def sample(
     labels: int [n]; where conditional and not given, classes in turn. average: with the averaged weights, else the own.
     """
     if labels is None and config.num_classes:
-        labels = torch.arange(len(latents)) % config.num_classes
+        labels = torch.arange(len(latents), device=latents.device) % config.num_classes
     generator = state.generator
     raw = {name: p.detach().clone() for name, p in generator.named_parameters()}
     try:
@@ -198,4 +205,4 @@ def sample(
             for name, p in generator.named_parameters():
                 p.copy_(raw[name])
         generator.train()
-    return images.permute(0, 2, 3, 1).contiguous().numpy()
+    return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -179,7 +179,7 @@ class Inception(nn.Module):
 
 def resize(x: Tensor) -> Tensor:
     """[n, c, h, w] -> [n, c, 299, 299], TensorFlow 1's bilinear: each row and column as a matrix of two weights."""
-    rows, columns = (_interpolation(size, x.dtype) for size in x.shape[2:])
+    rows, columns = (_interpolation(size, x.dtype).to(x.device) for size in x.shape[2:])
     return rows @ x @ columns.T
 
 

@@ -1,0 +1,25 @@
+"""The ladder's own option: the device that the reference computes on."""
+
+import pytest
+
+from jax_sngan.errors import UserError
+from parity_tests import torch_device
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--torch-device."""
+    parser.addoption(
+        "--torch-device", default="cpu", metavar="DEVICE", help=f"of the reference: {torch_device.CHOICES}"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test makes a tensor.
+
+    Raises:
+      UsageError: there is no such device.
+    """
+    try:
+        torch_device.use(config.getoption("--torch-device"))
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
