@@ -8,7 +8,7 @@ together, the same gradient.
 
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -29,19 +29,18 @@ from jax_sngan.state import TrainState
 Logs = dict[str, Array]
 _D_BATCH = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D update takes, beside its key
 _G_BATCH = ("g_latents", "g_labels")
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+_Update = TypeVar("_Update", bound=Callable[..., Any])
 
 
-def _at_its_precision(update: Callable[Concatenate[TrainConfig, _P], _T]) -> Callable[Concatenate[TrainConfig, _P], _T]:
+def _at_its_precision(update: _Update) -> _Update:
     """The update with its products, those of its gradients too, at config.precision, whatever jax's own default is."""
 
     @wraps(update)
-    def traced(config: TrainConfig, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def traced(config: TrainConfig, *args: Any, **kwargs: Any) -> Any:
         with jax.default_matmul_precision(config.precision):
             return update(config, *args, **kwargs)
 
-    return traced
+    return cast(_Update, traced)
 
 
 @_at_its_precision
