@@ -76,6 +76,7 @@ LAYOUT = [
         "inputs",
         "optim",
         "ort_web",
+        "precision",
         "preset_configs",
         "protocols",
         "scaling",
