@@ -90,6 +90,7 @@ LAYOUT = [
         "metrics/inception",
         "optim",
         "ort_web",
+        "precision",
         "preset_configs",
         "protocols",
         "scaling",
