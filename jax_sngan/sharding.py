@@ -7,7 +7,9 @@ With --shard-state each device keeps only its part of what an update alone reads
 generator (Rajbhandari et al. 2020, ZeRO stage 1).
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -65,23 +67,48 @@ def make_mesh(text: str | None, config: TrainConfig) -> Mesh | None:
 SPLIT = ("generator_ema", "generator_opt", "discriminator_opt")  # of TrainState
 
 
-def state_shardings(mesh: Mesh, state: Any, split: bool) -> Any:
-    """A sharding for each array of a TrainState.
+def split_spec(mesh: Mesh, shape: tuple[int, ...]) -> PartitionSpec:
+    """Along the longest axis that divides by the number of devices; whole where there is none."""
+    axes = [i for i, length in enumerate(shape) if length and length % mesh.size == 0]
+    if not axes:
+        return PartitionSpec()
+    longest = max(axes, key=lambda i: shape[i])
+    return PartitionSpec(*[None] * longest, "data")
 
-    split: those of SPLIT lie in parts on the devices, along their longest axis that divides by the number of devices;
-    an array without such an axis is whole everywhere, as all are without split.
-    """
+
+def state_shardings(mesh: Mesh, state: Any, split: bool) -> Any:
+    """A sharding for each array of a TrainState: split_spec's for those of SPLIT; all are whole without split."""
 
     def of(path: Any, leaf: Any) -> NamedSharding:
-        spec = PartitionSpec()
-        if split and path[0].name in SPLIT:
-            axes = [i for i, length in enumerate(leaf.shape) if length and length % mesh.size == 0]
-            if axes:
-                longest = max(axes, key=lambda i: leaf.shape[i])
-                spec = PartitionSpec(*[None] * longest, "data")
-        return NamedSharding(mesh, spec)
+        apart = split and path[0].name in SPLIT
+        return NamedSharding(mesh, split_spec(mesh, leaf.shape) if apart else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(of, state)
+
+
+def check_split(mesh: Mesh, state: Any) -> None:
+    """Whether a split state is smaller, from its shapes alone.
+
+    An array of which a device keeps a part is computed in parts: its gradient's and its new value's are there for a
+    moment, two parts of one parameter for the two or three numbers that are kept of it.
+
+    Raises:
+      UserError: it would save nothing.
+    """
+    saved = added = 0
+    for name in SPLIT:
+        for leaf in jax.tree.leaves(getattr(state, name)):
+            if "data" in split_spec(mesh, leaf.shape):
+                size = leaf.dtype.itemsize * math.prod(leaf.shape)
+                saved += size - size // mesh.size
+    for network in (state.generator, state.discriminator):
+        parts = [x for x in jax.tree.leaves(network.params) if "data" in split_spec(mesh, x.shape)]
+        added = max(added, sum(2 * x.dtype.itemsize * math.prod(x.shape) // mesh.size for x in parts))
+    if saved <= added:
+        raise UserError(
+            f"shard_state must be false here: on {mesh.size} devices it would save {saved} bytes of the state on each"
+            f" and take {added} to update it"
+        )
 
 
 def place(mesh: Mesh | None, state: Any, split: bool = False) -> Any:
@@ -114,9 +141,13 @@ def on_this_process(mesh: Mesh | None, tree: Any) -> Any:
 
 
 def sharded_step(mesh: Mesh, step: Callable[..., Any], state: Any, split: bool) -> Callable[..., Any]:
-    """step(state, inputs) -> (state, logs), jitted; the state comes back as it lay. The state given is donated."""
+    """step(state, inputs, mesh=mesh, split=split) -> (state, logs), jitted; the state comes back as it lay.
+
+    The state given is donated. state: its arrays or their shapes.
+    """
     whole = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(mesh, state, split), whole))
+    shardings = (state_shardings(mesh, state, split), whole)
+    return jax.jit(partial(step, mesh=mesh, split=split), donate_argnums=0, out_shardings=shardings)
 
 
 def mean_of_devices(mesh: Mesh, function: Callable[[Any, Any], Any], whole: Any, batch: Any) -> Any:
@@ -138,6 +169,44 @@ def mean_of_devices(mesh: Mesh, function: Callable[[Any, Any], Any], whole: Any,
     return jax.shard_map(part, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("data")), out_specs=PartitionSpec())(
         whole, batch
     )
+
+
+def update_in_parts(
+    mesh: Mesh | None, function: Callable[[Any, Any, Any], Any], params: Any, others: Any, kept: Any
+) -> Any:
+    """function(params, others, kept) -> (params, kept), each device computing its part; without a mesh just that.
+
+    Left to itself XLA splits what an update reads as well, back through the networks' gradients, and gathers maps
+    instead of parameters. Here the update is given whole gradients and gives whole parameters.
+
+    Args:
+      function: works number by number; its results have the shapes of its arguments.
+      params, others: every device has them.
+      kept: lies in parts, as split_spec says, and stays so.
+    """
+    if mesh is None:
+        return function(params, others, kept)
+
+    def own(leaf: Any) -> Any:
+        spec = split_spec(mesh, leaf.shape)
+        if "data" not in spec:
+            return leaf
+        axis = len(spec) - 1
+        length = leaf.shape[axis] // mesh.size
+        return lax.dynamic_slice_in_dim(leaf, lax.axis_index("data") * length, length, axis)
+
+    def part(params: Any, others: Any, kept: Any) -> Any:
+        return function(jax.tree.map(own, params), jax.tree.map(own, others), kept)
+
+    def specs(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: split_spec(mesh, leaf.shape), tree)
+
+    whole = PartitionSpec()
+    in_parts = jax.shard_map(
+        part, mesh=mesh, in_specs=(whole, whole, specs(kept)), out_specs=(specs(params), specs(kept))
+    )
+    params, kept = in_parts(params, others, kept)
+    return lax.with_sharding_constraint(params, NamedSharding(mesh, whole)), kept
 
 
 def input_shardings(mesh: Mesh, inputs: Inputs) -> Any:

@@ -30,6 +30,7 @@ from jax_sngan.provenance import check, provenance
 from jax_sngan.run_log import NoLog, RunLog
 from jax_sngan.sample import Generator, averaged
 from jax_sngan.sharding import (
+    check_split,
     make_mesh,
     on_this_process,
     own_columns,
@@ -109,6 +110,8 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
     use_compilation_cache()
     keep_freed_memory()
     mesh = make_mesh(run.mesh, config)
+    if mesh is not None and run.shard_state:
+        check_split(mesh, shapes(partial(create_state, config)))
     data = processes.first_goes_ahead(lambda: load_data(config, run))
     devices = jax.devices() if mesh is None else mesh.devices.flatten()
     used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
@@ -216,7 +219,7 @@ class JaxEngine:
         self._inputs: Callable[[Dataset, int, int], Inputs]
         self._drawn: tuple[Any, ...] | None = None  # by compile, for the steps that follow it
         self._train_steps: Any  # jitted, of one step or of several in one program
-        steps = partial(training_step if dispatch == 1 else training_steps, config, mesh=mesh)
+        steps = partial(training_step if dispatch == 1 else training_steps, config)
         if mesh is None:
             self._inputs = partial(draw_inputs, config)
             self._train_steps = train_step(config) if dispatch == 1 else jax.jit(steps, donate_argnums=0)

@@ -23,7 +23,7 @@ from jax_sngan.inputs import Inputs
 from jax_sngan.losses import LOSSES
 from jax_sngan.models import Network, Tree, Variables, build
 from jax_sngan.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
-from jax_sngan.sharding import mean_of_devices
+from jax_sngan.sharding import mean_of_devices, update_in_parts
 from jax_sngan.state import TrainState
 
 Logs = dict[str, Array]
@@ -32,13 +32,13 @@ _G_BATCH = ("g_latents", "g_labels")
 
 
 def discriminator_update(
-    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
 ) -> tuple[TrainState, Logs]:
     """One D update.
 
     Args:
       inputs: of this update alone: real_images [batch, h, w, c], d_latents [batch, latent_size], labels, d_keys [2].
-      mesh: that the batch is split over.
+      mesh: that the batch is split over; split: whether Adam's moments are, too.
     Returns:
       (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each []; with a penalty also
       "d_penalty", its part of the loss.
@@ -89,11 +89,13 @@ def discriminator_update(
     (generator, after), (gradients, logs) = _in_parts(
         config, part, (generator, state.discriminator), inputs, _D_BATCH, "d_keys"
     )
-    params, opt = _descend(
-        config.discriminator_optimizer, config, state, state.discriminator.params, gradients, state.discriminator_opt
-    )
-    if config.weight_clip:
-        params = clip(params, config.weight_clip)
+
+    def descended(params: Tree, given: tuple[Tree, Array], opt: Any) -> tuple[Tree, Any]:
+        params, opt = _descend(config.discriminator_optimizer, config.steps, params, *given, opt)
+        return clip(params, config.weight_clip) if config.weight_clip else params, opt
+
+    given, opt = (gradients, state.step), state.discriminator_opt
+    params, opt = update_in_parts(mesh if split else None, descended, state.discriminator.params, given, opt)
     discriminator = Variables(params, moved[-1], after.batch)
     return state._replace(generator=generator, discriminator=discriminator, discriminator_opt=opt), logs
 
@@ -197,11 +199,14 @@ def _penalty_points(config: TrainConfig, real: Array, key: Array | None) -> dict
     return drawn
 
 
-def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
+def generator_update(
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
+) -> tuple[TrainState, Logs]:
     """One G update and the average's.
 
     Args:
       inputs: g_latents [generator_batch, latent_size], g_labels, g_key.
+      mesh: that the batch is split over; split: whether Adam's moments and the average are, too.
     Returns:
       (state, {"g_loss"}), the loss [].
     """
@@ -232,16 +237,17 @@ def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> 
         return carry, (gradients, {"g_loss": value})
 
     (generator, discriminator), (gradients, logs) = _in_parts(config, part, first, inputs, _G_BATCH, "g_key")
-    params, opt = _descend(
-        config.generator_optimizer, config, state, state.generator.params, gradients, state.generator_opt
-    )
-    decay = average_decay(config.ema_decay, config.ema_warmup, state.step)
-    state = state._replace(
-        generator=generator._replace(params=params),
-        discriminator=discriminator,
-        generator_ema=moving_average(state.generator_ema, params, decay),
-        generator_opt=opt,
-    )
+
+    def descended(params: Tree, given: tuple[Tree, Array], kept: tuple[Any, Tree]) -> tuple[Tree, tuple[Any, Tree]]:
+        opt, average = kept
+        params, opt = _descend(config.generator_optimizer, config.steps, params, *given, opt)
+        decay = average_decay(config.ema_decay, config.ema_warmup, given[1])
+        return params, (opt, moving_average(average, params, decay))
+
+    given, kept = (gradients, state.step), (state.generator_opt, state.generator_ema)
+    params, (opt, average) = update_in_parts(mesh if split else None, descended, state.generator.params, given, kept)
+    generator = generator._replace(params=params)
+    state = state._replace(generator=generator, discriminator=discriminator, generator_ema=average, generator_opt=opt)
     return state, logs
 
 
@@ -280,35 +286,41 @@ def _use(key: Array | None, number: int) -> Array | None:
     return None if key is None else noise.stream(key, number)
 
 
-def _descend(optimizer: OptimizerConfig, config: TrainConfig, state: TrainState, params, gradients, opt):  # type: ignore[no-untyped-def]
+def _descend(optimizer: OptimizerConfig, steps: int, params: Tree, gradients: Tree, step: Array, opt: Any):  # type: ignore[no-untyped-def]
     direction, opt = adam_direction(optimizer).update(gradients, opt)
-    return descend(params, direction, learning_rate(optimizer, state.step, config.steps)), opt
+    return descend(params, direction, learning_rate(optimizer, step, steps)), opt
 
 
 def training_step(
-    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
 ) -> tuple[TrainState, Logs]:
-    """n_dis D updates and one G update, in the config's order; mesh: that the batches are split over.
+    """n_dis D updates and one G update, in the config's order; mesh, split: those of the updates.
 
     Returns:
       (state, logs): d_loss, d_real, d_fake [n_dis], one entry an update, and g_loss [].
     """
     logs: Logs = {}
     if config.update_order == "generator_first":
-        state, logs = generator_update(config, state, inputs)
+        state, logs = generator_update(config, state, inputs, mesh=mesh, split=split)
 
     def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Logs]:
-        return discriminator_update(config, state, inputs._replace(**part), mesh=mesh)
+        return discriminator_update(config, state, inputs._replace(**part), mesh=mesh, split=split)
 
     rounds = {name: getattr(inputs, name) for name in (*_D_BATCH, "d_keys") if getattr(inputs, name) is not None}
     state, d_logs = lax.scan(one_round, state, rounds, unroll=config.n_dis == 1)
     if config.update_order == "discriminator_first":
-        state, logs = generator_update(config, state, inputs)
+        state, logs = generator_update(config, state, inputs, mesh=mesh, split=split)
     return state._replace(step=state.step + 1), logs | d_logs
 
 
 def training_steps(
-    config: TrainConfig, state: TrainState, inputs: Inputs, count: Array, *, mesh: Mesh | None = None
+    config: TrainConfig,
+    state: TrainState,
+    inputs: Inputs,
+    count: Array,
+    *,
+    mesh: Mesh | None = None,
+    split: bool = False,
 ) -> tuple[TrainState, Logs]:
     """The first `count` of the training steps that inputs holds, as one program.
 
@@ -322,7 +334,7 @@ def training_steps(
 
     def one(i: Array, carry: tuple[TrainState, Logs]) -> tuple[TrainState, Logs]:
         state, kept = carry
-        state, logs = training_step(config, state, jax.tree.map(lambda x: x[i], inputs), mesh=mesh)
+        state, logs = training_step(config, state, jax.tree.map(lambda x: x[i], inputs), mesh=mesh, split=split)
         return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), kept, logs)
 
     steps, first = len(inputs.g_latents), jax.tree.map(lambda x: x[0], inputs)
@@ -334,8 +346,4 @@ def training_steps(
 @lru_cache(maxsize=16)
 def train_step(config: TrainConfig) -> Callable[[TrainState, Inputs], tuple[TrainState, Logs]]:
     """The jitted training step of a config: (state, inputs) -> (state, logs); the state given is donated."""
-
-    def step(state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
-        return training_step(config, state, inputs)
-
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(partial(training_step, config), donate_argnums=0)

@@ -264,7 +264,7 @@ MISTAKES = [
         "nn/conv.py",
         "pads = [(padding, (r - 1) * stride + k - s - padding)",
         "pads = [((r - 1) * stride + k - s - padding, padding)",
-        "on a GPU or TPU a kernel of stride 2 on an odd map learns from shifted pixels",
+        "on a GPU or TPU a 3x3 kernel of stride 2 learns from shifted pixels",
         _MAPS,
     ),
     Mistake(
@@ -597,16 +597,16 @@ MISTAKES = [
     Mistake(
         "average taken before the update",
         "update.py",
-        "moving_average(state.generator_ema, params, decay)",
-        "moving_average(state.generator_ema, state.generator.params, decay)",
+        "moving_average(average, params, decay)",
+        "moving_average(average, state.generator.params, decay)",
         "the average is a step behind",
         _PLAIN,
     ),
     Mistake(
         "G's statistics frozen in D updates",
         "update.py",
-        "state._replace(generator=generator, discriminator=discriminator",
-        "state._replace(discriminator=discriminator",
+        "return state._replace(generator=generator, discriminator=discriminator",
+        "return state._replace(discriminator=discriminator",
         "running statistics see one pass of G a step, not n_dis + 1",
         _PLAIN,
     ),
@@ -621,8 +621,8 @@ MISTAKES = [
     Mistake(
         "u and v frozen in G updates",
         "update.py",
-        "  discriminator=discriminator,",
-        "  discriminator=state.discriminator,",
+        "discriminator=discriminator, generator_ema",
+        "discriminator=state.discriminator, generator_ema",
         "an iteration a step is lost",
         _PLAIN,
     ),
@@ -637,8 +637,8 @@ MISTAKES = [
     Mistake(
         "D's gradient into G",
         "update.py",
-        "state._replace(generator=generator, discriminator=discriminator",
-        "state._replace(generator=generator._replace(params=descend(generator.params, jax.grad(lambda g: LOSSES["
+        "return state._replace(generator=generator, discriminator=discriminator",
+        "return state._replace(generator=generator._replace(params=descend(generator.params, jax.grad(lambda g: LOSSES["
         "config.loss].discriminator(*score_both(config, networks.discriminator, state.discriminator, moved, "
         "real_images(config, inputs.real_images, inputs.d_keys), networks.generator.apply(state.generator._replace("
         "params=g), inputs.d_latents, inputs.d_labels, train=True)[0], inputs)[:2]))(state.generator.params), "
@@ -649,12 +649,12 @@ MISTAKES = [
     Mistake(
         "G's gradient into D",
         "update.py",
-        "  discriminator=discriminator,",
-        "  discriminator=discriminator._replace(params=descend(discriminator.params, jax.grad(lambda d: LOSSES["
+        "discriminator=discriminator, generator_ema",
+        "discriminator=discriminator._replace(params=descend(discriminator.params, jax.grad(lambda d: LOSSES["
         "config.loss].generator(networks.discriminator.apply(state.discriminator._replace(params=d), networks."
         "generator.apply(state.generator, inputs.g_latents, inputs.g_labels, train=True)[0], inputs.g_labels, "
         "train=True)[0]))(discriminator.params), learning_rate(config.discriminator_optimizer, state.step, "
-        "config.steps))),",
+        "config.steps))), generator_ema",
         "D is trained to help G",
         _PLAIN,
     ),
@@ -701,16 +701,16 @@ MISTAKES = [
     Mistake(
         "G takes D's optimiser",
         "update.py",
-        "config.generator_optimizer, config, state,",
-        "config.discriminator_optimizer, config, state,",
+        "_descend(config.generator_optimizer,",
+        "_descend(config.discriminator_optimizer,",
         "G's rate, betas and schedule are D's",
         _TWO,
     ),
     Mistake(
         "learning rate of the next step",
         "update.py",
-        "learning_rate(optimizer, state.step, config.steps)",
-        "learning_rate(optimizer, state.step + 1, config.steps)",
+        "learning_rate(optimizer, step, steps)",
+        "learning_rate(optimizer, step + 1, steps)",
         "the whole schedule is a step early",
         _TWO,
     ),
@@ -929,9 +929,9 @@ MISTAKES = [
     Mistake(
         "clipped before the update",
         "update.py",
-        "params = clip(params, config.weight_clip)",
-        "params = jax.tree.map(lambda c, p, q: c + p - q, clip(state.discriminator.params, config.weight_clip), params,"
-        " state.discriminator.params)",
+        "return clip(params, config.weight_clip) if",
+        "return jax.tree.map(lambda c, p, q: c + p - q, clip(state.discriminator.params, config.weight_clip), params,"
+        " state.discriminator.params) if",
         "every step ends outside of the bounds by a learning rate",
         _CLIPPED,
     ),

@@ -16,11 +16,13 @@ from drawn_states import drawn, start
 from conftest import TINY
 from jax_sngan.config import RunConfig, TrainConfig, replace
 from jax_sngan.data import Dataset
+from jax_sngan.errors import UserError
 from jax_sngan.inputs import draw_inputs, input_shapes, real_batch
 from jax_sngan.nn import winograd
 from jax_sngan.nn.conv import kernel_gradient
 from jax_sngan.preset_configs import names, preset
 from jax_sngan.sharding import (
+    check_split,
     input_shardings,
     make_mesh,
     mean_of_devices,
@@ -28,6 +30,7 @@ from jax_sngan.sharding import (
     placed_shapes,
     sharded_inputs,
     sharded_step,
+    split_spec,
 )
 from jax_sngan.state import create_state
 from jax_sngan.train import train
@@ -94,7 +97,7 @@ def test_a_step_on_eight_devices_is_the_step_of_one(name: str, split: bool) -> N
     assert mesh is not None
     state, inputs = start(config)
     shared, parts = place(mesh, state, split), jax.device_put(inputs, input_shardings(mesh, inputs))
-    step = sharded_step(mesh, partial(training_step, config, mesh=mesh), shared, split)
+    step = sharded_step(mesh, partial(training_step, config), shared, split)
     after, logs = step(shared, parts)
     expected, expected_logs = train_step(config)(state, inputs)
     assert difference(expected, after) < ROUNDING
@@ -176,10 +179,10 @@ def reductions(text: str) -> tuple[list[list[tuple[int, ...]]], Counter[str]]:
     return found, others
 
 
-def compiled(mesh: Any, config: TrainConfig, state: Any, inputs: Any) -> Any:
+def compiled(mesh: Any, config: TrainConfig, state: Any, inputs: Any, split: bool = False) -> Any:
     """The training step on a mesh."""
-    placed = placed_shapes(mesh, state)
-    step: Any = sharded_step(mesh, partial(training_step, config, mesh=mesh), placed, False)
+    placed = placed_shapes(mesh, state, split)
+    step: Any = sharded_step(mesh, partial(training_step, config), placed, split)
     return step.lower(placed, jax.device_put(inputs, input_shardings(mesh, inputs))).compile()
 
 
@@ -230,6 +233,46 @@ def test_how_often_the_kernels_of_d_are_summed(changes: dict[str, Any], passes: 
     assert summed == Counter({k: passes * n for k, n in kernels[0].items()}) + kernels[1]
 
 
+def test_a_split_state_gathers_parameters_and_nothing_else() -> None:
+    """The compiled step of the narrow CNN: each parameter that is computed in parts, once an update."""
+    config = config_of({"batch_size": 16, "n_dis": 1, "model.generator_width": 8, "model.discriminator_width": 8})
+    mesh = make_mesh(f"data={DEVICES}", config)
+    assert mesh is not None
+    state = jax.eval_shape(partial(create_state, config))
+    step = compiled(mesh, config, state, drawn(input_shapes(config)), split=True)
+    shapes = re.findall(r" = (\S+|\(.*?\)) all-gather(?:-start)?\(", step.as_text())
+    gathered = Counter(
+        math.prod(map(int, s.split(","))) for group in shapes for s in re.findall(r"\[([\d,]+)\]", group)
+    )
+    parameters = jax.tree.leaves((state.generator.params, state.discriminator.params))
+    assert gathered == Counter(math.prod(p.shape) for p in parameters if "data" in split_spec(mesh, p.shape))
+    assert set(reductions(step.as_text())[1]) == {"all-gather"}
+
+
+POINTS = {"architecture": "mlp", "image_size": 1, "channels": 2, "output": "identity", "latent_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("devices", "width"), [(1, 8), (8, 3)], ids=["one device", "no array divides by the number of devices"]
+)
+def test_a_split_that_saves_nothing_is_refused(devices: int, width: int, tmp_path: Path) -> None:
+    model = POINTS | {"generator_width": width, "discriminator_width": width}
+    config = config_of({"data": "ring", "batch_size": 8} | {f"model.{name}": value for name, value in model.items()})
+    run = RunConfig(workdir=str(tmp_path / "run"), mesh=f"data={devices}", shard_state=True)
+    with pytest.raises(UserError, match=r"^shard_state must be false here: .* would save 0 bytes"):
+        train(config, run)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_preset_may_split_its_state(name: str) -> None:
+    state = jax.eval_shape(partial(create_state, preset(name)))
+    for devices in (2, 8):
+        mesh = make_mesh(f"data={devices}", preset(name))
+        assert mesh is not None
+        check_split(mesh, state)
+
+
 def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
     """A preset's own step on eight devices, of shapes alone."""
     mesh = make_mesh(f"data={DEVICES}", config)
@@ -239,7 +282,7 @@ def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
     placed = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), inputs, input_shardings(mesh, inputs)
     )
-    step: Any = sharded_step(mesh, partial(training_step, config, mesh=mesh), state, split)
+    step: Any = sharded_step(mesh, partial(training_step, config), state, split)
     return step.trace(state, placed)
 
 

@@ -199,6 +199,8 @@ def _answer(request: Request, text: Path, log: Path, say: Callable[[str], None])
             code = process.wait()
         finally:
             process.kill()  # nothing where it has ended; at Ctrl-C nobody waits for it
+    if error := told.get("error"):
+        raise UserError(error)
     if code or "stage" in told or not told:
         raise UserError(f"the compiler for {request.target.name} failed: {_last_words(log, code)}")
     return told
