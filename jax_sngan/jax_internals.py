@@ -37,13 +37,16 @@ PRIVATE = (
 )
 
 
-def known(options: dict[str, int | bool]) -> dict[str, Any]:
-    """Those of some XLA options that this jaxlib knows, as jax.jit takes them; it refuses all if it does not know one.
+def known(options: dict[str, int | bool], platform: str = "cpu") -> dict[str, Any]:
+    """Those of some XLA options that the compiler here knows, as jax.jit takes them; it refuses all if it lacks one.
 
+    Args:
+      platform: that of the devices; compilers of others than CPUs need not know an option of theirs (libtpu does not).
     Raises:
       KeyError: one that is not in OPTIONS.
     """
-    return {name: value for name, value in options.items() if is_known(OPTIONS[name])}
+    fit = [n for n in options if is_known(OPTIONS[n]) and (platform == "cpu" or not n.startswith("xla_cpu_"))]
+    return {name: options[name] for name in fit}
 
 
 def is_known(option: Option) -> bool:
@@ -53,5 +56,5 @@ def is_known(option: Option) -> bool:
 
 
 def flags(options: dict[str, int | bool]) -> str:
-    """The same as a text for the environment variable XLA_FLAGS; XLA ends a process at a flag that it does not know."""
+    """Those that this jaxlib knows, for the environment variable XLA_FLAGS; it ends a process at any other."""
     return " ".join(f"--{name}={str(value).lower()}" for name, value in known(options).items())

@@ -1,5 +1,7 @@
 """TrainState: all that a training step reads and writes, one pytree."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -27,8 +29,9 @@ class TrainState(NamedTuple):
 
 def create_state(config: TrainConfig, seed: int | None = None) -> TrainState:
     """A fresh state: the same for the same config and seed (the config's own where none is given)."""
+    here = jnp.zeros(())
     # Part of another program (jit, eval_shape) it has no options of its own.
-    make = _create if isinstance(jnp.zeros(()), jax.core.Tracer) else _create_alone
+    make = _create if isinstance(here, jax.core.Tracer) else _create_alone(next(iter(here.devices())).platform)
     return make(config, np.uint32(config.seed if seed is None else seed))
 
 
@@ -38,10 +41,15 @@ def _create(config: TrainConfig, seed: Array | np.uint32) -> TrainState:
     return first_state(config, networks.generator.init(g_key), networks.discriminator.init(d_key))
 
 
-# One program, since op by op it takes ten times as long; and one that runs once: with all of XLA's optimisation it took
-# 21 s of processor time to compile for `fashion`, this way 2.
-_RUNS_ONCE = known({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
-_create_alone = jax.jit(_create, static_argnums=0, compiler_options=_RUNS_ONCE)
+@cache
+def _create_alone(platform: str) -> Callable[[TrainConfig, np.uint32], TrainState]:
+    """_create compiled for devices of a platform.
+
+    One program, since op by op it takes ten times as long; and one that runs once: with all of XLA's optimisation it
+    took 21 s of processor time to compile for `fashion`, this way 2.
+    """
+    runs_once = known({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}, platform)
+    return jax.jit(_create, static_argnums=0, compiler_options=runs_once)
 
 
 def first_state(config: TrainConfig, generator: Variables, discriminator: Variables) -> TrainState:

@@ -25,9 +25,8 @@ from parity_tests.variations import VARIATIONS, threads
 Flat = dict[str, np.ndarray]
 # Level 0 (trees.QUICK_COMPILE) compiles in 6 s where this takes 10, but its 200 steps take 6 s and these 1 s.
 RUN_COMPILE = known({"xla_backend_optimization_level": 1})
-AS_SHIPPED = known(
-    {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
-)  # without conftest's flags
+# Without conftest's flags.
+AS_SHIPPED = known({"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}, jax.default_backend())
 # What has a true gradient of zero, and what repeats it. Adam makes steps of its rounding, so it wanders.
 CANCELLED, MEANS = "cancelled biases", "running means"
 WANDERING = (CANCELLED, MEANS)

@@ -56,6 +56,7 @@ def test_options_are_chosen_by_the_version(jaxlib: str, emitters: bool, monkeypa
     asked: dict[str, int | bool] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
     expected = asked if emitters else {"xla_backend_optimization_level": 0}
     assert known(asked) == expected
+    assert known(asked, "tpu") == known(asked, "gpu") == {"xla_backend_optimization_level": 0}
     assert flags(asked) == "--xla_backend_optimization_level=0" + " --xla_cpu_use_fusion_emitters=false" * emitters
 
 
@@ -70,7 +71,7 @@ def sources() -> list[Path]:
 
 
 def test_every_option_in_the_sources_is_listed() -> None:
-    found = {n for p in sources() if p != Path(__file__) for n in re.findall(r"(?<!\w)xla_[a-z]\w+", p.read_text())}
+    found = {n for p in sources() if p != Path(__file__) for n in re.findall(r"(?<!\w)xla_\w+(?<!_)\b", p.read_text())}
     assert found == set(OPTIONS)
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,7 @@ def test_the_product_needs_no_torch():
     assert "jax_sngan" in loaded_by([dotted("jax_sngan", m) for m in modules("jax_sngan")], without="torch")
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
 def test_the_reference_loads_no_jax():
     assert not loaded_by([dotted("torch_ref", m) for m in modules("torch_ref")]) & set(JAX_STACK)
 
