@@ -3,6 +3,7 @@
 import math
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax_sngan.accelerators.targets import target
 from jax_sngan.config import RunConfig, UserError
 from jax_sngan.inputs import input_shapes
 from jax_sngan.preset_configs import preset
-from jax_sngan.sharding import SPLIT
+from jax_sngan.sharding import SPLIT, split_spec
 from jax_sngan.state import create_state
 
 CONFIG = preset("fashion")
@@ -50,6 +51,13 @@ def size(tree: Any) -> int:
 SUMMED = numbers(STATE.discriminator.params) + numbers(STATE.generator.params) + LOGS + 6 * NORMALISED
 STATE_BYTES, INPUT_BYTES = size(STATE), size(input_shapes(CONFIG))
 SPLIT_BYTES = sum(size(getattr(STATE, name)) for name in SPLIT)
+
+
+def gathered(devices: int) -> int:
+    """Bytes of the parameters that are updated in parts where the state is split: each is gathered once an update."""
+    mesh: Any = SimpleNamespace(size=devices)
+    both = jax.tree.leaves((STATE.discriminator.params, STATE.generator.params))
+    return size([x for x in both if "data" in split_spec(mesh, x.shape)])
 
 
 class Steps:
