@@ -85,7 +85,6 @@ LAYOUT = [
         "ort_web",
         "preset_configs",
         "protocols",
-        "scaling",
         "nn/spectral_norm",
         "nn/batch_norm",
         "nn/dropout",

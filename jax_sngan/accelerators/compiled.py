@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import tempfile
@@ -238,4 +239,5 @@ def _importable() -> Path:
 
 def _last_words(log: Path, code: int) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else f"exit code {code}"
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]  # it may go on for lines
+    return (raised or lines or [f"exit code {code}"])[-1][:500]
