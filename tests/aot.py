@@ -69,7 +69,7 @@ class Steps:
 
     def _of(self, devices: int, split: bool = False) -> tuple[Compiled, dict[str, Any]]:
         run = RunConfig(mesh=f"data={devices}", shard_state=split) if devices > 1 else RunConfig()
-        request: Request = compiling.request_for(CONFIG, run, self.to, quick=True)
+        request: Request = compiling.request_for(CONFIG, run, self.to, quick=self.to.chip.platform == "tpu")
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("XLA_FLAGS", raising=False)  # conftest's are for programs that run in a test
             step = compiling.compiled(request, print, folder=self.folder)

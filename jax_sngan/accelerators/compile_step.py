@@ -57,8 +57,8 @@ def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: b
         shardings = jax.tree.map(lambda _: NamedSharding(on, PartitionSpec()), inputs)
         step = train_step(config)
     placed = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), inputs, shardings)
-    # By name: jax would ask this machine what kind of GPU it has.
     traced = step.trace(state, placed)
+    # The platform by name: jax would ask this machine what kind of GPU it has.
     return traced.lower(lowering_platforms=(to.chip.platform,)), len(jax.tree.leaves(placed))
 
 
@@ -79,7 +79,7 @@ def main() -> None:
         return
     tell(stage="compiling")
     try:
-        compiled = step.compile(compiler_options=QUICK if request["quick"] and to.chip.platform == "tpu" else None)
+        compiled = step.compile(compiler_options=QUICK if request["quick"] else None)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -77,8 +77,10 @@ def request_for(config: TrainConfig, run: RunConfig, to: Target, *, quick: bool 
     """The step that a run with these options would train with on the target.
 
     Raises:
-      UserError: the mesh is none, larger than the target, or does not divide the batch.
+      UserError: the mesh is none, larger than the target, or does not divide the batch; quick, and not of a TPU.
     """
+    if quick and to.chip.platform != "tpu":
+        raise UserError(f"quick is of a TPU's compiler; leave it out for {to.name}")
     n = mesh_size(run.mesh, config, to.devices, to.processes, to.name)
     return Request(config, to, n or 1, n is not None, run.shard_state, quick)
 
