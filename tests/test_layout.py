@@ -93,7 +93,6 @@ LAYOUT = [
         "precision",
         "preset_configs",
         "protocols",
-        "scaling",
         "streams",
         "nn/spectral_norm",
         "nn/batch_norm",
