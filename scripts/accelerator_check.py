@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # of a copy that nobody installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this copy, installed or not
 
 from jax_sngan.accelerators import carried
 from jax_sngan.errors import UserError
