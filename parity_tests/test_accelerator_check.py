@@ -19,7 +19,7 @@ def test_a_quick_check_passes_and_keeps_all(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((tmp_path / "check/accelerator_check.json").read_text())
     assert told["passed"]
-    names = ["probe", "ladder", "benchmark_fashion_float32", "mesh", "resume", "compiled"]
+    names = ["probe", "ladder", "mesh", "resume", "benchmark_fashion_float32", "compiled"]
     assert [stage["stage"] for stage in told["stages"]] == names
     of = {stage["stage"]: stage["told"] for stage in told["stages"]}
     assert of["ladder"]["run"] == of["ladder"]["planned"] == len(short_ladder.QUICK)

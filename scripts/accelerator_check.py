@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # of a copy that nobody installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this copy, installed or not
 
 from jax_sngan.accelerators import carried
 from jax_sngan.errors import UserError
@@ -54,9 +54,9 @@ def main(scratch: Path) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # not without the stage that runs
     running = check.Check(out, 60 * arguments.minutes, environment(scratch), tell)
     try:
-        first = running.run_one(check_plan.first(arguments.quick))
-        if first["told"] is not None:
-            running.run(check_plan.stages(scratch, first["told"], quick=arguments.quick))
+        running.run([[check_plan.first(arguments.quick)]])
+        if (probed := running.outcomes[0]["told"]) is not None:
+            running.run(check_plan.stages(scratch, probed, quick=arguments.quick))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"report      {out / 'accelerator_check.html'}")

@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from jax_sngan import benchmark_plan
 from jax_sngan.accelerators import carried, check, check_page, check_plan
 from jax_sngan.accelerators.check import DONE, FAILED, NO_TIME, TIMED_OUT, Stage
 from jax_sngan.accelerators.measured import chip_of, estimate, mfu
@@ -29,6 +33,8 @@ elif kind == "hangs":  # with a process of its own, which would outlive it
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     Path(result).with_suffix(".pid").write_text(str(child.pid))
     time.sleep(60)
+elif kind == "waits":
+    time.sleep(2)
 elif kind == "wrong":
     write({"passed": False})
 """
@@ -51,7 +57,9 @@ def alive(pid: int) -> bool:
 
 
 def test_what_one_stage_does_is_its_own_affair(running: check.Check, tmp_path: Path) -> None:
-    running.run([stage("dies"), stage("hangs", 10.0), stage("works"), stage("works", 1000.0), stage("wrong")])
+    running.run(
+        [[s] for s in (stage("dies"), stage("hangs", 10.0), stage("works"), stage("works", 1000.0), stage("wrong"))]
+    )
     ends = [(o["stage"], o["status"]) for o in running.outcomes]
     assert ends == [("dies", FAILED), ("hangs", TIMED_OUT), ("works", DONE), ("works", NO_TIME), ("wrong", DONE)]
     dead, hung, done, late, wrong = running.outcomes
@@ -83,17 +91,44 @@ PROBED = {
 
 
 def test_the_plan_has_all_that_is_asked_of_it(tmp_path: Path) -> None:
-    names = [s.name for s in check_plan.stages(tmp_path, PROBED, quick=False)]
-    assert names[:5] == ["ladder", "ladder_torch_on_cpu", "benchmark_fashion_float32", "mesh", "resume"]
-    for work in check_plan.WORKS:
-        for arithmetic in PROBED["gflops"]:
-            assert f"benchmark_{work}_{arithmetic}" in names
-            assert f"benchmark_{work}_{arithmetic}_compiled" in names
-    assert "compiled" in names
+    groups = [[s.name for s in group] for group in check_plan.stages(tmp_path, PROBED, quick=False)]
+    assert groups[0] == ["ladder", "ladder_torch_on_cpu", "mesh", "resume"]
+    assert all(len(group) == 1 for group in groups[1:])  # what is timed is alone
+    names = [name for group in groups for name in group]
+    assert names[4:8] == ["benchmark_fashion_tf32", "benchmark_cnn32_tf32", "benchmark_resnet32_tf32", "compiled"]
+    beside: dict[str, set[str]] = {}
+    for group in check_plan.stages(tmp_path, PROBED, quick=False):
+        for s in group:
+            if s.name.startswith("benchmark_"):
+                row = s.name.removesuffix("_compiled")
+                beside.setdefault(row, set()).update(json.loads(s.command[2])["kinds"])
+    assert len(beside) == len(check_plan.WORKS) * len(PROBED["gflops"])
+    for row, kinds in beside.items():
+        assert kinds == set(benchmark_plan.kinds("gpu", row.rpartition("_")[2]))
     without = PROBED | {"without": {"torch": "no times of its side"}}
-    fewer = check_plan.stages(tmp_path, without, quick=False)
-    assert not [s for s in fewer if s.name.startswith("ladder") or s.name.endswith("_compiled")]
+    fewer = [s for group in check_plan.stages(tmp_path, without, quick=False) for s in group]
+    assert not [s for s in fewer if s.name.startswith("ladder")]
     assert all(json.loads(s.command[2])["kinds"] == [] for s in fewer if s.name.startswith("benchmark_"))
+
+
+def test_a_group_runs_at_the_same_time(running: check.Check) -> None:
+    began = time.monotonic()
+    running.run([[stage("waits")] * 3])
+    assert [o["status"] for o in running.outcomes] == [DONE] * 3
+    apart = sum(o["seconds"] for o in running.outcomes)
+    assert time.monotonic() - began < apart - 2  # each waits for two seconds
+
+
+def test_a_check_that_is_stopped_ends_its_stages(running: check.Check, tmp_path: Path) -> None:
+    def stop() -> None:
+        while not (tmp_path / "hangs.pid").exists():
+            time.sleep(0.1)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        running.run([[stage("hangs"), stage("works")]])
+    assert not alive(int((tmp_path / "hangs.pid").read_text()))
 
 
 def test_the_page_says_what_was_found_and_what_was_not() -> None:

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,15 +49,28 @@ class Check:
         self.started = time.monotonic()
         self._end = self.started + budget
         self.outcomes: list[Outcome] = []
+        self._running: set[subprocess.Popen[Any]] = set()
+        self._lock = threading.Lock()
 
     def seconds(self) -> float:
         """Since the check began."""
         return time.monotonic() - self.started
 
-    def run(self, stages: Sequence[Stage]) -> None:
-        """All of them, in their order."""
-        for stage in stages:
-            self.run_one(stage)
+    def run(self, groups: Sequence[Sequence[Stage]]) -> None:
+        """One group after another; the stages of a group at the same time."""
+        for group in groups:
+            with ThreadPoolExecutor(len(group)) as pool:
+                futures = [pool.submit(self.run_one, stage) for stage in group]
+                try:
+                    wait(futures)
+                except BaseException:  # somebody stops the check
+                    with self._lock:
+                        self._end = 0.0
+                    for process in list(self._running):
+                        end_group(process)
+                    raise
+            for future in futures:
+                future.result()
 
     def run_one(self, stage: Stage) -> Outcome:
         """One stage, if enough time is left for it."""
@@ -71,8 +86,9 @@ class Check:
             outcome |= {"status": NO_TIME, "why": f"{max(left, 0):.0f} s were left, it may take {stage.limit:.0f}"}
         else:
             outcome |= self._process(stage, min(stage.limit, left))
-        self.outcomes.append(outcome)
-        self._tell(outcome)
+        with self._lock:
+            self.outcomes.append(outcome)
+            self._tell(outcome)
         return outcome
 
     def _process(self, stage: Stage, limit: float) -> Outcome:
@@ -90,12 +106,14 @@ class Check:
                 start_new_session=True,  # a group of its own: what it started ends with it
             )
             late = False
+            self._running.add(process)
             try:
                 process.wait(limit)
             except subprocess.TimeoutExpired:
                 late = True
             finally:
                 end_group(process)
+                self._running.discard(process)
         seconds = round(time.monotonic() - began, 1)
         outcome: Outcome = {"seconds": seconds, "told": read(result)}
         if late:

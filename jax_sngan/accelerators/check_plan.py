@@ -8,7 +8,6 @@ from jax_sngan.accelerators.check import Stage
 from jax_sngan.benchmark_plan import kinds
 
 WORKS = ("fashion", "cnn32", "resnet32")
-_COMPILED = ("compiled", "channels_last+compiled")  # torch.compile takes a minute; what is quick comes before
 
 
 def first(quick: bool) -> Stage:
@@ -16,42 +15,45 @@ def first(quick: bool) -> Stage:
     return Stage("probe", "the machine, its packages, its matrix product", _jax("probe", {}), 120 if quick else 60)
 
 
-def stages(scratch: Path, probed: dict[str, Any], *, quick: bool) -> list[Stage]:
-    """All others.
+def stages(scratch: Path, probed: dict[str, Any], *, quick: bool) -> list[list[Stage]]:
+    """All others, in groups: what is in one runs at the same time, since it is not timed.
 
     Args:
       scratch: a folder for the runs of a stage.
       probed: what the first stage told.
       quick: tiny networks and two cases of the ladder, to see that it works.
     """
-    works, more = WORKS[:1] if quick else WORKS, {"quick": quick}
-    limit = 300 if quick else 90
-    torch = "torch" not in probed["without"]
-    found = []
+    on_cpu, torch = probed["machine"]["platform"] == "cpu", "torch" not in probed["without"]
+    works, limit = WORKS[:1] if quick else WORKS, 300 if quick else 120
+    untimed = []
     if torch and "pytest" not in probed["without"]:
         command = ("parity_tests.short_ladder", *(["--quick"] if quick else []))
-        found.append(Stage("ladder", "JAX against torch, the short ladder", command, 300 if quick else 150))
-        if probed["machine"]["platform"] != "cpu":  # says which of the two it is, if they part; and if one can't start
+        untimed.append(Stage("ladder", "JAX against torch, the short ladder", command, limit))
+        if not on_cpu:  # says which of the two it is, if they part; and if one can't start beside the other
             apart = ("parity_tests.short_ladder", "--first=3", "--torch-device=cpu")
-            found.append(Stage("ladder_torch_on_cpu", "JAX on the device against torch on the CPU", apart, 60))
-    runs = [_run(probed, work, a, torch, slow=False, quick=quick) for a in probed["gflops"] for work in works]
-    found += runs[:1]
-    runs_in = more | {"folder": str(scratch / "runs")}
-    found += [
+            untimed.append(Stage("ladder_torch_on_cpu", "JAX on the device against torch on the CPU", apart, limit))
+    more = {"quick": quick}
+    kept = more | {"folder": str(scratch / "runs")}
+    untimed += [
         Stage("mesh", "a step on a mesh of one device", _jax("mesh", more), limit),
-        Stage("resume", "a run that was cut off goes on", _jax("resume", runs_in), limit),
+        Stage("resume", "a run that was cut off goes on", _jax("resume", kept), limit),
     ]
-    found += runs[1:]
-    read = _jax("compiled", more | {"works": works})
-    found.append(Stage("compiled", "what the compiled step says of its time", read, limit))
-    if torch and not quick:
-        found += [_run(probed, work, a, torch, slow=True, quick=quick) for work in works for a in probed["gflops"]]
-    return found
+    read = Stage(
+        "compiled", "what the compiled step says of its time", _jax("compiled", more | {"works": works}), limit
+    )
+    # What JAX does where nothing is said comes first, with all of torch's kinds; torch.compile takes a minute each.
+    usual, *others = sorted(probed["gflops"], key=("tf32", "bfloat16", "float32").index)
+    timed = [_run(probed, work, usual, None, quick=quick) for work in works]
+    timed.append(Stage("compiled", "what the compiled step says of its time", read, limit))
+    for slow in (False, True):
+        timed += [_run(probed, work, arithmetic, slow, quick=quick) for arithmetic in others for work in works]
+    return ([[stage] for stage in untimed] if on_cpu else [untimed]) + [[stage] for stage in timed]
 
 
-def _run(probed: dict[str, Any], work: str, arithmetic: str, torch: bool, *, slow: bool, quick: bool) -> Stage:
-    platform = probed["machine"]["platform"]
-    some = [kind for kind in kinds(platform, arithmetic) if (kind in _COMPILED) == slow] if torch else []
+def _run(probed: dict[str, Any], work: str, arithmetic: str, slow: bool | None, *, quick: bool) -> Stage:
+    """A row of the benchmark; slow: beside torch.compile alone, or all but that; None: beside all."""
+    every = kinds(probed["machine"]["platform"], arithmetic) if "torch" not in probed["without"] else ()
+    some = [kind for kind in every if slow is None or ("compiled" in kind.split("+")) == slow]
     options = {
         "work": work,
         "arithmetic": arithmetic,
@@ -61,9 +63,9 @@ def _run(probed: dict[str, Any], work: str, arithmetic: str, torch: bool, *, slo
         "quick": quick,
     }
     name = f"benchmark_{work}_{arithmetic}" + ("_compiled" if slow else "")
-    beside = "torch.compile" if slow else "torch" if torch else "nothing: there is no torch"
+    beside = f"torch: {', '.join(some)}" if some else "nothing, since there is no torch"
     what = f"a step of {work} in {arithmetic} beside {beside}"
-    return Stage(name, what, _jax("benchmark", options), 300 if quick else 150 if slow else 75)
+    return Stage(name, what, _jax("benchmark", options), 300 if quick else 90 if slow is False else 130)
 
 
 def _jax(stage: str, options: dict[str, Any]) -> tuple[str, ...]:
