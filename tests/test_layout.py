@@ -58,7 +58,6 @@ LAYOUT = [
         "compilation_cache",
         "config",
         "downloads",
-        "kept_arrays",
         "metrics/extrapolation",
         "metrics/intra_class",
         "metrics/manifold",
@@ -71,6 +70,7 @@ LAYOUT = [
     # 4: one subject each
     [
         "augment",
+        "kept_arrays",
         "manifest",
         "metrics/__init__",
         "metrics/inception",
