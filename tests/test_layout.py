@@ -72,7 +72,6 @@ LAYOUT = [
         "compilation_cache",
         "config",
         "downloads",
-        "kept_arrays",
         "metrics/extrapolation",
         "metrics/intra_class",
         "metrics/manifold",
@@ -86,6 +85,7 @@ LAYOUT = [
     [
         "augment",
         "checkpoint_steps",
+        "kept_arrays",
         "metrics/__init__",
         "metrics/inception",
         "optim",
