@@ -40,10 +40,16 @@ def step_of(name: str) -> int | None:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps that have an entry in a folder of checkpoints, sound or not, ascending; [] where there is no folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(step for path in folder.iterdir() if (step := step_of(path.name)) is not None)
+    """Steps that have an entry in a folder of checkpoints, sound or not, ascending; [] where there is no folder.
+
+    Raises:
+      UserError: it may not be read.
+    """
+    try:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror or error}") from error
+    return sorted(step for name in names if (step := step_of(name)) is not None)
 
 
 def check_step(checkpoints: HasSteps, step: int) -> None:

@@ -16,7 +16,7 @@ import pickletools
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -79,6 +79,29 @@ class _Given:
     value: Any
 
 
+class _Anything:
+    """What a name that is not understood makes, where only the form of a pickle is looked at."""
+
+    def __init__(self, *_: Any):
+        pass
+
+
+class _AllNames(Mapping[str, Any]):
+    """Every name stands for _Anything, but for the one whose entries follow it."""
+
+    def __getitem__(self, name: str) -> Any:
+        return (lambda *_: OrderedDict()) if name == "collections OrderedDict" else _Anything
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
 class _Mark:
     """Where the arguments of an opcode begin on the stack."""
 
@@ -120,9 +143,18 @@ def read(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # pickletools' own, at escapes in damaged names
-            return _walk(data, known or {}, persistent)
+            return _walk(data, {} if known is None else known, persistent)
     except (LookupError, TypeError, AttributeError, OverflowError) as e:  # an opcode that did not find what it works on
         raise ValueError(f"a damaged pickle ({type(e).__name__})") from e
+
+
+def check_form(data: bytes | BinaryIO) -> None:
+    """Passes where a pickle keeps to the limits of this file, whatever names it has: another reader may have it then.
+
+    Raises:
+      ValueError: as read, but for names.
+    """
+    read(data, _AllNames(), _Anything)
 
 
 def _walk(data: bytes | BinaryIO, known: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> Any:
@@ -181,7 +213,7 @@ class _Walk:
             stack.append(self.persistent(stack.pop()))
         elif name == "REDUCE":
             self._call()
-        elif name == "BUILD" and isinstance(stack[-2], OrderedDict):
+        elif name == "BUILD" and isinstance(stack[-2], (OrderedDict, _Anything)):
             stack.pop()  # a dict's attributes, as torch's record of its modules' versions: no entries
         elif name == "BUILD":
             state = _expect(stack.pop(), tuple)

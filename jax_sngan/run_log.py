@@ -21,6 +21,8 @@ from jax_sngan.terminal import shown
 OF_STANDING = r"_standing\d+$"
 OF_ANOTHER_GENERATOR = re.compile(f"_raw$|{OF_STANDING}")
 
+Line = tuple[bytes, int, dict[str, float]]  # as it stands, its step, its values
+
 
 class RunLog:
     """One run's log; a context, closed at its end.
@@ -232,7 +234,8 @@ def take_up(path: Path, step: int, logged: int) -> list[str]:
     Raises:
       UserError: the file can't be read or written.
     """
-    notes, good = [], []
+    notes: list[str] = []
+    good: list[Line] = []
     if path.exists():
         before = _read(path)
         good, bad = _parted(before)
@@ -300,9 +303,6 @@ def values_of(path: Path) -> dict[str, dict[int, float]]:
         for name, value in values.items():
             found.setdefault(name, {})[step] = value
     return found
-
-
-Line = tuple[bytes, int, dict[str, float]]  # as it stands, its step, its values
 
 
 def _whole_lines(path: Path) -> list[Line]:

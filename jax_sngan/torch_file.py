@@ -17,6 +17,7 @@ from jax_sngan.errors import UserError
 from jax_sngan.regular import open_regular
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: the first pickle of the format before 1.6
+PICKLES = 5  # before the storages of the format before 1.6
 SHARED = 8  # how many times larger than the file its arrays may be together: weights that are tied are stored once
 
 _STORAGES = {
@@ -47,26 +48,42 @@ class _Tensor(NamedTuple):
 
 
 def check(path: Path) -> None:
-    """Passes where a file may be handed to torch.load: it is a file, fits into memory, and unpacks to about itself.
+    """Passes where a file may be handed to torch.load(weights_only=True), which runs nothing and has no limits itself.
+
+    It is a file, fits into memory, unpacks to about itself, and its pickles keep to the limits of plain_pickle.py: a
+    key of a million tuples in tuples ends torch's process.
 
     Raises:
-      UserError: it is something else, too large, or a zip with members that are packed or lie on each other.
+      UserError: something of it is not so.
       OSError: it can't be read.
     """
     with open_regular(path) as file:
         size = _checked_size(path, file)
-        if not zipfile.is_zipfile(file):
-            return
+        zipped = file.read(4) == b"PK\3\4"  # as torch tells
+        file.seek(0)
         try:
+            if not zipped:
+                whole = io.BytesIO(file.read())
+                for _ in range(PICKLES):
+                    plain_pickle.check_form(whole)
+                return
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
-        except Exception as error:  # a damaged zip makes its reader raise nearly anything
-            raise UserError(f"{path} is damaged, or torch.save did not write it: {error}") from error
-        for entry in entries:
-            if entry.compress_type != zipfile.ZIP_STORED:
-                raise UserError(f"{path}: {_packed(entry)}")
-        if sum(entry.file_size for entry in entries) > SHARED * size:
-            raise UserError(f"{path}: members of more than {SHARED * size} bytes, {SHARED} times its size")
+                for entry in entries:
+                    if entry.compress_type != zipfile.ZIP_STORED:
+                        raise UserError(f"{path}: {_packed(entry)}")
+                if sum(entry.file_size for entry in entries) > SHARED * size:
+                    raise UserError(f"{path}: members of more than {SHARED * size} bytes, {SHARED} times its size")
+                for entry in entries:
+                    if entry.filename.endswith("data.pkl"):
+                        plain_pickle.check_form(archive.read(entry))
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file makes its readers raise nearly anything
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(
+                f"{path} holds more than tensors and plain values, or is damaged; nothing in it was run: {reason}"
+            ) from error
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -7,8 +7,8 @@ together, the same gradient.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,28 +23,16 @@ from jax_sngan.inputs import Inputs
 from jax_sngan.losses import LOSSES
 from jax_sngan.models import Network, Tree, Variables, build
 from jax_sngan.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
+from jax_sngan.precision import at_its_precision
 from jax_sngan.sharding import mean_of_devices, update_in_parts
 from jax_sngan.state import TrainState
 
 Logs = dict[str, Array]
 _D_BATCH = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D update takes, beside its key
 _G_BATCH = ("g_latents", "g_labels")
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
-def _at_its_precision(update: Callable[Concatenate[TrainConfig, _P], _T]) -> Callable[Concatenate[TrainConfig, _P], _T]:
-    """The update with its products, those of its gradients too, at config.precision, whatever jax's own default is."""
-
-    @wraps(update)
-    def traced(config: TrainConfig, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with jax.default_matmul_precision(config.precision):
-            return update(config, *args, **kwargs)
-
-    return traced
-
-
-@_at_its_precision
+@at_its_precision
 def discriminator_update(
     config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
 ) -> tuple[TrainState, Logs]:
@@ -213,7 +201,7 @@ def _penalty_points(config: TrainConfig, real: Array, key: Array | None) -> dict
     return drawn
 
 
-@_at_its_precision
+@at_its_precision
 def generator_update(
     config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
 ) -> tuple[TrainState, Logs]:

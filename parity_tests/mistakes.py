@@ -264,7 +264,7 @@ MISTAKES = [
         "nn/conv.py",
         "pads = [(padding, (r - 1) * stride + k - s - padding)",
         "pads = [((r - 1) * stride + k - s - padding, padding)",
-        "on a GPU or TPU a kernel of stride 2 on an odd map learns from shifted pixels",
+        "on a GPU or TPU a 3x3 kernel of stride 2 learns from shifted pixels",
         _MAPS,
     ),
     Mistake(

@@ -320,6 +320,19 @@ def test_a_packed_member_is_refused(converter: Callable, tmp_path: Path) -> None
     refused(converter("x.pt", "out"), tmp_path, "x.pt", "packed by method 8")
 
 
+def test_a_key_of_tuples_in_tuples_is_refused(converter: Callable, tmp_path: Path) -> None:
+    """torch's own reader hashes it until the stack is gone, and the process with it."""
+    torch.save({"fc.weight": torch.zeros(100)}, tmp_path / "flat.pt")
+    key = b")" + b"\x85" * 10**6
+    with zipfile.ZipFile(tmp_path / "flat.pt") as old, zipfile.ZipFile(tmp_path / "x.pt", "w") as new:
+        for name in old.namelist():
+            deep = b"\x80\x02}" + key + b"K\x00s."
+            new.writestr(name, deep if name.endswith("data.pkl") else old.read(name))
+    (tmp_path / "y.pt").write_bytes(b"\x80\x02}" + key + b"K\x00s.")
+    for name in ("x.pt", "y.pt"):
+        refused(converter(name, "out"), tmp_path, name, "16 containers")
+
+
 def test_damaged_files_are_refused(converter: Callable, mimicry: Path) -> None:
     whole = (mimicry / "generator.pth").read_bytes()
     for name, contents in (("cut.pth", whole[: len(whole) // 2]), ("text.pth", b"hello"), ("empty.pt", b"")):

@@ -3,6 +3,7 @@
 import math
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax_sngan.accelerators.targets import target
 from jax_sngan.config import RunConfig, UserError
 from jax_sngan.inputs import input_shapes
 from jax_sngan.preset_configs import preset
-from jax_sngan.sharding import SPLIT
+from jax_sngan.sharding import SPLIT, split_spec
 from jax_sngan.state import create_state
 
 CONFIG = preset("fashion")
@@ -52,6 +53,13 @@ STATE_BYTES, INPUT_BYTES = size(STATE), size(input_shapes(CONFIG))
 SPLIT_BYTES = sum(size(getattr(STATE, name)) for name in SPLIT)
 
 
+def gathered(devices: int) -> int:
+    """Bytes of the parameters that are updated in parts where the state is split: each is gathered once an update."""
+    mesh: Any = SimpleNamespace(size=devices)
+    both = jax.tree.leaves((STATE.discriminator.params, STATE.generator.params))
+    return size([x for x in both if "data" in split_spec(mesh, x.shape)])
+
+
 class Steps:
     """The compiled steps of one test file's target: each once, in a process of its own."""
 
@@ -61,7 +69,7 @@ class Steps:
 
     def _of(self, devices: int, split: bool = False) -> tuple[Compiled, dict[str, Any]]:
         run = RunConfig(mesh=f"data={devices}", shard_state=split) if devices > 1 else RunConfig()
-        request: Request = compiling.request_for(CONFIG, run, self.to, quick=True)
+        request: Request = compiling.request_for(CONFIG, run, self.to, quick=self.to.chip.platform == "tpu")
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("XLA_FLAGS", raising=False)  # conftest's are for programs that run in a test
             step = compiling.compiled(request, print, folder=self.folder)

@@ -191,6 +191,7 @@ def test_an_unknown_target_is_one_line(script: Callable[..., Outcome], name: str
         (["--target=v5e:16x16"], ["multiple of the mesh's 256 devices, got 64"]),
         (["--target=v5e:4x4", "--mesh=data=4"], ["mesh must be data=16, all devices of the 2 processes"]),
         (["--target=h100", "--shard-state=true"], ["mesh"]),
+        (["--target=h100", "--quick"], ["quick is of a TPU's compiler", "h100"]),
         (["--target=h100", "--workdir=x"], ["unknown option --workdir"]),
         ([], ["--target"]),
     ],

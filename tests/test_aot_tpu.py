@@ -1,7 +1,7 @@
 """`fashion`'s own step by libtpu, for one v5e and for four, without a TPU."""
 
 import pytest
-from aot import INPUT_BYTES, SPLIT_BYTES, STATE_BYTES, SUMMED, Steps, needs
+from aot import INPUT_BYTES, SPLIT_BYTES, STATE_BYTES, SUMMED, Steps, gathered, needs
 
 pytestmark = needs("v5e:2x2")
 DEVICES = 4
@@ -48,6 +48,13 @@ def test_devices_sum_gradients_logs_and_moments_and_nothing_else(steps: Steps) -
     assert sums.keys() == {"all-reduce"}
     assert sums["all-reduce"]["bytes"] == 4 * SUMMED
     assert sums["all-reduce"]["count"] <= 14
+
+
+def test_with_a_split_state_updated_parameters_are_gathered_and_nothing_else(steps: Steps) -> None:
+    sums = steps.sums(DEVICES, True)
+    assert sums.keys() == {"all-reduce", "all-gather"}
+    assert sums["all-reduce"]["bytes"] == 4 * SUMMED
+    assert sums["all-gather"]["bytes"] == gathered(DEVICES)
 
 
 def test_each_device_does_its_share(steps: Steps) -> None:

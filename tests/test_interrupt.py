@@ -26,7 +26,6 @@ COMMANDS = {
     "replay.py": [str(ROOT / RECORDING), "--json=out/a.json"],
     "parity_report.py": ["--rungs=1", "--json=out/a.json"],
     "benchmark.py": ["--quick", "--work", "fashion", "--json=out/a.json"],
-    "scaling_model.py": ["--json=out/a.json"],
     "train_torch.py": [*TINY_OPTIONS, "--steps=1000000", "--workdir=out/run"],
     "train_jax.py": [*TINY_OPTIONS, "--steps=1000000", "--workdir=out/run"],
 }
@@ -83,7 +82,7 @@ def test_ctrl_c_is_one_line(name: str, delay: float, tiny_run: Path, programs: d
     assert "Traceback" not in err
     assert files(tiny_run) == before
     if code in (0, -signal.SIGINT):  # it was done, or in its last breath: all is there
-        assert name in ("export.py", "convert_checkpoint.py", "scaling_model.py")
+        assert name in ("export.py", "convert_checkpoint.py")
         assert left
         return
     assert code == 130, err

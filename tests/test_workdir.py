@@ -151,6 +151,26 @@ def test_a_lock_is_the_folders_whatever_it_is_called(tmp_path: Path) -> None:
     assert "another run works in" in done.stderr
 
 
+def test_a_lock_follows_no_link(tmp_path: Path) -> None:
+    """To open a lock's file empties it: through a link it would be somebody else's."""
+    (tmp_path / "theirs").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match=r"cannot write .*run"), hold(tmp_path / "run"):
+        pass
+    assert (tmp_path / "theirs").read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(self: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    for call in (steps_in, check_ours):
+        with pytest.raises(UserError, match=r"cannot read .*: Permission denied"):
+            call(tmp_path)
+
+
 def test_a_log_is_kept_aside_and_never_cut(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = [json.dumps({"step": s, "d_loss": s / 2}) + "\n" for s in (5, 10, 15)]

@@ -14,6 +14,7 @@ from typing import Any
 from jax_sngan.accelerators.environment import COMPILER
 from jax_sngan.accelerators.targets import Target, card_text, target
 from jax_sngan.config import TrainConfig, from_dict
+from jax_sngan.errors import UserError
 
 os.environ.update(COMPILER)  # before jax is imported
 
@@ -24,7 +25,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jax_sngan.inputs import input_shapes
 from jax_sngan.models import allow_dtype
-from jax_sngan.sharding import input_shardings, placed_shapes, sharded_step
+from jax_sngan.sharding import check_split, input_shardings, placed_shapes, sharded_step
 from jax_sngan.state import create_state
 from jax_sngan.update import train_step, training_step
 
@@ -46,16 +47,18 @@ def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: b
     allow_dtype(config.model)
     on = Mesh(np.array(devices_of(to, count)), ("data",), axis_types=(AxisType.Auto,))
     state, inputs = jax.eval_shape(partial(create_state, config)), input_shapes(config)
+    if split:
+        check_split(on, state)
     state = placed_shapes(on, state, split)
     if mesh:
         shardings = input_shardings(on, inputs)
-        step: Any = sharded_step(on, partial(training_step, config, mesh=on), state, split)
+        step: Any = sharded_step(on, partial(training_step, config), state, split)
     else:
         shardings = jax.tree.map(lambda _: NamedSharding(on, PartitionSpec()), inputs)
         step = train_step(config)
     placed = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), inputs, shardings)
-    # By name: jax would ask this machine what kind of GPU it has.
     traced = step.trace(state, placed)
+    # The platform by name: jax would ask this machine what kind of GPU it has.
     return traced.lower(lowering_platforms=(to.chip.platform,)), len(jax.tree.leaves(placed))
 
 
@@ -68,16 +71,15 @@ def main() -> None:
         print(json.dumps(what), flush=True)
 
     tell(stage="tracing the training step")
-    step, inputs = lowered(
-        from_dict(TrainConfig, request["config"]),
-        to,
-        request["devices"],
-        mesh=request["mesh"],
-        split=request["shard_state"],
-    )
+    config, count = from_dict(TrainConfig, request["config"]), request["devices"]
+    try:
+        step, inputs = lowered(config, to, count, mesh=request["mesh"], split=request["shard_state"])
+    except UserError as error:
+        tell(error=str(error))
+        return
     tell(stage="compiling")
     try:
-        compiled = step.compile(compiler_options=QUICK if request["quick"] and to.chip.platform == "tpu" else None)
+        compiled = step.compile(compiler_options=QUICK if request["quick"] else None)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import tempfile
@@ -76,8 +77,10 @@ def request_for(config: TrainConfig, run: RunConfig, to: Target, *, quick: bool 
     """The step that a run with these options would train with on the target.
 
     Raises:
-      UserError: the mesh is none, larger than the target, or does not divide the batch.
+      UserError: the mesh is none, larger than the target, or does not divide the batch; quick, and not of a TPU.
     """
+    if quick and to.chip.platform != "tpu":
+        raise UserError(f"quick is of a TPU's compiler; leave it out for {to.name}")
     n = mesh_size(run.mesh, config, to.devices, to.processes, to.name)
     return Request(config, to, n or 1, n is not None, run.shard_state, quick)
 
@@ -199,6 +202,8 @@ def _answer(request: Request, text: Path, log: Path, say: Callable[[str], None])
             code = process.wait()
         finally:
             process.kill()  # nothing where it has ended; at Ctrl-C nobody waits for it
+    if error := told.get("error"):
+        raise UserError(error)
     if code or "stage" in told or not told:
         raise UserError(f"the compiler for {request.target.name} failed: {_last_words(log, code)}")
     return told
@@ -236,4 +241,5 @@ def _importable() -> Path:
 
 def _last_words(log: Path, code: int) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else f"exit code {code}"
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]  # it may go on for lines
+    return (raised or lines or [f"exit code {code}"])[-1][:500]

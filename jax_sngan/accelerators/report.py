@@ -40,9 +40,8 @@ def figures(request: Request, step: Compiled) -> dict[str, Any]:
         "quick": request.quick,
         "versions": versions(request.target),
     }
-    memory = memory_mb(step, chip)
-    fits = step.memory is not None and memory["total"] <= memory["limit"]
-    told |= {"memory_mb": memory, "fits": fits}
+    fits = step.memory is not None and step.memory.total <= chip.memory
+    told |= {"memory_mb": memory_mb(step, chip), "fits": fits}
     if step.memory is None:
         nothing = dict.fromkeys(("compute", "bandwidth", "launch", "communication", "estimate", "step"))
         return (
@@ -63,7 +62,7 @@ def figures(request: Request, step: Compiled) -> dict[str, Any]:
         "gb": sum(k.times * k.bytes for k in run) / 1e9,
         "kernels": sum(k.times for k in run),
         "collectives": collectives(run),
-        "seconds": seconds,
+        "seconds": seconds | {"estimate": estimate(run, chip)},
         "share": share(run, chip, request.devices),
         "pace": max(parts, key=parts.__getitem__),
         "hours": seconds["step"] * request.config.steps / 3600,
@@ -102,17 +101,18 @@ def collectives(run: list[Kernel]) -> dict[str, dict[str, float]]:
     return found
 
 
-def step_seconds(run: list[Kernel], chip: Chip, devices: int) -> dict[str, float | None]:
-    """Seconds a step by one peak at a time; `estimate` the compiler's, `step` all of it, at the least."""
-    cycles = sum(k.times * k.cycles for k in run)
-    estimate = cycles / chip.clock if chip.clock else None
-    communication = sum(k.times * _sent_seconds(k, chip, devices) for k in run)
+def estimate(run: list[Kernel], chip: Chip) -> float | None:
+    """Seconds a step by the compiler's own cycles, without what is sent; None where it counts none."""
+    return sum(k.times * k.cycles for k in run) / chip.clock if chip.clock else None
+
+
+def step_seconds(run: list[Kernel], chip: Chip, devices: int) -> dict[str, float]:
+    """Seconds a step by one peak at a time; `step`: of all of it, at the least."""
     return {
         "compute": sum(k.times * _compute(k, chip) for k in run),
         "bandwidth": sum(k.times * k.bytes for k in run) / chip.bandwidth,
         "launch": sum(k.times for k in run) * _launch(chip),
-        "communication": communication,
-        "estimate": estimate,
+        "communication": sum(k.times * _sent_seconds(k, chip, devices) for k in run),
         "step": sum(k.times * _seconds(k, chip, devices) for k in run),
     }
 

@@ -26,7 +26,9 @@ def cell(name: str, column: str, say: Callable[[str], None], *, kept: bool) -> d
     config = preset(name)
     if count and config.batch_size % int(count):
         return told | {"reason": f"batch {config.batch_size}"}
-    request = request_for(config, RunConfig(mesh=f"data={count}" if count else None), to, quick=True)
+    request = request_for(
+        config, RunConfig(mesh=f"data={count}" if count else None), to, quick=to.chip.platform == "tpu"
+    )
     say(f"{name} on {column}")
     try:
         return figures(request, compiled(request, say, kept=kept)) | told
