@@ -72,7 +72,8 @@ class Side:
 
 def environment() -> dict[str, str]:
     """Of a side. JAX would take three quarters of a GPU's memory beforehand, which the other side needs too."""
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"PYTHONPATH": path}
 
 
 class Plan(NamedTuple):
@@ -168,7 +169,7 @@ def starts(preset: str) -> dict[str, float]:
                 cwd=ROOT,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": folder},
+                env=environment() | {"XDG_CACHE_HOME": folder},
             )
             log = Path(folder) / name / "metrics.jsonl"
             try:

@@ -92,7 +92,7 @@ def test_of_a_constant_function(name, dtype):
     target, sides = (PENALTIES[name][2].get(k, default) for k, default in (("target", 1.0), ("sides", "two")))
     for value, gradients in in_both(name, linear, linear, {"w": w}, draw(dtype)):
         assert to_numpy(value) == pytest.approx(0.0 if name == "r1" or sides == "one" else target**2, rel=1e-6)
-        np.testing.assert_array_equal(np.asarray(gradients["w"]), w)
+        np.testing.assert_array_equal(to_numpy(gradients["w"]), w)
 
 
 @pytest.mark.parametrize("name", PENALTIES)

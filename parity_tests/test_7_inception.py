@@ -1,6 +1,7 @@
 """Rung 7, scores: Inception's features on equal random weights, and the two kinds of file that torch.save writes."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -58,6 +59,14 @@ def test_the_resize_agrees(size: int) -> None:
     assert_within(error, RESIZE_F32, f"{size} to 299 pixels", "float32")
 
 
+@pytest.fixture
+def of_the_host() -> Iterator[None]:
+    """What a file holds is on the CPU, whatever device the ladder is on."""
+    with torch.device("cpu"):
+        yield
+
+
+@pytest.mark.usefixtures("of_the_host")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_of_torch_are_read_without_it(zipped: bool, tmp_path: Path) -> None:
     """A transposed tensor, two that share a storage, an empty one, a parameter, other types."""
@@ -83,6 +92,7 @@ def test_files_of_torch_are_read_without_it(zipped: bool, tmp_path: Path) -> Non
     assert list(torch_file.read(path)) == list(module.state_dict())
 
 
+@pytest.mark.usefixtures("of_the_host")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_with_more_than_tensors_are_refused(zipped: bool, tmp_path: Path) -> None:
     path = tmp_path / "module.pth"
@@ -102,7 +112,7 @@ def test_the_published_file_is_known_by_its_checksum(
     network: reference.Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / inception.FILE.name
-    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
+    torch.save({name: t.cpu() for name, t in network.state_dict().items()}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(UserError, match=r"its SHA-256 is [0-9a-f]{64}, not 6726825d[0-9a-f]{56}"):
         inception.load(path)
     # As the published file would.
