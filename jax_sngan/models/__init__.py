@@ -10,8 +10,8 @@ from jax import Array
 
 from jax_sngan.config import ModelConfig
 from jax_sngan.models import mlp, resnet, standard_cnn
-from jax_sngan.nn.layers import Layer
-from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat
+from jax_sngan.nn import layers
+from jax_sngan.nn.spectral_norm import SpectralStat
 
 Tree = dict[str, Any]  # nested, of arrays; names are the modules' attributes, and "0", "1", … in a list
 ARCHITECTURES = {"standard_cnn": standard_cnn, "resnet": resnet, "mlp": mlp}
@@ -67,19 +67,15 @@ class Network:
         dropped = getattr(self._config, f"{self._name}_dropout") > 0
         if train and dropped and key is None:
             raise ValueError(f"a training pass of a {self._name} with dropout needs a key")
-        if hold:
-            for _, part in nnx.iter_modules(module):
-                if isinstance(part, SpectralNorm):
-                    part.held = True
+        if train and hold:
+            layers.hold(module)
         y = module(x, labels, train=train, key=key if train else None)
-        return y, _split(module)[1]
+        return y, _split(module)[1]._replace(params=variables.params)
 
     def iterate(self, variables: Variables) -> Variables:
         """The variables after a training pass's power iterations, without the pass."""
         module = self.module(variables)
-        for _, part in nnx.iter_modules(module):
-            if isinstance(part, Layer):
-                part.iterate()
+        layers.iterate(module)
         return _split(module)[1]
 
     def module(self, variables: Variables) -> Any:

@@ -3,7 +3,7 @@
 A layer's stored kernel is never normalised in place: the division by sigma is part of the forward pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array
 
 from jax_sngan.config import ModelConfig, SpectralNormConfig
+from jax_sngan.nn.batched_spectral_norm import estimate_sigmas, power_iterations
 from jax_sngan.nn.conv import conv, conv_transpose
 from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.nn.resample import upsample_bilinear
@@ -78,10 +79,9 @@ class Layer(nnx.Module):
     def _matrix(self, kernel: Array) -> Array:
         return kernel.reshape(-1, kernel.shape[-1]).T
 
-    def iterate(self) -> None:
-        """A training pass's power iterations, without the pass."""
-        if self.norm is not None:
-            self.norm.iterate(self._matrix(self.kernel[...]))
+    def matrix(self) -> Array:
+        """[out, rest], the kernel as spectral norm sees it."""
+        return self._matrix(self.kernel[...])
 
     def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
         """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
@@ -91,7 +91,7 @@ class Layer(nnx.Module):
         kernel = self.kernel[...]
         if self.exact_target is not None:
             kernel = kernel / (self._operator_norm(kernel, size) / self.exact_target)
-        if self.norm is not None:
+        if self.norm is not None and not self.norm.held:
             kernel = kernel / self.norm.divisor(self._matrix(kernel), train=train)
         return kernel.astype(self.compute_dtype)
 
@@ -99,6 +99,36 @@ class Layer(nnx.Module):
         if self.bias is None:
             return y
         return y + spread_features(self.bias[...].astype(self.compute_dtype), y.shape)
+
+
+def iterate(module: nnx.Module) -> None:
+    """A training pass's power iterations of all layers of a module, without the pass."""
+    for layers in _normed(module):
+        matrices, norms = [layer.matrix() for layer in layers], [layer.norm for layer in layers]
+        us, vs = power_iterations(
+            matrices, [n.u[...] for n in norms], [n.v[...] for n in norms], **norms[0].options(norms[0].config.iterations)
+        )
+        for norm, u, v in zip(norms, us, vs, strict=True):
+            norm.u[...], norm.v[...] = u, v
+
+
+def hold(module: nnx.Module) -> None:
+    """Gives all kernels of a module their norm by the u and v that are there, which training passes then leave alone.
+
+    The kernels are divided in place: for a module that lives as long as a pass.
+    """
+    for layers in _normed(module):
+        norms = [layer.norm for layer in layers]
+        sigmas = estimate_sigmas([x.matrix() for x in layers], [n.u[...] for n in norms], [n.v[...] for n in norms])
+        for layer, sigma in zip(layers, sigmas, strict=True):
+            layer.kernel[...] = layer.kernel[...] / (sigma / layer.norm.config.target)
+            layer.norm.held = True
+
+
+def _normed(module: nnx.Module) -> Iterable[list[Any]]:
+    """The layers with an estimated spectral norm, those of one config together."""
+    found = [part for _, part in nnx.iter_modules(module) if isinstance(part, Layer) and part.norm is not None]
+    return [[x for x in found if x.norm.config == config] for config in dict.fromkeys(x.norm.config for x in found)]
 
 
 class Linear(Layer):
