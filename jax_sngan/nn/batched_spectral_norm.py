@@ -80,6 +80,42 @@ def _sigmas_backward(saved: tuple[Arrays, Arrays], cotangents: Arrays) -> tuple[
 estimate_sigmas.defvjp(_sigmas_forward, _sigmas_backward)
 
 
+@jax.custom_vjp
+def divide(kernels: Arrays, divisors: Arrays) -> list[Array]:
+    """Each kernel, of any shape, over its divisor []."""
+    return [k / d for k, d in zip(kernels, divisors, strict=True)]
+
+
+def single_inner_products(a: Arrays, b: Arrays) -> list[Array]:
+    """[] of each pair of kernels of one shape, one pair after another."""
+    return [jnp.sum(x * y) for x, y in zip(a, b, strict=True)]
+
+
+def batched_inner_products(a: Arrays, b: Arrays) -> list[Array]:
+    """`single_inner_products` in stacks."""
+    found: dict[int, Array] = {}
+    # The last axis first, as cuDNN has kernels: else each would be turned.
+    products = [jnp.moveaxis(x * y, -1, 0).reshape(x.shape[-1], -1) for x, y in zip(a, b, strict=True)]
+    for members in stacks([p.shape for p in products]):
+        found |= zip(members, jnp.sum(*_stacked(members, products), axis=(1, 2)), strict=True)
+    return [found[i] for i in range(len(a))]
+
+
+def _divide_forward(kernels: Arrays, divisors: Arrays) -> tuple[list[Array], tuple[Arrays, Arrays]]:
+    return divide(kernels, divisors), (kernels, divisors)
+
+
+def _divide_backward(saved: tuple[Arrays, Arrays], cotangents: Arrays) -> tuple[list[Array], list[Array]]:
+    kernels, divisors = saved
+    products = lax.platform_dependent(
+        list(cotangents), list(kernels), cpu=single_inner_products, default=batched_inner_products
+    )
+    return divide(cotangents, divisors), [-p / (d * d) for p, d in zip(products, divisors, strict=True)]
+
+
+divide.defvjp(_divide_forward, _divide_backward)
+
+
 def stacks(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """Which matrices, by number, lie in one stack; shapes: of each [out, rest].
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from jax_sngan.config import ModelConfig, SpectralNormConfig
-from jax_sngan.nn.batched_spectral_norm import estimate_sigmas, power_iterations
+from jax_sngan.nn.batched_spectral_norm import divide, estimate_sigmas, power_iterations
 from jax_sngan.nn.conv import conv, conv_transpose
 from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.nn.resample import upsample_bilinear
@@ -120,8 +120,9 @@ def hold(module: nnx.Module) -> None:
     for layers in _normed(module):
         norms = [layer.norm for layer in layers]
         sigmas = estimate_sigmas([x.matrix() for x in layers], [n.u[...] for n in norms], [n.v[...] for n in norms])
-        for layer, sigma in zip(layers, sigmas, strict=True):
-            layer.kernel[...] = layer.kernel[...] / (sigma / layer.norm.config.target)
+        kernels = divide([x.kernel[...] for x in layers], [s / norms[0].config.target for s in sigmas])
+        for layer, kernel in zip(layers, kernels, strict=True):
+            layer.kernel[...] = kernel
             layer.norm.held = True
 
 
