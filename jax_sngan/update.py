@@ -32,35 +32,35 @@ _G_BATCH = ("g_latents", "g_labels")
 
 
 def discriminator_update(
-    config: TrainConfig, state: TrainState, inputs: Inputs, *, fake: Array | None = None, mesh: Mesh | None = None
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, made: Array | None = None, mesh: Mesh | None = None
 ) -> tuple[TrainState, Logs]:
     """One D update.
 
     Args:
       inputs: of this update alone: real_images [batch, h, w, c], d_latents [batch, latent_size], labels, d_keys [2].
-      fake: the generated images [batch, h, w, c] where G's pass has been made (_images_of_rounds), its variables moved.
+      made: the generated images [batch, h, w, c], if G's pass is done and its variables have moved.
       mesh: that the batch is split over.
     Returns:
       (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each []; with a penalty also
       "d_penalty", its part of the loss.
     """
     networks = build(config.model)
-    generator = state.generator if fake is not None else networks.generator.iterate(state.generator)
-    moved = _after_passes(networks.discriminator, state.discriminator, passes(config))
+    generator = state.generator if made is not None else networks.generator.iterate(state.generator)
+    moved = networks.discriminator.iterates(state.discriminator, passes(config))
 
     def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
         generator, discriminator = carry
-        key, generated = inputs.d_keys, fake
-        if generated is None:
-            generated, generator = networks.generator.apply(
+        key, fake = inputs.d_keys, made
+        if made is None:
+            fake, generator = networks.generator.apply(
                 generator, inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True
             )
         real = real_images(config, inputs.real_images, key)
         if config.augment.any:
             real = augment(config.augment, real, _stream(key, noise.AUGMENT_REAL))
-            generated = augment(config.augment, generated, _stream(key, noise.AUGMENT_FAKE))
+            fake = augment(config.augment, fake, _stream(key, noise.AUGMENT_FAKE))
 
-        seen = {"real": real, "fake": generated, "real_labels": inputs.real_labels, "d_labels": inputs.d_labels}
+        seen = {"real": real, "fake": fake, "real_labels": inputs.real_labels, "d_labels": inputs.d_labels}
         seen |= _penalty_points(config, real, key)
 
         def loss(params: Tree, seen: dict[str, Any]) -> tuple[Array, tuple[Variables, Logs]]:
@@ -124,15 +124,6 @@ def real_images(config: TrainConfig, images: Array, key: Array | None) -> Array:
 def passes(config: TrainConfig) -> int:
     """Passes of D in one D update, each with its power iterations."""
     return (2 if config.passes == "separate" else 1) + (config.penalty.kind != "none")
-
-
-def _after_passes(network: Network, variables: Variables, count: int) -> list[Tree]:
-    """u and v as each of `count` passes has them."""
-    moved = []
-    for _ in range(count):
-        variables = network.iterate(variables)
-        moved.append(variables.spectral)
-    return moved
 
 
 def score_both(
@@ -299,69 +290,29 @@ def training_step(
     if config.update_order == "generator_first":
         state, logs = generator_update(config, state, inputs)
 
-    state, d_logs = _rounds(config, state, inputs, mesh)
+    rounds = {name: a for name in (*_D_BATCH, "d_keys") if (a := getattr(inputs, name)) is not None}
+    if _made_at_once(config, mesh):
+        keys = None if inputs.d_keys is None else jax.vmap(partial(noise.stream, number=noise.DROPOUT_G))(inputs.d_keys)
+        generator = build(config.model).generator
+        rounds["made"], moved = generator.passes(state.generator, inputs.d_latents, inputs.d_labels, keys)
+        state = state._replace(generator=moved)
+
+    def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Logs]:
+        made = part.pop("made", None)
+        return discriminator_update(config, state, inputs._replace(**part), made=made, mesh=mesh)
+
+    state, d_logs = lax.scan(one_round, state, rounds, unroll=config.n_dis == 1)
     if config.update_order == "discriminator_first":
         state, logs = generator_update(config, state, inputs)
     return state._replace(step=state.step + 1), logs | d_logs
 
 
-def _rounds(config: TrainConfig, state: TrainState, inputs: Inputs, mesh: Mesh | None) -> tuple[TrainState, Logs]:
-    """n_dis D updates; logs have an entry an update."""
-    rounds = {name: a for name in (*_D_BATCH, "d_keys") if (a := getattr(inputs, name)) is not None}
-    if config.n_dis > 1 and config.accumulate == 1 and mesh is None and _passes_are_alone(config):
-        rounds["fake"], generator = _images_of_rounds(config, state.generator, inputs)
-        state = state._replace(generator=generator)
-    weights = state.generator.params
-
-    # What no D update changes stays out of the loop, which would copy it.
-    def one(moving: tuple[Any, ...], part: dict[str, Array]) -> tuple[tuple[Any, ...], Logs]:
-        generator, discriminator, opt = moving
-        now = state._replace(
-            generator=generator._replace(params=weights), discriminator=discriminator, discriminator_opt=opt
-        )
-        fake = part.pop("fake", None)
-        now, logs = discriminator_update(config, now, inputs._replace(**part), fake=fake, mesh=mesh)
-        return (now.generator._replace(params={}), now.discriminator, now.discriminator_opt), logs
-
-    moving = (state.generator._replace(params={}), state.discriminator, state.discriminator_opt)
-    (generator, discriminator, opt), logs = lax.scan(one, moving, rounds, unroll=config.n_dis == 1)
-    generator = generator._replace(params=weights)
-    return state._replace(generator=generator, discriminator=discriminator, discriminator_opt=opt), logs
-
-
-def _passes_are_alone(config: TrainConfig) -> bool:
-    """Whether the images of one D update's pass of G do not depend on the pass before: its weights stay the same."""
+def _made_at_once(config: TrainConfig, mesh: Mesh | None) -> bool:
+    """Whether G makes the images of all D updates before the first: not with other weights in each, nor to save memory,
+    nor over a mesh, whose devices would exchange them."""
     norm = config.model.spectral_norm_of("generator")
-    return norm is None or norm.form == "operator"
-
-
-def _images_of_rounds(config: TrainConfig, generator: Variables, inputs: Inputs) -> tuple[Array, Variables]:
-    """The images [n_dis, batch, h, w, c] of all D updates' passes of G, and its variables after them."""
-    network = build(config.model).generator
-    momentum = config.model.batch_norm_momentum
-    arrays = (generator, inputs.d_latents, inputs.d_labels, inputs.d_keys)
-
-    def one(generator: Variables, latents: Array, labels: Array | None, key: Array | None) -> tuple[Array, Variables]:
-        return network.apply(generator, latents, labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True)
-
-    def at_once(generator, latents, labels, keys):
-        nothing = generator._replace(batch=jax.tree.map(jnp.zeros_like, generator.batch))
-        made, after = jax.vmap(partial(one, nothing))(latents, labels, keys)
-        # A pass leaves (1 - momentum) * before + momentum * its own, the second term alone where before is zero.
-        batch = generator.batch
-        for i in range(config.n_dis):
-            batch = jax.tree.map(lambda before, own: (1 - momentum) * before + own[i], batch, after.batch)
-        return made, generator._replace(batch=batch)
-
-    def in_turn(generator, latents, labels, keys):
-        def next_(generator, own):
-            made, after = one(generator, *own)
-            return after._replace(params={}), made
-        weights = generator.params
-        after, made = lax.scan(lambda g, own: next_(g._replace(params=weights), own), generator._replace(params={}), (latents, labels, keys))
-        return made, after._replace(params=weights)
-
-    return lax.platform_dependent(*arrays, cpu=in_turn, default=at_once)
+    alone = norm is None or norm.form == "operator"
+    return config.n_dis > 1 and config.accumulate == 1 and mesh is None and alone
 
 
 def training_steps(

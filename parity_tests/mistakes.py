@@ -676,7 +676,7 @@ MISTAKES = [
     ),
     Mistake(
         "the first pass of D leaves nothing",
-        "update.py",
+        "models/__init__.py",
         "return moved",
         "return moved[:1] * count",
         "both passes start from the same u and v: one iteration an update, not two",

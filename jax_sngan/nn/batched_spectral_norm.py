@@ -31,7 +31,9 @@ def power_iterations(matrices: Arrays, us: Arrays, vs: Arrays, **options: Any) -
     return lax.platform_dependent(*arrays, **dict(zip(("cpu", "default"), forms, strict=True)))
 
 
-def single_power_iterations(matrices: Arrays, us: Arrays, vs: Arrays, **options: Any) -> tuple[list[Array], list[Array]]:
+def single_power_iterations(
+    matrices: Arrays, us: Arrays, vs: Arrays, **options: Any
+) -> tuple[list[Array], list[Array]]:
     """`power_iterations`, one matrix after another."""
     moved = [power_iteration(*one, **options) for one in zip(matrices, us, vs, strict=True)]
     return [u for u, _ in moved], [v for _, v in moved]

@@ -106,7 +106,10 @@ def iterate(module: nnx.Module) -> None:
     for layers in _normed(module):
         matrices, norms = [layer.matrix() for layer in layers], [layer.norm for layer in layers]
         us, vs = power_iterations(
-            matrices, [n.u[...] for n in norms], [n.v[...] for n in norms], **norms[0].options(norms[0].config.iterations)
+            matrices,
+            [n.u[...] for n in norms],
+            [n.v[...] for n in norms],
+            **norms[0].options(norms[0].config.iterations),
         )
         for norm, u, v in zip(norms, us, vs, strict=True):
             norm.u[...], norm.v[...] = u, v
