@@ -59,8 +59,10 @@ def test_each_is_torch_refs(platform, dtype, tolerance):
         ):
             w, u, v = (torch.from_numpy(a) for a in arrays)
             u, v = torch_spectral_norm.power_iteration(w, u, v, **one)
-            expected = {"u": u, "v": v, "sigma": torch_spectral_norm.estimate_sigma(w, u, v)}
-            for (name, b), a in zip(expected.items(), ours_of_it, strict=True):
+            expected = {"u": u, "v": v}
+            if one["iterations"]:  # from there on its terms agree in sign; between random vectors they cancel
+                expected["sigma"] = torch_spectral_norm.estimate_sigma(w, u, v)
+            for (name, b), a in zip(expected.items(), ours_of_it, strict=False):
                 assert_close(a, b, tolerance, f"{name} of {SHAPES[i]}, {one}")
 
 
