@@ -8,16 +8,19 @@ from typing import Any
 import jax
 
 
-def count(function: Callable[..., Any], *arguments: Any) -> int:
+def count(function: Callable[..., Any], *arguments: Any, platform: str | None = None) -> int:
     """FLOPs of one call (a multiply-add is 2); arguments may be jax.ShapeDtypeStruct.
 
     What is no convolution or matmul is left out: under 2 % in these networks. Zeros that a strided convolution's
     transpose would multiply do not count.
+
+    Args:
+      platform: cpu, cuda, tpu …: whose convolutions are counted; by default this machine's.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr, platform or jax.default_backend())
 
 
-def _count(jaxpr: Any) -> int:
+def _count(jaxpr: Any, platform: str) -> int:
     total = 0
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
@@ -29,9 +32,17 @@ def _count(jaxpr: Any) -> int:
             taps = math.prod(kernel) // out_features
             dilation = math.prod(eqn.params["lhs_dilation"])
             total += 2 * math.prod(eqn.outvars[0].aval.shape) * taps // dilation
-        inner = sum(_count(sub) for value in eqn.params.values() for sub in _jaxprs(value))
+        inner = sum(_count(sub, platform) for sub in inner_jaxprs(eqn, platform))
         total += inner * (eqn.params["length"] if eqn.primitive.name == "scan" else 1)
     return total
+
+
+def inner_jaxprs(eqn: Any, platform: str) -> list[Any]:
+    """The jaxprs that an equation runs: of a choice by platform (nn/platforms.py) that platform's alone."""
+    if (platforms := eqn.params.get("branches_platforms")) is None:
+        return _jaxprs(list(eqn.params.values()))
+    taken = next(i for i, names in enumerate(platforms) if names is None or platform in names)
+    return _jaxprs(eqn.params["branches"][taken])
 
 
 def _jaxprs(value: Any) -> list[Any]:

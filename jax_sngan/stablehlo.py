@@ -9,7 +9,6 @@ from jax import Array, export
 
 from jax_sngan.config import ModelConfig
 from jax_sngan.models import Variables, build
-from jax_sngan.nn.conv import portable_forms
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -36,8 +35,8 @@ def serialize(config: ModelConfig, variables: Variables) -> bytes:
     inputs = [jax.ShapeDtypeStruct((n, config.latent_size), jnp.float32)]
     if config.num_classes:
         inputs.append(jax.ShapeDtypeStruct((n,), jnp.int32))
-    # Both are written into the file: every platform's own convolutions, and nowhere TF32 or bfloat16 factors.
-    with portable_forms(), jax.default_matmul_precision("highest"):
+    # Written into the file: nowhere TF32 or bfloat16 factors.
+    with jax.default_matmul_precision("highest"):
         exported = export.export(jax.jit(images), platforms=PLATFORMS)(*inputs)
     return bytes(exported.serialize())
 

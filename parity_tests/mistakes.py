@@ -260,6 +260,14 @@ MISTAKES = [
         _MAPS,
     ),
     Mistake(
+        "kernel gradient's padding at the other end",
+        "nn/conv.py",
+        "pads = [(padding, (r - 1) * stride + k - s - padding)",
+        "pads = [((r - 1) * stride + k - s - padding, padding)",
+        "on a GPU or TPU a kernel of stride 2 on an odd map learns from shifted pixels",
+        _MAPS,
+    ),
+    Mistake(
         "half of a second derivative lost",
         "nn/conv.py",
         "x.shape[1:3], stride, padding), conv(x, kernel, stride, padding)",

@@ -1,5 +1,6 @@
 """Rung 1, forms that need fewer multiplications: to the second derivative what torch's plain layers compute."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -93,15 +94,24 @@ def test_to_the_second_derivative(name):
     )
 
 
+@pytest.fixture
+def image_by_image(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Parts of one image, which no trace made before or after shares."""
+    monkeypatch.setattr(winograd, "CHUNK", 1)
+    monkeypatch.setattr(winograd, "KERNEL_CHUNK", 1)
+    monkeypatch.setattr(winograd.jax, "device_count", lambda: 1)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
 # k, stride: every algorithm, asked for with few channels, whole and image by image
 @DTYPES
 @pytest.mark.parametrize("at_once", ["whole", "image by image"])
 @pytest.mark.parametrize(("k", "stride"), [(3, 1), (4, 2)])
-def test_the_three_maps(k, stride, at_once, dtype, tolerance, monkeypatch):
+def test_the_three_maps(k, stride, at_once, dtype, tolerance, request):
     if at_once == "image by image":
-        monkeypatch.setattr(winograd, "CHUNK", 1)
-        monkeypatch.setattr(winograd, "KERNEL_CHUNK", 1)
-        monkeypatch.setattr(winograd.jax, "device_count", lambda: 1)
+        request.getfixturevalue("image_by_image")
     x, kernel = _draw((3, 8, 12, 5), (k, k, 5, 4), dtype)
     y = _draw((3, 8 // stride, 12 // stride, 4), (k, k, 5, 4), dtype)[0]
     tx, tk, ty = (torch.from_numpy(a) for a in (x, kernel, y))
@@ -115,16 +125,13 @@ def test_the_three_maps(k, stride, at_once, dtype, tolerance, monkeypatch):
 
 @DTYPES
 @pytest.mark.parametrize("name", ["up-sampled, 3x3", "3x3, mean"])
-def test_resampled_image_by_image(name, dtype, tolerance, monkeypatch):
-    monkeypatch.setattr(winograd, "CHUNK", 1)
-    monkeypatch.setattr(winograd, "KERNEL_CHUNK", 1)
-    monkeypatch.setattr(winograd.jax, "device_count", lambda: 1)
+@pytest.mark.usefixtures("image_by_image")
+def test_resampled_image_by_image(name, dtype, tolerance):
     ours, theirs, *shapes = CHOSEN[name]
     x, kernel = _draw(*shapes, dtype)
     assert_close(ours(x, kernel), theirs(torch.from_numpy(x), torch.from_numpy(kernel)), tolerance)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other backends take lax's forms alone")
 def test_the_cases_are_those_with_fewer_multiplications():
     for name, wanted in (("3x3", "conv"), ("4x4 stride 2", "input_gradient"), ("3x3 on a large map", "input_gradient")):
         ours, _, shape, kernel = CHOSEN[name]

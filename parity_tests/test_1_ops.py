@@ -339,10 +339,19 @@ def _record_forms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return taken
 
 
+def _pretend(monkeypatch: pytest.MonkeyPatch, plain: bool) -> None:
+    """A CPU's forms everywhere, or those of every other platform."""
+
+    def taken(in_form, form, *arguments):
+        return in_form("plain" if plain else form, *arguments)
+
+    monkeypatch.setattr(conv_file, "by_platform", taken)
+
+
 @pytest.mark.parametrize("cases", [CASES, FEW], ids=["all", "few"])
 def test_cases_reach_every_form(cases, monkeypatch):
     taken = _record_forms(monkeypatch)
-    monkeypatch.setattr(conv_file.jax, "default_backend", lambda: "cpu")  # the others take lax's forms alone
+    _pretend(monkeypatch, plain=False)
     reached = set()
     for *_, c_in, c_out, k, stride, padding in cases:
         x, kernel, y = _draw((*_, c_in, c_out, k, stride, padding), "float64")
@@ -358,12 +367,12 @@ def test_cases_reach_every_form(cases, monkeypatch):
 
 @pytest.mark.parametrize("case", FEW, ids=_name)
 def test_what_other_backends_compute(case, monkeypatch):
-    # A GPU or a TPU takes lax's forms. Only the choice is pretended here; test_a_gpu needs one.
+    # A GPU or a TPU takes lax's forms. Only the choice is pretended here.
     *_, stride, padding = case
     x, kernel, _ = _draw(case, "float64")
     with monkeypatch.context() as patch:
         taken = _record_forms(patch)
-        patch.setattr(conv_file.jax, "default_backend", lambda: "gpu")
+        _pretend(patch, plain=True)
         ours = _orders(lambda a, b: conv(a, b, stride, padding), x, kernel)
     assert set(taken) == {"plain_conv", "plain_input_gradient", "plain_kernel_gradient"}
     _assert_orders_close(ours, _torch_orders(lambda a, b: _torch_conv(a, b, stride, padding), x, kernel), OPS_F64)

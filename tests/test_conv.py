@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
-from jax.extend.core import jaxprs_in_params
+from jax import export, lax
 
+from jax_sngan import flops
 from jax_sngan.nn.conv import conv, conv_transpose
+from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
 
 # (function, shape of x, shape of the kernel, stride, padding): each a layer of the two networks, made narrow
 LAYERS = {
@@ -21,17 +22,16 @@ LAYERS = {
 
 
 def convolutions(jaxpr) -> list:  # type: ignore[no-untyped-def]
-    """Every convolution of a jaxpr, those of inner ones too."""
+    """Every convolution that a CPU runs of a jaxpr, those of inner ones too."""
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
             found.append(equation)
-        for inner in jaxprs_in_params(equation.params):
+        for inner in flops.inner_jaxprs(equation, "cpu"):
             found += convolutions(inner)
     return found
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other backends take lax's own transposes")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_no_gradient_is_a_convolution_that_xla_runs_slowly(layer):
     # Slow are: one over a map or with a kernel spread with zeros, and one whose kernel is a map (a weight gradient).
@@ -65,6 +65,33 @@ def test_in_a_scan_it_is_what_it_is_outside(layer):
         kernel, expected = step(kernel, x)
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(scanned, kernel, rtol=1e-5, atol=1e-6)
+
+
+WIDE = {
+    "3x3": (lambda x, kernel: conv(x, kernel, 1, 1), (2, 8, 8, 64), (3, 3, 64, 64)),
+    "up-sampled": (upsampled_conv, (2, 8, 8, 32), (3, 3, 32, 32)),
+    "mean-pooled": (mean_pooled_conv, (2, 8, 8, 32), (3, 3, 32, 32)),
+}
+
+
+@pytest.mark.parametrize("layer", WIDE)
+def test_the_platform_that_is_lowered_for_has_its_form(layer):
+    # Whichever machine traces: on a CPU these are products of matrices, elsewhere the one convolution that they are.
+    f, *shapes = WIDE[layer]
+    traced = jax.jit(f).trace(*(jax.ShapeDtypeStruct(s, "float32") for s in shapes))
+    for platform, wanted in (("cpu", (0, True)), ("cuda", (1, False)), ("tpu", (1, False))):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert (text.count("stablehlo.convolution"), "stablehlo.dot_general" in text) == wanted, platform
+
+
+def test_a_program_for_several_platforms_has_the_form_of_each():
+    f, *shapes = WIDE["3x3"]
+    x, kernel = (np.random.default_rng(0).normal(size=s).astype("float32") for s in shapes)
+    both = export.export(jax.jit(f), platforms=("cpu", "tpu"))(x, kernel)
+    assert "stablehlo.convolution" in both.mlir_module()
+    assert "stablehlo.dot_general" in both.mlir_module()
+    # The same program on this machine, compiled another time.
+    np.testing.assert_allclose(both.call(x, kernel), jax.jit(f)(x, kernel), rtol=0, atol=1e-4)
 
 
 def test_forward_mode_is_refused():

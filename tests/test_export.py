@@ -99,6 +99,7 @@ def test_a_stablehlo_file_makes_the_images_of_its_checkpoint(
     told = export.export_one(one, "stablehlo", tmp_path, "g")
     read = jax.export.deserialize(bytearray((tmp_path / "g.stablehlo").read_bytes()))
     assert read.platforms == ("cpu", "cuda", "tpu") == tuple(told["platforms"])
+    assert "stablehlo.case" not in read.mlir_module()  # one form for all: the one that takes a batch of any size
     latents = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
     labels = np.array([2, 0, 1], np.int32) if one.config.model.num_classes else None
     given = [latents] if labels is None else [latents, labels]

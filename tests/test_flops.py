@@ -39,6 +39,15 @@ def test_what_the_exact_algebra_leaves(f, x, kernel, direct, left):
     assert of(f, x, kernel) == pytest.approx(images * direct * left)
 
 
+def test_what_is_counted_is_what_the_platform_runs():
+    arguments = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2, 8, 8, 64), (3, 3, 64, 64))]
+    step = partial(conv, stride=1, padding=1)
+    direct = 2 * 2 * 64 * 9 * 64**2
+    assert flops.count(step, *arguments, platform="cpu") == direct * 16 / 36
+    assert flops.count(step, *arguments, platform="tpu") == flops.count(step, *arguments, platform="cuda") == direct
+    assert flops.count(step, *arguments) == flops.count(step, *arguments, platform=jax.default_backend())
+
+
 def test_a_loop_counts_as_often_as_it_runs():
     def f(a, b):
         return jax.lax.scan(lambda c, _: (c @ b, None), a, None, length=7)[0]

@@ -17,7 +17,18 @@ from conftest import TINY
 from jax_sngan.config import RunConfig, TrainConfig, replace
 from jax_sngan.data import Dataset
 from jax_sngan.inputs import draw_inputs, input_shapes, real_batch
-from jax_sngan.sharding import input_shardings, make_mesh, place, placed_shapes, sharded_inputs, sharded_step
+from jax_sngan.nn import winograd
+from jax_sngan.nn.conv import kernel_gradient
+from jax_sngan.preset_configs import names, preset
+from jax_sngan.sharding import (
+    input_shardings,
+    make_mesh,
+    mean_of_devices,
+    place,
+    placed_shapes,
+    sharded_inputs,
+    sharded_step,
+)
 from jax_sngan.state import create_state
 from jax_sngan.train import train
 from jax_sngan.update import train_step, training_step
@@ -217,3 +228,43 @@ def test_how_often_the_kernels_of_d_are_summed(changes: dict[str, Any], passes: 
         for n in (state.discriminator, state.generator)
     ]
     assert summed == Counter({k: passes * n for k, n in kernels[0].items()}) + kernels[1]
+
+
+def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
+    """A preset's own step on eight devices, of shapes alone."""
+    mesh = make_mesh(f"data={DEVICES}", config)
+    assert mesh is not None
+    state = placed_shapes(mesh, jax.eval_shape(partial(create_state, config)), split)
+    inputs = input_shapes(config)
+    placed = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), inputs, input_shardings(mesh, inputs)
+    )
+    step: Any = sharded_step(mesh, partial(training_step, config, mesh=mesh), state, split)
+    return step.trace(state, placed)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_presets_step_on_a_mesh_is_made_for_every_backend(name: str) -> None:
+    # As it is, not narrower: on a CPU the number of channels decides about the form. Nothing of it is computed.
+    traced = traced_on_a_mesh(preset(name), split=False)
+    gradient = "dim_numbers = [f, 0, 1, b]x[i, 0, 1, o]->[0, 1, b, f]"  # of a kernel, as one convolution
+    for platform in ("cpu", "cuda", "tpu"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert (gradient in text) == (platform != "cpu" and name != "points"), platform
+
+
+def test_a_kernel_gradient_in_parts_on_a_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a machine with one CPU traces a mesh of other devices: the CPU's form is then a loop over parts of the batch.
+    monkeypatch.setattr(winograd, "KERNEL_CHUNK", 1)
+    monkeypatch.setattr(winograd.jax, "device_count", lambda: 1)
+    mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    x, y = (np.random.default_rng(0).normal(size=(16, 4, 4, 32)) for _ in range(2))
+    jax.clear_caches()
+
+    def sums(whole: Any, batch: Any) -> Any:
+        del whole
+        return kernel_gradient(*batch, 3, 1, 1)
+
+    found = jax.jit(partial(mean_of_devices, mesh, sums))((), (x, y))
+    jax.clear_caches()
+    assert difference(kernel_gradient(x, y, 3, 1, 1) / DEVICES, found) < ROUNDING

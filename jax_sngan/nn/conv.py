@@ -9,12 +9,10 @@ Three bilinear maps are closed under differentiation, so gradients of any order 
 XLA's CPU backend runs its own transposes of a convolution 2 to 20 times slower than the forward, so there they are
 written as matmuls and small forward convolutions; and where there are enough channels for the additions to pay, all
 three maps take fewer multiplications (winograd.py). `choose_form` has the choice, docs/performance.md the figures.
-Forward-mode differentiation is not defined. Other backends take `lax`'s forms.
+Forward-mode differentiation is not defined. Other backends take `lax`'s forms: a traced function holds both
+(platforms.py), and the platform that it is lowered for takes its own.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import Literal
 
@@ -23,29 +21,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jax_sngan.nn import winograd
+from jax_sngan.nn.platforms import by_platform
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW = 4  # channels so few that the k*k matmuls of slices would each be a matrix-vector product
 _SMALL_MAP = 8  # pixels a side; there a kernel is the larger part, and turning it costs more than overlapping tiles
 _ENOUGH = 16  # channels that make a matmul of a convolution from them to few
 Form = Literal["plain", "winograd", "matmul", "summed", "subpixel", "slices", "columns", "columns of y"]
-
-_portable = ContextVar("portable", default=False)
-
-
-@contextmanager
-def portable_forms() -> Iterator[None]:
-    """What is traced within takes lax's forms: for a program that runs elsewhere, or with a batch of any size."""
-    before = _portable.set(True)
-    try:
-        yield
-    finally:
-        _portable.reset(before)
-
-
-def lax_forms() -> bool:
-    """Whether lax's own forms are taken everywhere."""
-    return _portable.get() or jax.default_backend() != "cpu"
 
 
 def exact_sums(dtype: jnp.dtype) -> bool:
@@ -61,14 +43,12 @@ def choose_form(
     padding: int,
     dtype: jnp.dtype,
 ) -> Form:
-    """How one of the three maps is computed on this backend: the fastest as measured (docs/performance.md).
+    """How one of the three maps is computed on a CPU: the fastest as measured (docs/performance.md).
 
     Args:
       size: (h, w) of x.
       kernel: its shape, (k, k, c_in, c_out).
     """
-    if lax_forms():
-        return "plain"
     k, _, c_in, c_out = kernel
     exact = exact_sums(dtype)
     enough = min(c_in, c_out) >= (32 if wanted == "kernel_gradient" else 64)
@@ -114,6 +94,10 @@ def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
       [n, (h + 2 padding - k) // stride + 1, likewise w, c_out].
     """
     form = choose_form("conv", x.shape[1:3], kernel.shape, stride, padding, x.dtype)
+    return by_platform(_conv, form, x, kernel, stride, padding)
+
+
+def _conv(form: Form, x: Array, kernel: Array, stride: int, padding: int) -> Array:
     if form == "winograd":
         return winograd_conv(x, kernel, stride, padding)
     if form == "matmul":
@@ -127,6 +111,10 @@ def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 def input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
     """The transpose of `conv` in x: [n, h', w', c_out], [k, k, c_in, c_out] -> [n, *size, c_in]."""
     form = choose_form("input_gradient", size, kernel.shape, stride, padding, y.dtype)
+    return by_platform(_input_gradient, form, y, kernel, size, stride, padding)
+
+
+def _input_gradient(form: Form, y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
     if form == "winograd":
         return winograd_input_gradient(y, kernel, size, stride, padding)
     if form == "matmul":
@@ -143,6 +131,10 @@ def kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Ar
     """The transpose of `conv` in its kernel: [n, h, w, c_in], [n, h', w', c_out] -> [k, k, c_in, c_out]."""
     shape = (k, k, x.shape[3], y.shape[3])
     form = choose_form("kernel_gradient", x.shape[1:3], shape, stride, padding, x.dtype)
+    return by_platform(_kernel_gradient, form, x, y, k, stride, padding)
+
+
+def _kernel_gradient(form: Form, x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
     if form == "winograd":
         return winograd_kernel_gradient(x, y, k, stride, padding)
     if form == "slices":
@@ -299,10 +291,11 @@ def _phase(phase: int, k: int, stride: int, padding: int) -> tuple[slice, tuple[
 
 
 def plain_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
-    """`kernel_gradient` as XLA transposes the convolution."""
-    kernel = jnp.zeros((k, k, x.shape[3], y.shape[3]), x.dtype)
-
-    return jax.linear_transpose(lambda w: plain_conv(x, w, stride, padding), kernel)(y)[0]
+    """`kernel_gradient` as one convolution of x with y, spread by the stride: images and channels change places."""
+    sizes = zip(x.shape[1:3], y.shape[1:3], strict=True)
+    pads = [(padding, (r - 1) * stride + k - s - padding) for s, r in sizes]  # so that k results are left
+    layout = ("CHWN", "IHWO", "HWNC")
+    return lax.conv_general_dilated(x, y, (1, 1), pads, rhs_dilation=(stride, stride), dimension_numbers=layout)
 
 
 def slices_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:

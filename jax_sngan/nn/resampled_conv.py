@@ -6,20 +6,28 @@ multiplications a pixel of the small map, sub-pixel kernels leave 16 and winogra
 bilinear maps are closed under differentiation. The kernel is the layer's own, so its spectral norm stays what it is.
 """
 
+from typing import Literal
+
 import jax
 from jax import Array
 
 from jax_sngan.nn import winograd
-from jax_sngan.nn.conv import conv, exact_sums, input_gradient, kernel_gradient, lax_forms, turned
+from jax_sngan.nn.conv import conv, exact_sums, input_gradient, kernel_gradient, turned
+from jax_sngan.nn.platforms import by_platform
 from jax_sngan.nn.resample import mean_pool, upsample_nearest
 
 _FEWEST = 32  # channels from which the additions pay (docs/performance.md)
+Form = Literal["plain", "winograd"]
 
 
 @jax.custom_vjp
 def upsampled_conv(x: Array, kernel: Array) -> Array:
     """conv(upsample_nearest(x), kernel, 1, 1): x [n, h, w, c_in], kernel [3, 3, c_in, c_out] -> [n, 2h, 2w, c_out]."""
-    if _as_one(kernel):
+    return by_platform(_upsampled_conv, _form(kernel), x, kernel)
+
+
+def _upsampled_conv(form: Form, x: Array, kernel: Array) -> Array:
+    if form == "winograd":
         return winograd.forward(winograd.DOUBLED, x, kernel)
     return conv(upsample_nearest(x), kernel, 1, 1)
 
@@ -27,7 +35,11 @@ def upsampled_conv(x: Array, kernel: Array) -> Array:
 @jax.custom_vjp
 def upsampled_input_gradient(y: Array, kernel: Array) -> Array:
     """The transpose of `upsampled_conv` in x: y [n, 2h, 2w, c_out], [3, 3, c_in, c_out] -> [n, h, w, c_in]."""
-    if _as_one(kernel):
+    return by_platform(_upsampled_input_gradient, _form(kernel), y, kernel)
+
+
+def _upsampled_input_gradient(form: Form, y: Array, kernel: Array) -> Array:
+    if form == "winograd":
         return winograd.input_gradient(winograd.DOUBLED, y, kernel)
     return 4 * mean_pool(input_gradient(y, kernel, y.shape[1:3], 1, 1))
 
@@ -35,20 +47,26 @@ def upsampled_input_gradient(y: Array, kernel: Array) -> Array:
 @jax.custom_vjp
 def upsampled_kernel_gradient(x: Array, y: Array) -> Array:
     """The transpose in the kernel: x [n, h, w, c_in], y [n, 2h, 2w, c_out] -> [3, 3, c_in, c_out]."""
-    if _as_one(jax.ShapeDtypeStruct((3, 3, x.shape[3], y.shape[3]), x.dtype)):
+    kernel = jax.ShapeDtypeStruct((3, 3, x.shape[3], y.shape[3]), x.dtype)
+    return by_platform(_upsampled_kernel_gradient, _form(kernel), x, y)
+
+
+def _upsampled_kernel_gradient(form: Form, x: Array, y: Array) -> Array:
+    if form == "winograd":
         return winograd.kernel_gradient(winograd.DOUBLED, x, y)
     return kernel_gradient(upsample_nearest(x), y, 3, 1, 1)
 
 
 def mean_pooled_conv(x: Array, kernel: Array) -> Array:
     """mean_pool(conv(x, kernel, 1, 1)): x [n, 2h, 2w, c_in], kernel [3, 3, c_in, c_out] -> [n, h, w, c_out]."""
-    if _as_one(kernel):
+    if _form(kernel) == "winograd":
         return 0.25 * upsampled_input_gradient(x, turned(kernel))
     return mean_pool(conv(x, kernel, 1, 1))
 
 
-def _as_one(kernel: Array | jax.ShapeDtypeStruct) -> bool:
-    return not lax_forms() and exact_sums(kernel.dtype) and min(kernel.shape[2:]) >= _FEWEST
+def _form(kernel: Array | jax.ShapeDtypeStruct) -> Form:
+    """That of a CPU."""
+    return "winograd" if exact_sums(kernel.dtype) and min(kernel.shape[2:]) >= _FEWEST else "plain"
 
 
 def _backward_of_conv(saved: tuple[Array, Array], y: Array) -> tuple[Array, Array]:

@@ -124,7 +124,8 @@ def kernel_gradient(a: Algorithm, x: Array, y: Array) -> Array:
     if parts == 1:
         return _taps_transposed(a, some(x, y))
     split = [m.reshape(parts, -1, *m.shape[1:]) for m in (x, y)]
-    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(some, *(m[0] for m in split)))
+    shapes = jax.eval_shape(some, *(m[0] for m in split))
+    nothing = jax.tree.map(lambda s: lax.full_like(x, 0, s.dtype, s.shape), shapes)  # varies over a mesh as x does
     sums, _ = lax.scan(lambda total, xy: (jax.tree.map(jnp.add, total, some(*xy)), None), nothing, split)
     return _taps_transposed(a, sums)
 
