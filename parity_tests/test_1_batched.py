@@ -124,9 +124,7 @@ def test_sums_over_features_to_the_second_derivative(platform):
         return sums.sum_to_features(x * sums.spread_features(p, x.shape)) * p
 
     with taking(platform):
-        _assert_orders_close(
-            _orders(ours, x, p), _torch_orders(lambda x, p: (x * p).sum((0, 1, 2)) * p, x, p), OPS_F64
-        )
+        _assert_orders_close(_orders(ours, x, p), _torch_orders(lambda x, p: (x * p).sum((0, 1, 2)) * p, x, p), OPS_F64)
 
 
 def test_the_shapes_share_stacks():

@@ -20,6 +20,7 @@ from jax_sngan.config import TrainConfig, flatten, replace
 from jax_sngan.inputs import draw_inputs
 from jax_sngan.losses import LOSSES
 from jax_sngan.state import create_state
+from parity_tests.accelerators import accelerator_forms
 from parity_tests.compare import relative_error
 from parity_tests.configs import BASE, EPSILON_HAT, RESNET, U_FIRST
 from parity_tests.tolerances import UPDATE_BF16, UPDATE_F32, UPDATE_F64
@@ -183,6 +184,26 @@ def test_one_step_in_float64(case):
             gradients = {prefix + n: p.grad for n, p in getattr(reference, network).named_parameters()}
             own_scales = {name: scale for name, scale in scales.items() if name in gradients}
             assert_agree({name: ours[name] for name in gradients}, gradients, UPDATE_F64, own_scales)
+
+
+# Where accelerators compute a step otherwise: stacks of matrices of one network and of both, in each order; images of
+# several D updates at once, with classes, dropout and running statistics; convolutions beside a change of size.
+ELSEWHERE = [
+    "two D updates",
+    "resnet",
+    "resnet, their options",
+    "spectral norm in both, to norm 2",
+    "dropout, noise and augmentation",
+    "parametrizations.spectral_norm",
+]
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_one_step_as_an_accelerator_computes_it(case):
+    config = replace(BASE, CASES[case])
+    with accelerator_forms():
+        ours, theirs, _ = both_steps(config, quick_step(config))
+    assert_agree(ours, theirs, UPDATE_F64, biases_before_batch_norm(config.model, ours))
 
 
 def test_the_first_step_of_a_run():

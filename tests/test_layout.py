@@ -84,7 +84,16 @@ LAYOUT = [
         "nn/dropout",
         "nn/resampled_conv",
     ],
-    ["benchmark_plan", "checkpoint_steps", "folders", "originals", "pictures", "run_log", "workdir"],
+    [
+        "nn/batched_spectral_norm",
+        "benchmark_plan",
+        "checkpoint_steps",
+        "folders",
+        "originals",
+        "pictures",
+        "run_log",
+        "workdir",
+    ],
     # 5: what puts a few of those together
     ["benchmark_run", "curves", "data", "loop", "sharding", "nn/layers", "nn/normalization", "metrics/small_cnn"],
     # 6: the networks, from a block to the pair
@@ -154,6 +163,8 @@ ONLY_IN_JAX = {
     },
     # The reference's layer is torch.nn.utils.spectral_norm itself.
     "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},
+    # Kernels are normalised for a pass as a whole; torch's layers each do it themselves.
+    "nn/layers": {"hold", "iterate"},
     # Adam's direction is a pure function here and an Optimizer there.
     "optim": {"adam_direction"},
     # Several steps in one program; eager torch has no program to put them in.
