@@ -368,6 +368,14 @@ MISTAKES = [
         _STRIDED,
     ),
     Mistake(
+        "a fine product rounded once more",
+        "nn/finer.py",
+        "partial(plain_conv, **sizes, dtype=dtype)",
+        "lambda x, k: plain_conv(x, k, stride, padding).astype(dtype)",
+        "pixels have bfloat16's eight bits",
+        "test_1_finer.py::test_to_the_second_derivative[3x3]",
+    ),
+    Mistake(
         "half of a second derivative lost",
         "nn/conv.py",
         "x.shape[1:3], stride, padding), conv(x, kernel, stride, padding)",

@@ -226,9 +226,18 @@ def test_one_step_in_float32(case):
     assert_agree(ours, theirs, UPDATE_F32, biases_before_batch_norm(config.model, ours))
 
 
-def test_one_step_computed_in_bfloat16():
-    """Sigma, weights, statistics and scores stay float32; each product is rounded to eight bits in both wings."""
-    config = replace(BASE, {"model.dtype": "float32", "model.compute_dtype": "bfloat16", "n_dis": 2})
+LAST_LAYERS = {  # every kind of last layer: pixels and scores by convolution and product, projections of both widths
+    "standard_cnn": {"n_dis": 2},
+    "standard_cnn, classes": {"model.num_classes": 10},
+    "resnet, classes": {**RESNET, "loss": "non_saturating"},
+    "mlp": {"model.architecture": "mlp"},
+}
+
+
+@pytest.mark.parametrize("case", LAST_LAYERS)
+def test_one_step_computed_in_bfloat16(case):
+    """Sigma, weights, statistics and scores stay float32; each product's factors have eight bits in both wings."""
+    config = replace(BASE, {"model.dtype": "float32", "model.compute_dtype": "bfloat16", **LAST_LAYERS[case]})
     ours, theirs, _ = both_steps(config, quick_step(config))
     exact, _, _ = both_steps(replace(config, {"model.compute_dtype": "same"}), quick_step(config))
     assert {str(np.asarray(a).dtype) for a in ours.values()} == {"float32", "int32"}

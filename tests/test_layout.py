@@ -82,6 +82,7 @@ LAYOUT = [
         "nn/spectral_norm",
         "nn/batch_norm",
         "nn/dropout",
+        "nn/finer",
         "nn/resampled_conv",
     ],
     [

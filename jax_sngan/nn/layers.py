@@ -13,7 +13,8 @@ from jax import Array
 
 from jax_sngan.config import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.batched_spectral_norm import divide, estimate_sigmas, power_iterations
-from jax_sngan.nn.conv import conv, conv_transpose
+from jax_sngan.nn.conv import conv_transpose
+from jax_sngan.nn.finer import conv_in, matmul
 from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.nn.resample import upsample_bilinear
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
@@ -44,15 +45,16 @@ def layer_options(config: ModelConfig, network: str, rngs: nnx.Rngs) -> dict[str
 
 
 def in_full(options: dict[str, Any]) -> dict[str, Any]:
-    """layer_options of a network's last layer, computed in the weights' own type: a pixel or a score of bfloat16's
-    eight bits would be the coarsest number of all."""
-    return options | {"compute_dtype": options["dtype"]}
+    """layer_options of a network's last layer, which gives its result in the weights' own type: a pixel or a score of
+    bfloat16's eight bits would be the coarsest number of all. What it multiplies is of compute_dtype as elsewhere."""
+    return options | {"result_dtype": options["dtype"]}
 
 
 class Layer(nnx.Module):
     """A kernel, perhaps a bias, perhaps a spectral norm. Subclasses say how the kernel is a matrix [out, rest].
 
-    Kernel, bias and sigma are of `dtype`; the layer's product is computed, and its result given, in compute_dtype.
+    Kernel, bias and sigma are of `dtype`; what the layer multiplies is of compute_dtype, and so are its result and its
+    bias unless result_dtype names a finer type.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class Layer(nnx.Module):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         self.compute_dtype = compute_dtype or dtype
+        self.result_dtype = result_dtype or self.compute_dtype
         self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
         self.bias = nnx.Param(jnp.zeros((bias,), dtype)) if bias else None
         estimated, exact = (
@@ -98,7 +102,7 @@ class Layer(nnx.Module):
     def _add_bias(self, y: Array) -> Array:
         if self.bias is None:
             return y
-        return y + spread_features(self.bias[...].astype(self.compute_dtype), y.shape)
+        return y + spread_features(self.bias[...].astype(self.result_dtype), y.shape)
 
 
 def iterate(module: nnx.Module) -> None:
@@ -148,6 +152,7 @@ class Linear(Layer):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -157,12 +162,13 @@ class Linear(Layer):
             init=init,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            result_dtype=result_dtype,
             rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, in_features]."""
-        return self._add_bias(x.astype(self.compute_dtype) @ self._weight(train))
+        return self._add_bias(matmul(x.astype(self.compute_dtype), self._weight(train), self.result_dtype))
 
 
 class Conv(Layer):
@@ -180,6 +186,7 @@ class Conv(Layer):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         self.stride, self.padding = stride, padding
@@ -190,6 +197,7 @@ class Conv(Layer):
             init=init,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            result_dtype=result_dtype,
             rngs=rngs,
         )
 
@@ -200,7 +208,8 @@ class Conv(Layer):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, h, w, in_channels]."""
         weight = self._weight(train, x.shape[1:3])
-        return self._add_bias(conv(x.astype(self.compute_dtype), weight, self.stride, self.padding))
+        x = x.astype(self.compute_dtype)
+        return self._add_bias(conv_in(x, weight, self.stride, self.padding, self.result_dtype))
 
     def of_upsampled(self, x: Array, upsampling: Literal["nearest", "bilinear"], *, train: bool) -> Array:
         """The layer of x [n, h, w, in_channels] up-sampled, [n, 2h, 2w, out_channels]; a 3x3 layer with padding 1."""
@@ -269,6 +278,7 @@ class Embedding(Layer):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -278,6 +288,7 @@ class Embedding(Layer):
             init=init,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            result_dtype=result_dtype,
             rngs=rngs,
         )
 
@@ -286,4 +297,4 @@ class Embedding(Layer):
 
     def __call__(self, labels: Array, *, train: bool) -> Array:
         """labels: int [n] in [0, num_classes)."""
-        return self._weight(train)[labels]
+        return self._weight(train)[labels].astype(self.result_dtype)
