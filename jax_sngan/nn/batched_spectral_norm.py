@@ -18,7 +18,7 @@ from jax_sngan.nn.spectral_norm import estimate_sigma, power_iteration
 _LARGEST = 2**20  # numbers of a matrix; reading a larger one takes longer than a launch, and copying it would too
 _FILLING = 2**18  # zeros that a matrix may bring into a stack; reading them takes no longer than a launch
 
-Arrays = Sequence[Array]
+Arrays = list[Array]
 
 
 def power_iterations(matrices: Arrays, us: Arrays, vs: Arrays, **options: Any) -> tuple[list[Array], list[Array]]:
@@ -26,7 +26,7 @@ def power_iterations(matrices: Arrays, us: Arrays, vs: Arrays, **options: Any) -
 
     options: its keyword arguments, the same for all.
     """
-    arrays = [lax.stop_gradient(list(a)) for a in (matrices, us, vs)]
+    arrays = [lax.stop_gradient(a) for a in (matrices, us, vs)]
     forms = (partial(form, **options) for form in (single_power_iterations, batched_power_iterations))
     return lax.platform_dependent(*arrays, **dict(zip(("cpu", "default"), forms, strict=True)))
 
@@ -109,9 +109,7 @@ def _divide_forward(kernels: Arrays, divisors: Arrays) -> tuple[list[Array], tup
 
 def _divide_backward(saved: tuple[Arrays, Arrays], cotangents: Arrays) -> tuple[list[Array], list[Array]]:
     kernels, divisors = saved
-    products = lax.platform_dependent(
-        list(cotangents), list(kernels), cpu=single_inner_products, default=batched_inner_products
-    )
+    products = lax.platform_dependent(cotangents, kernels, cpu=single_inner_products, default=batched_inner_products)
     return divide(cotangents, divisors), [-p / (d * d) for p, d in zip(products, divisors, strict=True)]
 
 
