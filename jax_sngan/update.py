@@ -50,8 +50,10 @@ def discriminator_update(
 
     def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
         generator, discriminator = carry
-        key, fake = inputs.d_keys, made
-        if made is None:
+        key = inputs.d_keys
+        if made is not None:
+            fake = made
+        else:
             fake, generator = networks.generator.apply(
                 generator, inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True
             )
