@@ -313,8 +313,7 @@ def _made_at_once(config: TrainConfig, mesh: Mesh | None) -> bool:
     """Whether G makes the images of all D updates before the first: not with other weights in each, nor to save memory,
     nor over a mesh, whose devices would exchange them."""
     norm = config.model.spectral_norm_of("generator")
-    alone = norm is None or norm.form == "operator"
-    return config.n_dis > 1 and config.accumulate == 1 and mesh is None and alone
+    return (norm is None or norm.form == "operator") and config.n_dis > 1 and config.accumulate == 1 and mesh is None
 
 
 def training_steps(
