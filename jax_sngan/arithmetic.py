@@ -31,7 +31,7 @@ def describe_precision(config: TrainConfig, platform: str) -> str:
     meaning = known[config.precision] if known else f"whatever jax's backend {platform} makes of it"
     float32 = f"float32, {config.precision}: {meaning}"
     if model.compute_dtype == "bfloat16":
-        return f"bfloat16 factors in all but the last layers, which are {float32}"
+        return "bfloat16 factors, the last layers' results and all sums in float32"
     return float32
 
 

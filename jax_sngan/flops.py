@@ -38,10 +38,15 @@ def _count(jaxpr: Any, platform: str) -> int:
 
 def inner_jaxprs(eqn: Any, platform: str) -> list[Any]:
     """The jaxprs that an equation runs: of a choice by platform (nn/platforms.py) that platform's alone."""
-    if (platforms := eqn.params.get("branches_platforms")) is None:
+    if eqn.params.get("branches_platforms") is None:
         return _jaxprs(list(eqn.params.values()))
-    taken = next(i for i, names in enumerate(platforms) if names is None or platform in names)
-    return _jaxprs(eqn.params["branches"][taken])
+    return _jaxprs(taken_branch(eqn, platform))
+
+
+def taken_branch(eqn: Any, platform: str) -> Any:
+    """The closed jaxpr that a choice by platform takes on one: cpu, cuda, tpu …"""
+    platforms = enumerate(eqn.params["branches_platforms"])
+    return eqn.params["branches"][next(i for i, names in platforms if names is None or platform in names)]
 
 
 def _jaxprs(value: Any) -> list[Any]:

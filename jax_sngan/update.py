@@ -58,8 +58,10 @@ def discriminator_update(
 
     def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
         generator, discriminator = carry
-        key, fake = inputs.d_keys, made
-        if made is None:
+        key = inputs.d_keys
+        if made is not None:
+            fake = made
+        else:
             fake, generator = networks.generator.apply(
                 generator, inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True
             )
@@ -326,8 +328,7 @@ def _made_at_once(config: TrainConfig, mesh: Mesh | None) -> bool:
     """Whether G makes the images of all D updates before the first: not with other weights in each, nor to save memory,
     nor over a mesh, whose devices would exchange them."""
     norm = config.model.spectral_norm_of("generator")
-    alone = norm is None or norm.form == "operator"
-    return config.n_dis > 1 and config.accumulate == 1 and mesh is None and alone
+    return (norm is None or norm.form == "operator") and config.n_dis > 1 and config.accumulate == 1 and mesh is None
 
 
 def training_steps(

@@ -370,7 +370,7 @@ MISTAKES = [
     Mistake(
         "a fine product rounded once more",
         "nn/finer.py",
-        "partial(plain_conv, **sizes, dtype=dtype)",
+        "partial(plain_conv, stride=stride, padding=padding, dtype=dtype)",
         "lambda x, k: plain_conv(x, k, stride, padding).astype(dtype)",
         "pixels have bfloat16's eight bits",
         "test_1_finer.py::test_to_the_second_derivative[3x3]",

@@ -20,9 +20,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jax_sngan import data
 from jax_sngan.config import TrainConfig, replace
+from jax_sngan.flops import taken_branch
 from jax_sngan.inputs import draw_inputs
 from jax_sngan.models import Tree, Variables
-from jax_sngan.nn.conv import portable_forms
 from jax_sngan.preset_configs import preset
 from jax_sngan.state import create_state
 from jax_sngan.update import training_step
@@ -64,8 +64,7 @@ def with_rounding(function: Callable[..., Any], rounding: Rounding) -> Callable[
     """The function with the factors of its products rounded, but for those at the highest precision."""
 
     def emulated(*args: Any) -> Any:
-        with portable_forms():
-            traced, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        traced, shape = jax.make_jaxpr(function, return_shape=True)(*args)
         found = _evaluate(traced, jax.tree.leaves(args), rounding)
         return jax.tree.unflatten(jax.tree.structure(shape), found)
 
@@ -100,6 +99,9 @@ def _evaluate_one(eqn: Any, values: list[Any], rounding: Rounding) -> list[Any]:
 
         carry, ys = lax.scan(body, values[consts:carried], values[carried:], params["length"], params["reverse"])
         return [*carry, *ys]
+    if params.get("branches_platforms") is not None:
+        _, *arguments = values  # the first is the number of the platform's branch
+        return _evaluate(taken_branch(eqn, "tpu"), arguments, rounding)
     inner = params.get("jaxpr", params.get("call_jaxpr"))
     if name in ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"):
         return _evaluate(inner, values, rounding)

@@ -15,7 +15,7 @@ from mutations import CHANGES, mutate, sound
 from readers import READERS, ROOT
 
 LONG = pytest.mark.long
-SHORT = {"recording": 40, "checkpoint": 20}  # what jax and Orbax take for one file is a hundred times more
+SHORT = {"checkpoint": 20}  # what Orbax takes for one is a hundred times more
 LEAST = {
     "recording": 0.3,
     "checkpoint": 0.1,

@@ -14,7 +14,6 @@ from jax_sngan.arithmetic import describe_precision
 from jax_sngan.config import RunConfig, TrainConfig, from_dict, replace, to_dict
 from jax_sngan.inputs import input_shapes
 from jax_sngan.models import build
-from jax_sngan.nn.conv import portable_forms
 from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.preset_configs import preset
 from jax_sngan.state import create_state
@@ -62,10 +61,9 @@ def products(lowered: Any) -> list[tuple[str, bool, frozenset[str]]]:
 
 
 def lowered_step(config: TrainConfig, platform: str) -> Any:
-    with portable_forms():
-        state = jax.eval_shape(partial(create_state, config))
-        step = jax.jit(partial(update.training_step, config))
-        return step.trace(state, input_shapes(config)).lower(lowering_platforms=(platform,))
+    state = jax.eval_shape(partial(create_state, config))
+    step = jax.jit(partial(update.training_step, config))
+    return step.trace(state, input_shapes(config)).lower(lowering_platforms=(platform,))
 
 
 def assert_all_at(precision: str, found: list[tuple[str, bool, frozenset[str]]], norms: bool) -> None:
@@ -102,14 +100,13 @@ def test_every_product_of_sampling(precision: str) -> None:
     config = replace(preset("fashion"), {**NARROW, "precision": precision, "model.spectral_norm.networks": "both"})
     variables = jax.eval_shape(build(config.model).generator.init, jax.random.key(0))
     latents = jax.ShapeDtypeStruct((sample.CHUNK, config.model.latent_size), jnp.float32)
-    with portable_forms():
-        for made in (
-            sample._generate(config.model, precision, True, ()),
-            sample._generate(config.model, precision, False, ()),
-            sample._batch_statistics(config.model, precision, ()),
-        ):
-            lowered = made.trace(variables, latents, None).lower(lowering_platforms=("tpu",))
-            assert_all_at(precision, products(lowered), norms=True)
+    for made in (
+        sample._generate(config.model, precision, True, ()),
+        sample._generate(config.model, precision, False, ()),
+        sample._batch_statistics(config.model, precision, ()),
+    ):
+        lowered = made.trace(variables, latents, None).lower(lowering_platforms=("tpu",))
+        assert_all_at(precision, products(lowered), norms=True)
 
 
 def test_every_product_of_the_studys_field() -> None:
@@ -132,11 +129,10 @@ def test_compiled_programs_do_not_mix() -> None:
     configs = [replace(TINY, {"precision": p}) for p in ("default", "highest")]
     steps = [update.train_step(c) for c in configs]
     assert steps[0] is not steps[1]
-    with portable_forms():
-        first, second = (
-            step.lower(jax.eval_shape(partial(create_state, config)), input_shapes(config)).as_text()
-            for step, config in zip(steps, configs, strict=True)
-        )
+    first, second = (
+        step.lower(jax.eval_shape(partial(create_state, config)), input_shapes(config)).as_text()
+        for step, config in zip(steps, configs, strict=True)
+    )
     assert first != second
     made = [sample._generate(c.model, c.precision, True, ()) for c in configs]
     assert made[0] is not made[1]
@@ -169,7 +165,7 @@ def test_a_config_from_before_the_option() -> None:
         (
             {"model.compute_dtype": "bfloat16", "precision": "highest"},
             "gpu",
-            "bfloat16 factors in all but the last layers, which are float32, highest: full float32",
+            "bfloat16 factors, the last layers' results and all sums in float32",
         ),
         ({}, "METAL", "float32, default: whatever jax's backend METAL makes of it"),
     ],

@@ -99,7 +99,8 @@ def batched_inner_products(a: Arrays, b: Arrays) -> list[Array]:
     # The last axis first, as cuDNN has kernels: else each would be turned.
     products = [jnp.moveaxis(x * y, -1, 0).reshape(x.shape[-1], -1) for x, y in zip(a, b, strict=True)]
     for members in stacks([p.shape for p in products]):
-        found |= zip(members, jnp.sum(*_stacked(members, products), axis=(1, 2)), strict=True)
+        (stacked,) = _stacked(members, products)
+        found |= zip(members, jnp.sum(stacked, axis=(1, 2)), strict=True)
     return [found[i] for i in range(len(a))]
 
 

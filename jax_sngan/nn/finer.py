@@ -26,8 +26,8 @@ def conv_in(x: Array, kernel: Array, stride: int, padding: int, dtype: jnp.dtype
     """`conv` of x and kernel, both of one type, with a result of dtype, the same or a finer one."""
     if x.dtype == dtype:
         return conv(x, kernel, stride, padding)
-    sizes = {"stride": stride, "padding": padding}
-    return _finer(lambda x, k: conv(x, k, stride, padding), partial(plain_conv, **sizes, dtype=dtype), x, kernel)
+    fine = partial(plain_conv, stride=stride, padding=padding, dtype=dtype)
+    return _finer(lambda x, k: conv(x, k, stride, padding), fine, x, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -135,8 +135,11 @@ def hold(module: nnx.Module) -> None:
 
 def _normed(module: nnx.Module) -> Iterable[list[Any]]:
     """The layers with an estimated spectral norm, those of one config together."""
-    found = [part for _, part in nnx.iter_modules(module) if isinstance(part, Layer) and part.norm is not None]
-    return [[x for x in found if x.norm.config == config] for config in dict.fromkeys(x.norm.config for x in found)]
+    found: dict[SpectralNormConfig, list[Any]] = {}
+    for _, part in nnx.iter_modules(module):
+        if isinstance(part, Layer) and part.norm is not None:
+            found.setdefault(part.norm.config, []).append(part)
+    return found.values()
 
 
 class Linear(Layer):
