@@ -81,6 +81,33 @@ def test_bytes_of_a_gpus_kernel_are_its_operands_and_results() -> None:
     assert of["gemm_fusion_dot_general.5"].bytes == (2 + 2 + 4) * WIDTH**2
 
 
+def test_a_tpus_maps_on_the_chip_cost_no_bandwidth() -> None:
+    run = run_of("v5e_mesh")  # there the loop's maps and kernel lie on the chip
+    assert [k.bytes for k in run if k.kind == "convolution"] == [0]
+    assert sum(k.bytes for k in run) >= 4 * WIDTH**2
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_kernels_callers_are_followed_to_the_step(name: str) -> None:
+    program = parse((FOLDER / f"{name}.txt").read_text())
+    kinds = {k.name: k.kind for k in kernels(program)}
+    chains = [
+        program.source(i) for c in program.computations.values() for i in c if kinds.get(i.name) == "spectral norm"
+    ]
+    assert chains
+    for chain in chains:
+        assert chain[0][0] == "spectral_norm.py"
+        assert [function for _, function in chain[-3:]] == ["program", "write", "<module>"]
+
+
+def test_a_state_that_is_not_donated_is_told() -> None:
+    text = (FOLDER / "h100.txt").read_text()
+    kept = re.sub(r" input_output_alias=\{ .*? \}, entry", " entry", text, count=1)
+    assert kept != text
+    request = Request(preset("fashion"), target("h100"), 1, False)
+    assert report.figures(request, Compiled(kept, MEMORY, 1, ""))["donated"] is False
+
+
 def test_a_tpus_arrays_fill_whole_tiles_and_memory_on_the_chip_costs_nothing() -> None:
     plain, tiled, packed, on_chip = arrays(
         "(f32[3,5]{1,0}, f32[3,5]{1,0:T(8,128)}, bf16[9,5]{0,1:T(8,128)(2,1)}, u8[7]{0:T(128)S(1)})"

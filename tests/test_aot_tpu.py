@@ -15,8 +15,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Steps:
 CASES = [(1, False), (DEVICES, False), (DEVICES, True)]
 
 
-# Of what an array takes the tiles of a layout leave some empty: measured 1.30 on the whole state.
-TILES = 1.35
+# Of what an array takes the tiles of a layout leave some empty: measured 1.30 times the bytes of the whole state, 1.46
+# of one in parts, whose axes are shorter.
+TILES = 1.5
 
 
 @pytest.mark.parametrize(("devices", "split"), CASES)
