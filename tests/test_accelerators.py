@@ -15,6 +15,7 @@ from jax_sngan.accelerators import environment, report
 from jax_sngan.accelerators.compiled import Compiled, Memory, Request
 from jax_sngan.accelerators.cost import KINDS, Kernel, kernels
 from jax_sngan.accelerators.hlo import arrays, parse
+from jax_sngan.accelerators.table import markdown
 from jax_sngan.accelerators.targets import CHIPS, LATENCY, LAUNCH, card_text, target
 from jax_sngan.config import RunConfig, UserError, replace
 from jax_sngan.preset_configs import preset
@@ -368,3 +369,28 @@ def test_nothing_is_told_where_no_compiler_is_installed(tmp_path: Path, monkeypa
     variables: dict[str, str] = {}
     environment.quiet_compilers(variables, machine(tmp_path / "root"))
     assert variables == {}
+
+
+def test_the_table_has_a_cell_for_each_preset_and_target(
+    script: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "check_installed", lambda to: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "nothing")
+    outcome = script("compile_table.py", "fashion", "points", "--on=h100,v5e:16x16/256", "--kept")
+    assert outcome.code == 0, outcome
+    assert outcome.out.splitlines() == [
+        "| preset | h100 | v5e:16x16/256 |",
+        "| --- | --- | --- |",
+        "| `fashion` | *not compiled* | *batch 64* |",
+        "| `points` | *not compiled* | *not compiled* |",
+    ]
+    assert script("compile_table.py", "nothing").is_one_line("unknown preset nothing", "fashion")
+    assert script("compile_table.py", "fashion", "--on=h100/x").is_one_line("h100/N", "'h100/x'")
+
+
+def test_a_cell_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [made("h100", MEMORY)[1], made("h100", Memory(0, 0, 0, CHIPS["h100"].memory + 1, 0))[1]]
+    fits, too_large = markdown(["fashion"], ["a", "b"], [told]).splitlines()[-1].split(" | ")[1:]
+    seconds = told[0]["seconds"]
+    assert fits == f"{1e3 * seconds['launch']:.3g}, {1e3 * seconds['step']:.3g} ms; 0.0088 GiB"
+    assert too_large == "does not fit: 79 GiB |"
