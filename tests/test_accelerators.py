@@ -346,7 +346,12 @@ TPU, NETWORK_CARD, DISK = ("0x1ae0", "0x088000"), ("0x1ae0", "0x020000"), ("0x1a
         (False, (), {"JAX_PLATFORMS": ""}, set()),
         (False, (), {"TPU_WORKER_ID": "0"}, {"gpu"}),  # somebody tells of a TPU
         (False, (), {"JAX_FORCE_TPU_INIT": "1"}, {"gpu"}),
-        (False, (), {"TPU_SKIP_MDS_QUERY": "1"}, {"gpu", "tpu"}),  # that is jax, imported before
+        (
+            False,
+            (),
+            {"TPU_SKIP_MDS_QUERY": "1", "TPU_LIBRARY_PATH": "x"},
+            {"gpu", "tpu"},
+        ),  # that is jax, imported before
     ],
 )
 def test_only_a_compiler_without_its_device_is_told_so(
