@@ -65,9 +65,13 @@ class Steps:
 
     def __init__(self, name: str, folder: Path):
         self.to, self.folder = target(name), folder
-        self.of = cache(self._of)
+        self._once = cache(self._compiled)
 
-    def _of(self, devices: int, split: bool = False) -> tuple[Compiled, dict[str, Any]]:
+    def of(self, devices: int, split: bool = False) -> tuple[Compiled, dict[str, Any]]:
+        """The step and its figures."""
+        return self._once(devices, split)
+
+    def _compiled(self, devices: int, split: bool) -> tuple[Compiled, dict[str, Any]]:
         run = RunConfig(mesh=f"data={devices}", shard_state=split) if devices > 1 else RunConfig()
         request: Request = compiling.request_for(CONFIG, run, self.to, quick=self.to.chip.platform == "tpu")
         with pytest.MonkeyPatch.context() as patch:

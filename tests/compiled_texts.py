@@ -47,7 +47,7 @@ def write(name: str) -> None:
     import numpy as np
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-    from jax_sngan.accelerators import compile_step  # first: it tells the compilers where they are
+    from jax_sngan.accelerators import compile_step
     from jax_sngan.accelerators.targets import target
 
     to, count = target(TEXTS[name][0]), TEXTS[name][1]
@@ -65,9 +65,12 @@ def write(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:]:
-        write(wanted)
-    if len(sys.argv) == 1:  # each in a process of its own: two compilers in one disturb each other
+    if len(sys.argv) > 1:
+        write(sys.argv[1])
+    else:  # each in a process of its own: two compilers in one disturb each other
+        sys.path.insert(0, str(HERE.parent))
+        from jax_sngan.accelerators.environment import COMPILER
+
         for one in TEXTS:
-            environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+            environment = os.environ | COMPILER | {"PYTHONPATH": str(HERE.parent)}
             subprocess.run([sys.executable, __file__, one], check=True, env=environment)

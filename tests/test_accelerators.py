@@ -15,6 +15,7 @@ from jax_sngan.accelerators import environment, report
 from jax_sngan.accelerators.compiled import Compiled, Memory, Request
 from jax_sngan.accelerators.cost import KINDS, Kernel, kernels
 from jax_sngan.accelerators.hlo import arrays, parse
+from jax_sngan.accelerators.table import markdown
 from jax_sngan.accelerators.targets import CHIPS, LATENCY, LAUNCH, card_text, target
 from jax_sngan.config import RunConfig, UserError, replace
 from jax_sngan.preset_configs import preset
@@ -79,6 +80,33 @@ def test_bytes_of_a_gpus_kernel_are_its_operands_and_results() -> None:
     maps = 4 * IMAGES * SIZE * SIZE * (CHANNELS + FEATURES)
     assert of["cudnn-conv-bw-filter.1"].bytes == maps + 4 * KERNEL
     assert of["gemm_fusion_dot_general.5"].bytes == (2 + 2 + 4) * WIDTH**2
+
+
+def test_a_tpus_maps_on_the_chip_cost_no_bandwidth() -> None:
+    run = run_of("v5e_mesh")  # there the loop's maps and kernel lie on the chip
+    assert [k.bytes for k in run if k.kind == "convolution"] == [0]
+    assert sum(k.bytes for k in run) >= 4 * WIDTH**2
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_kernels_callers_are_followed_to_the_step(name: str) -> None:
+    program = parse((FOLDER / f"{name}.txt").read_text())
+    kinds = {k.name: k.kind for k in kernels(program)}
+    chains = [
+        program.source(i) for c in program.computations.values() for i in c if kinds.get(i.name) == "spectral norm"
+    ]
+    assert chains
+    for chain in chains:
+        assert chain[0][0] == "spectral_norm.py"
+        assert [function for _, function in chain[-3:]] == ["program", "write", "<module>"]
+
+
+def test_a_state_that_is_not_donated_is_told() -> None:
+    text = (FOLDER / "h100.txt").read_text()
+    kept = re.sub(r" input_output_alias=\{ .*? \}, entry", " entry", text, count=1)
+    assert kept != text
+    request = Request(preset("fashion"), target("h100"), 1, False)
+    assert report.figures(request, Compiled(kept, MEMORY, 1, ""))["donated"] is False
 
 
 def test_a_tpus_arrays_fill_whole_tiles_and_memory_on_the_chip_costs_nothing() -> None:
@@ -318,7 +346,12 @@ TPU, NETWORK_CARD, DISK = ("0x1ae0", "0x088000"), ("0x1ae0", "0x020000"), ("0x1a
         (False, (), {"JAX_PLATFORMS": ""}, set()),
         (False, (), {"TPU_WORKER_ID": "0"}, {"gpu"}),  # somebody tells of a TPU
         (False, (), {"JAX_FORCE_TPU_INIT": "1"}, {"gpu"}),
-        (False, (), {"TPU_SKIP_MDS_QUERY": "1"}, {"gpu", "tpu"}),  # that is jax, imported before
+        (
+            False,
+            (),
+            {"TPU_SKIP_MDS_QUERY": "1", "TPU_LIBRARY_PATH": "x"},
+            {"gpu", "tpu"},
+        ),  # that is jax, imported before
     ],
 )
 def test_only_a_compiler_without_its_device_is_told_so(
@@ -341,3 +374,28 @@ def test_nothing_is_told_where_no_compiler_is_installed(tmp_path: Path, monkeypa
     variables: dict[str, str] = {}
     environment.quiet_compilers(variables, machine(tmp_path / "root"))
     assert variables == {}
+
+
+def test_the_table_has_a_cell_for_each_preset_and_target(
+    script: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "check_installed", lambda to: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "nothing")
+    outcome = script("compile_table.py", "fashion", "points", "--on=h100,v5e:16x16/256", "--kept")
+    assert outcome.code == 0, outcome
+    assert outcome.out.splitlines() == [
+        "| preset | h100 | v5e:16x16/256 |",
+        "| --- | --- | --- |",
+        "| `fashion` | *not compiled* | *batch 64* |",
+        "| `points` | *not compiled* | *not compiled* |",
+    ]
+    assert script("compile_table.py", "nothing").is_one_line("unknown preset nothing", "fashion")
+    assert script("compile_table.py", "fashion", "--on=h100/x").is_one_line("h100/N", "'h100/x'")
+
+
+def test_a_cell_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [made("h100", MEMORY)[1], made("h100", Memory(0, 0, 0, CHIPS["h100"].memory + 1, 0))[1]]
+    fits, too_large = markdown(["fashion"], ["a", "b"], [told]).splitlines()[-1].split(" | ")[1:]
+    seconds = told[0]["seconds"]
+    assert fits == f"{1e3 * seconds['launch']:.3g}, {1e3 * seconds['step']:.3g} ms; 0.0088 GiB"
+    assert too_large == "does not fit: 79 GiB |"

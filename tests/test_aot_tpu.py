@@ -15,8 +15,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Steps:
 CASES = [(1, False), (DEVICES, False), (DEVICES, True)]
 
 
-# Of what an array takes the tiles of a layout leave some empty: measured 1.30 on the whole state.
-TILES = 1.35
+# Of what an array takes the tiles of a layout leave some empty: measured 1.30 times the bytes of the whole state, 1.46
+# of one in parts, whose axes are shorter.
+TILES = 1.5
 
 
 @pytest.mark.parametrize(("devices", "split"), CASES)
@@ -30,7 +31,7 @@ def test_it_compiles_and_the_next_state_takes_this_ones_memory(steps: Steps, dev
 
 @pytest.mark.parametrize(("devices", "split"), CASES)
 def test_memory(steps: Steps, devices: int, split: bool) -> None:
-    """Measured: 9.7 + 45.9 MiB on one, 9.6 + 39.4 on four, 4.8 + 41.6 with the state split; of each device."""
+    """Measured: 9.7 + 45.9 MiB on one, 9.6 + 39.4 on four, 4.8 + 39.1 with the state split; of each device."""
     memory = steps.of(devices, split)[0].memory
     assert memory is not None
     held = STATE_BYTES - (1 - 1 / devices) * SPLIT_BYTES * split
@@ -53,8 +54,9 @@ def test_devices_sum_gradients_logs_and_moments_and_nothing_else(steps: Steps) -
 def test_with_a_split_state_updated_parameters_are_gathered_and_nothing_else(steps: Steps) -> None:
     sums = steps.sums(DEVICES, True)
     assert sums.keys() == {"all-reduce", "all-gather"}
-    assert sums["all-reduce"]["bytes"] == 4 * SUMMED
-    assert sums["all-gather"]["bytes"] == gathered(DEVICES)
+    # Vectors (26 kB) this compiler gathers by summing what is zero but in a device's own part.
+    assert sums["all-reduce"]["bytes"] + sums["all-gather"]["bytes"] == 4 * SUMMED + gathered(DEVICES)
+    assert sums["all-gather"]["bytes"] > 0.98 * gathered(DEVICES)
 
 
 def test_each_device_does_its_share(steps: Steps) -> None:

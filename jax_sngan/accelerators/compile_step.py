@@ -1,28 +1,24 @@
 """Compiles a config's training step for a target, as a process of its own: two compilers in one disturb each other.
 
 `python -m jax_sngan.accelerators.compile_step` reads a request as JSON from standard input, tells the stages on
-standard output, a line of JSON each, and writes the compiled text to the request's file.
+standard output, a line of JSON each, and writes the compiled text to the request's file. It is started with the
+variables of environment.COMPILER.
 """
 
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from jax_sngan.accelerators.environment import COMPILER
-from jax_sngan.accelerators.targets import Target, card_text, target
-from jax_sngan.config import TrainConfig, from_dict
-from jax_sngan.errors import UserError
-
-os.environ.update(COMPILER)  # before jax is imported
 
 import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jax_sngan.accelerators.targets import Target, card_text, target
+from jax_sngan.config import TrainConfig, from_dict
+from jax_sngan.errors import UserError
 from jax_sngan.inputs import input_shapes
 from jax_sngan.models import allow_dtype
 from jax_sngan.sharding import check_split, input_shardings, placed_shapes, sharded_step

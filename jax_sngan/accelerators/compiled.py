@@ -194,7 +194,13 @@ def _answer(request: Request, text: Path, log: Path, say: Callable[[str], None])
         question.open() as stdin,
         log.open("w") as stderr,
         subprocess.Popen(
-            command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=_importable()
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=_importable(),
+            env=os.environ | COMPILER,
         ) as process,
     ):
         try:

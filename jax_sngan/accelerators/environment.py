@@ -18,6 +18,9 @@ NO_TPU = {
 NO_GPU = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
 COMPILER = NO_TPU | NO_GPU | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
 
+# jax sets them at its import, TPU or not: that it found no chip, and where libtpu is.
+_OF_JAX = {"TPU_SKIP_MDS_QUERY", "TPU_LIBRARY_PATH"}
+
 _GPU_DEVICES = ("dev/nvidia0", "dev/nvidiactl", "dev/dxg")  # a machine's own, a container's, WSL's
 _GOOGLE = "0x1ae0"  # PCI vendor of TPUs, and of a cloud machine's disks and network cards
 _DISK, _NETWORK = "0x01", "0x02"  # PCI base classes
@@ -37,10 +40,7 @@ def quiet_compilers(environment: MutableMapping[str, str] = os.environ, root: Pa
         return
     if find_spec("jax_plugins") and not has_gpu(root):
         _add(environment, NO_GPU)
-    # jax sets one of them itself, at its import, where it finds no chip.
-    told_of_tpu = any(
-        name.startswith(("TPU_", "JAX_FORCE_TPU")) for name in environment.keys() - {"TPU_SKIP_MDS_QUERY"}
-    )
+    told_of_tpu = any(name.startswith(("TPU_", "JAX_FORCE_TPU")) for name in environment.keys() - _OF_JAX)
     if find_spec("libtpu") and not told_of_tpu and not has_tpu(root):
         _add(environment, NO_TPU)
 

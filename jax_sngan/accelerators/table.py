@@ -37,7 +37,7 @@ def cell(name: str, column: str, say: Callable[[str], None], *, kept: bool) -> d
 
 
 def markdown(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[dict[str, Any]]]) -> str:
-    """A table of the cells: a step's least time, a device's memory, and what sets the pace."""
+    """A table of the cells: milliseconds by the slowest peak and by all kernels in turn, and GiB of a device."""
     head = ["preset", *columns]
     body = [[f"`{row}`", *(_text(of) for of in told)] for row, told in zip(rows, cells, strict=True)]
     lines = [head, ["---"] * len(head), *body]
@@ -48,7 +48,8 @@ def _text(of: dict[str, Any]) -> str:
     if reason := of.get("reason"):
         return f"*{reason}*"
     total = of["memory_mb"]["total"]
-    memory = "" if total is None else f"{total / 1024:.2g} GB" if total < 10240 else f"{total / 1024:.0f} GB"
+    memory = "" if total is None else f"{total / 1024:.2g} GiB" if total < 10240 else f"{total / 1024:.0f} GiB"
     if not of["fits"]:
         return f"does not fit: {memory}"
-    return f"{1e3 * of['seconds']['step']:,.3g} ms, {memory}, {of['pace']}"
+    seconds = of["seconds"]
+    return f"{1e3 * seconds[of['pace']]:,.3g}, {1e3 * seconds['step']:,.3g} ms; {memory}"
