@@ -32,7 +32,7 @@ from torch_ref.train import TorchEngine
 OF_THE_LADDER = [
     "test_1_noise.py::test_published_numbers_of_threefry",
     "test_1_ops.py::test_spectral_functions_are_torch_refs",
-    "test_1_penalties.py::test_of_a_small_function[r1-float64]",
+    "test_1_penalties.py::test_of_a_small_function[float64-r1]",
     "test_4_losses.py::test_loss_and_gradients",
     "test_5_update.py::test_one_step_in_float64[mlp]",
 ]
