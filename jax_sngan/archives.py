@@ -188,7 +188,7 @@ def contents(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budge
     """
     check_method(path, entry)
     given = 0
-    with archive.open(entry) as f:
+    with cast(zipfile.ZipExtFile, archive.open(entry)) as f:
         while data := f.read1(PIECE):  # read() gathers, at a cost of the square
             given += len(data)
             budget.bytes(len(data))

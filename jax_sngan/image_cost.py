@@ -108,17 +108,17 @@ def jpeg_passes(data: bytes) -> int:
 
 def _tile(image: Image.Image, name: str) -> int:
     """Pixels of a TIFF's tile; 0 where it has strips, which are never larger than the image."""
-    sizes = [getattr(image, "tag_v2", {}).get(tag) for tag in (_TILE_WIDTH, _TILE_LENGTH)]
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags.get(_TILE_WIDTH), tags.get(_TILE_LENGTH)
+    if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
         return 0
-    width, height = sizes
     most = max(SMALL_TILE, 2 * image.size[0] * image.size[1])
     if width * height > most:
         raise UserError(
             f"image {name!r} of {image.size[0]} x {image.size[1]} pixels has tiles of {width} x {height}; "
             f"at most {most} pixels a tile are read"
         )
-    return int(width * height)
+    return width * height
 
 
 def _tiff_pixels(image: Image.Image, data: bytes, tile: int) -> int:

@@ -1,7 +1,6 @@
 """Arrays that take long to make, kept in the package's cache: used only while they are whole, else made again."""
 
 import hashlib
-import io
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from jax_sngan.cache_folder import cache_folder
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_whole
+from jax_sngan.npz import read_whole_npz
 
 FORM = 1  # part of every key: raise it with any change to how the files are laid out
 _CHECKSUM = "sha256"  # the array that holds it; no name of another
@@ -57,8 +57,7 @@ def kept_arrays(
 
 
 def _read(path: Path, digest: str) -> Arrays:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = read_whole_npz(path)
     if str(arrays.pop(_CHECKSUM)) != _checksum(digest, arrays):
         raise ValueError("its checksum is wrong")
     return arrays

@@ -188,8 +188,8 @@ def _cifar_folder(path: Path, batches: tuple[str, ...]) -> dict[str, bytes]:
         if file is None:
             raise damaged(path, f"it has no {batch}[.bin]")
         try:
-            with open_regular(file) as f:
-                contents[str(file)] = f.read(LARGEST_BATCH + 1)
+            with open_regular(file) as opened:
+                contents[str(file)] = opened.read(LARGEST_BATCH + 1)
         except OSError as e:
             raise UserError(f"{file} cannot be read: {e.strerror}") from e
         if len(contents[str(file)]) > LARGEST_BATCH:

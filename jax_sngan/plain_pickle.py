@@ -226,8 +226,8 @@ class _Walk:
         stack = self.stack
         if name in ("TUPLE", "LIST", "DICT"):
             items = self._above_mark()
-            made = {"TUPLE": tuple, "LIST": list, "DICT": _pairs}[name](items)
-            stack.append(self._deeper(made, items))
+            makers: dict[str, Callable[[list[Any]], Any]] = {"TUPLE": tuple, "LIST": list, "DICT": _pairs}
+            stack.append(self._deeper(makers[name](items), items))
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             items = stack[-int(name[-1]) :]
             stack[-int(name[-1]) :] = [self._deeper(tuple(items), items)]

@@ -34,27 +34,35 @@ _G_BATCH = ("g_latents", "g_labels")
 
 @at_its_precision
 def discriminator_update(
-    config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
+    config: TrainConfig,
+    state: TrainState,
+    inputs: Inputs,
+    *,
+    made: Array | None = None,
+    mesh: Mesh | None = None,
+    split: bool = False,
 ) -> tuple[TrainState, Logs]:
     """One D update.
 
     Args:
       inputs: of this update alone: real_images [batch, h, w, c], d_latents [batch, latent_size], labels, d_keys [2].
+      made: the generated images [batch, h, w, c], if G's pass is done and its variables have moved.
       mesh: that the batch is split over; split: whether Adam's moments are, too.
     Returns:
       (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each []; with a penalty also
       "d_penalty", its part of the loss.
     """
     networks = build(config.model)
-    generator = networks.generator.iterate(state.generator)
-    moved = _after_passes(networks.discriminator, state.discriminator, passes(config))
+    generator = state.generator if made is not None else networks.generator.iterate(state.generator)
+    moved = networks.discriminator.iterates(state.discriminator, passes(config))
 
     def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
         generator, discriminator = carry
-        key = inputs.d_keys
-        fake, generator = networks.generator.apply(
-            generator, inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True
-        )
+        key, fake = inputs.d_keys, made
+        if made is None:
+            fake, generator = networks.generator.apply(
+                generator, inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True
+            )
         real = real_images(config, inputs.real_images, key)
         if config.augment.any:
             real = augment(config.augment, real, _stream(key, noise.AUGMENT_REAL))
@@ -126,15 +134,6 @@ def real_images(config: TrainConfig, images: Array, key: Array | None) -> Array:
 def passes(config: TrainConfig) -> int:
     """Passes of D in one D update, each with its power iterations."""
     return (2 if config.passes == "separate" else 1) + (config.penalty.kind != "none")
-
-
-def _after_passes(network: Network, variables: Variables, count: int) -> list[Tree]:
-    """u and v as each of `count` passes has them."""
-    moved = []
-    for _ in range(count):
-        variables = network.iterate(variables)
-        moved.append(variables.spectral)
-    return moved
 
 
 def score_both(
@@ -306,14 +305,29 @@ def training_step(
     if config.update_order == "generator_first":
         state, logs = generator_update(config, state, inputs, mesh=mesh, split=split)
 
-    def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Logs]:
-        return discriminator_update(config, state, inputs._replace(**part), mesh=mesh, split=split)
+    rounds = {name: a for name in (*_D_BATCH, "d_keys") if (a := getattr(inputs, name)) is not None}
+    if _made_at_once(config, mesh):
+        keys = None if inputs.d_keys is None else jax.vmap(partial(noise.stream, number=noise.DROPOUT_G))(inputs.d_keys)
+        generator = build(config.model).generator
+        rounds["made"], moved = generator.passes(state.generator, inputs.d_latents, inputs.d_labels, keys)
+        state = state._replace(generator=moved)
 
-    rounds = {name: getattr(inputs, name) for name in (*_D_BATCH, "d_keys") if getattr(inputs, name) is not None}
+    def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Logs]:
+        made = part.pop("made", None)
+        return discriminator_update(config, state, inputs._replace(**part), made=made, mesh=mesh, split=split)
+
     state, d_logs = lax.scan(one_round, state, rounds, unroll=config.n_dis == 1)
     if config.update_order == "discriminator_first":
         state, logs = generator_update(config, state, inputs, mesh=mesh, split=split)
     return state._replace(step=state.step + 1), logs | d_logs
+
+
+def _made_at_once(config: TrainConfig, mesh: Mesh | None) -> bool:
+    """Whether G makes the images of all D updates before the first: not with other weights in each, nor to save memory,
+    nor over a mesh, whose devices would exchange them."""
+    norm = config.model.spectral_norm_of("generator")
+    alone = norm is None or norm.form == "operator"
+    return config.n_dis > 1 and config.accumulate == 1 and mesh is None and alone
 
 
 def training_steps(

@@ -36,6 +36,9 @@ def _rung_5(test: str) -> str:
 
 _MAPS = _rung_1("test_the_three_maps_and_their_forms")
 _FUSED = "test_1_fused.py::test_to_the_second_derivative"
+_STRIDED = "test_1_fused.py::test_as_one_strided_convolution_to_the_second_derivative"
+_BATCHED = "test_1_batched.py::test_division_by_sigma_to_the_second_derivative"
+_IN_STACKS = "test_1_batched.py::test_each_is_torch_refs[float64-1e-10-accelerator]"
 _RESAMPLING = _rung_1("test_resampling_and_its_gradient")
 _TORCH_REFS = _rung_1("test_spectral_functions_are_torch_refs")
 _LAYER, _BATCH_NORM, _BLOCK = _rung_2("test_layer"), _rung_2("test_batch_norm"), _rung_2("test_block")
@@ -49,6 +52,7 @@ _RESNET_G, _RESNET_D = (
 )
 _LOSS = _rung_4("test_loss_and_gradients")
 _STEP = _rung_5("test_one_step_in_float64")
+_ELSEWHERE = _rung_5("test_one_step_as_an_accelerator_computes_it")
 _OPERATOR = "test_1_operator_norm.py::test_circular_and_its_gradient"
 _PENALTY, _LAYER_NORM = "test_1_penalties.py::test_of_a_small_function", "test_2_normalization.py::test_layer_norm"
 _GP, _CLIPPED = f"{_STEP}[gradient penalty]", f"{_STEP}[weight clipping]"
@@ -122,6 +126,86 @@ MISTAKES = [
         _LAYER,
     ),
     Mistake(
+        "sigma's gradient without the weight that it is given",
+        "nn/batched_spectral_norm.py",
+        "(c * u)[:, None] * v[None, :]",
+        "u[:, None] * v[None, :]",
+        "every kernel is pushed along u v^T as far, whatever the loss says",
+        f"{_BATCHED}[cpu]",
+    ),
+    Mistake(
+        "a divisor's gradient over the divisor once",
+        "nn/batched_spectral_norm.py",
+        "-p / (d * d)",
+        "-p / d",
+        "D's kernels grow along u v^T, the more the larger sigma",
+        f"{_BATCHED}[cpu]",
+    ),
+    Mistake(
+        "the target norm left out in the step",
+        "nn/layers.py",
+        "[s / norms[0].config.target for s in sigmas]",
+        "sigmas",
+        "D is trained to norm 1 whatever the option says, and evaluated at the target",
+        f"{_STEP}[spectral norm in both, to norm 2]",
+    ),
+    Mistake(
+        "a kernel's layer divides once more in the step",
+        "nn/layers.py",
+        "if self.norm is not None and not self.norm.held:",
+        "if self.norm is not None:",
+        "D sees kernels over sigma squared",
+        _PLAIN,
+    ),
+    Mistake(
+        "stacks filled up with ones",
+        "nn/batched_spectral_norm.py",
+        "for n, own in zip(shape, a.shape, strict=True)])",
+        "for n, own in zip(shape, a.shape, strict=True)], constant_values=1)",
+        "on an accelerator the norms of smaller kernels are those of larger ones",
+        _IN_STACKS,
+    ),
+    Mistake(
+        "u cut from the end of its row",
+        "nn/batched_spectral_norm.py",
+        "u[: len(us[i])], v",
+        "u[-len(us[i]) :], v",
+        "on an accelerator smaller kernels start their next iteration from the zeros of their stack",
+        _IN_STACKS,
+    ),
+    Mistake(
+        "sigmas in the order of their stacks",
+        "nn/batched_spectral_norm.py",
+        "    return [found[i] for i in range(len(matrices))]",
+        "    return list(found.values())",
+        "on an accelerator kernels are divided by each other's sigma",
+        _IN_STACKS,
+    ),
+    Mistake(
+        "inner products in the order of their stacks",
+        "nn/batched_spectral_norm.py",
+        "    return [found[i] for i in range(len(a))]",
+        "    return list(found.values())",
+        "on an accelerator kernels lose another kernel's part along u v^T",
+        f"{_BATCHED}[accelerator]",
+    ),
+    Mistake(
+        "running statistics of the first of several passes",
+        "models/__init__.py",
+        "kept * before + term[i]",
+        "kept * before + term[0]",
+        "on an accelerator G's running means see one batch in n_dis",
+        f"{_ELSEWHERE}[two D updates]",
+    ),
+    Mistake(
+        "running statistics forget too much",
+        "models/__init__.py",
+        "kept = 1 - self._config.batch_norm_momentum",
+        "kept = self._config.batch_norm_momentum",
+        "on an accelerator G's running means are those of the last passes",
+        f"{_ELSEWHERE}[two D updates]",
+    ),
+    Mistake(
         "gradient through u",
         "nn/spectral_norm.py",
         "jnp.sum(lax.stop_gradient(u) * _matvec",
@@ -140,24 +224,24 @@ MISTAKES = [
     Mistake(
         "iteration in evaluation, kept",
         "nn/spectral_norm.py",
-        "if train and not self.held:",
-        "if not self.held:",
+        "        if train:",
+        "        if True:",
         "looking at D changes it; scores depend on how often they are asked for",
         _LAYER,
     ),
     Mistake(
         "iteration in evaluation, not kept",
         "nn/spectral_norm.py",
-        'if not train and self.config.evaluation == "iterate":',
-        "if not train:",
+        'elif self.config.evaluation == "iterate":',
+        "else:",
         "Chainer's evaluation for torch's",
         _LAYER,
     ),
     Mistake(
         "no iteration in the authors' evaluation",
         "nn/spectral_norm.py",
-        "u, v = self._iterate(matrix, u, v, 1)",
-        "u, v = self._iterate(matrix, u, v, 0)",
+        "self.options(1)",
+        "self.options(0)",
         "torch's evaluation for Chainer's",
         _rung_2("test_the_authors_rule"),
     ),
@@ -266,6 +350,30 @@ MISTAKES = [
         "pads = [((r - 1) * stride + k - s - padding, padding)",
         "on a GPU or TPU a 3x3 kernel of stride 2 learns from shifted pixels",
         _MAPS,
+    ),
+    Mistake(
+        "a tap of the strided kernel left out",
+        "nn/resampled_conv.py",
+        "turned(k[1:, 1:] + k[:-1, 1:] + k[1:, :-1] + k[:-1, :-1])",
+        "turned(k[1:, 1:] + k[:-1, 1:] + k[1:, :-1])",
+        "on an accelerator every second pixel of a doubled map lacks a neighbour",
+        _STRIDED,
+    ),
+    Mistake(
+        "a tap of the strided kernel's gradient left out",
+        "nn/resampled_conv.py",
+        "return (g[1:, 1:] + g[:-1, 1:] + g[1:, :-1] + g[:-1, :-1])",
+        "return (g[1:, 1:] + g[:-1, 1:] + g[1:, :-1])",
+        "on an accelerator kernels beside a change of size learn from three quarters of the pixels",
+        _STRIDED,
+    ),
+    Mistake(
+        "a fine product rounded once more",
+        "nn/finer.py",
+        "partial(plain_conv, **sizes, dtype=dtype)",
+        "lambda x, k: plain_conv(x, k, stride, padding).astype(dtype)",
+        "pixels have bfloat16's eight bits",
+        "test_1_finer.py::test_to_the_second_derivative[3x3]",
     ),
     Mistake(
         "half of a second derivative lost",
@@ -661,8 +769,8 @@ MISTAKES = [
     Mistake(
         "the same latents in every D update",
         "update.py",
-        "inputs._replace(**part)",
-        'inputs._replace(**part | {"d_latents": inputs.d_latents[0]})',
+        "passes(state.generator, inputs.d_latents, ",
+        "passes(state.generator, jnp.stack([inputs.d_latents[0]] * config.n_dis), ",
         "D sees one batch of generated images n_dis times",
         _TWO,
     ),
@@ -684,7 +792,7 @@ MISTAKES = [
     ),
     Mistake(
         "the first pass of D leaves nothing",
-        "update.py",
+        "models/__init__.py",
         "return moved",
         "return moved[:1] * count",
         "both passes start from the same u and v: one iteration an update, not two",

@@ -17,6 +17,7 @@ from jax_sngan.nn.conv import (
     winograd_kernel_gradient,
 )
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
+from parity_tests.accelerators import accelerator_forms
 from parity_tests.compare import assert_close
 from parity_tests.test_1_ops import (
     DTYPES,
@@ -92,6 +93,17 @@ def test_to_the_second_derivative(name):
     _assert_orders_close(
         _orders(lambda a, b: ours(a, b), x, kernel), _torch_orders(lambda a, b: theirs(a, b), x, kernel), OPS_F64
     )
+
+
+@DTYPES
+@pytest.mark.parametrize("name", [name for name in CHOSEN if "up-sampled" in name or "mean" in name])
+def test_as_one_strided_convolution_to_the_second_derivative(name, dtype, tolerance):
+    """What an accelerator runs, of any number of channels."""
+    ours, theirs, *shapes = CHOSEN[name]
+    x, kernel = _draw(*shapes, dtype)
+    with accelerator_forms():
+        found = _orders(lambda a, b: ours(a, b), x, kernel)
+    _assert_orders_close(found, _torch_orders(lambda a, b: theirs(a, b), x, kernel), tolerance)
 
 
 @pytest.fixture

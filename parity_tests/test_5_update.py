@@ -20,6 +20,7 @@ from jax_sngan.config import TrainConfig, flatten, replace
 from jax_sngan.inputs import draw_inputs
 from jax_sngan.losses import LOSSES
 from jax_sngan.state import create_state
+from parity_tests.accelerators import accelerator_forms
 from parity_tests.compare import relative_error
 from parity_tests.configs import BASE, EPSILON_HAT, RESNET, U_FIRST
 from parity_tests.tolerances import UPDATE_BF16, UPDATE_F32, UPDATE_F64
@@ -185,6 +186,26 @@ def test_one_step_in_float64(case):
             assert_agree({name: ours[name] for name in gradients}, gradients, UPDATE_F64, own_scales)
 
 
+# Where accelerators compute a step otherwise: stacks of matrices of one network and of both, in each order; images of
+# several D updates at once, with classes, dropout and running statistics; convolutions beside a change of size.
+ELSEWHERE = [
+    "two D updates",
+    "resnet",
+    "resnet, their options",
+    "spectral norm in both, to norm 2",
+    "dropout, noise and augmentation",
+    "parametrizations.spectral_norm",
+]
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_one_step_as_an_accelerator_computes_it(case):
+    config = replace(BASE, CASES[case])
+    with accelerator_forms():
+        ours, theirs, _ = both_steps(config, quick_step(config))
+    assert_agree(ours, theirs, UPDATE_F64, biases_before_batch_norm(config.model, ours))
+
+
 def test_the_first_step_of_a_run():
     """Adam divides by the square root of nothing but this step's gradient."""
     config = replace(BASE, {"n_dis": 2})
@@ -205,9 +226,18 @@ def test_one_step_in_float32(case):
     assert_agree(ours, theirs, UPDATE_F32, biases_before_batch_norm(config.model, ours))
 
 
-def test_one_step_computed_in_bfloat16():
-    """Sigma, weights, statistics and scores stay float32; each product is rounded to eight bits in both wings."""
-    config = replace(BASE, {"model.dtype": "float32", "model.compute_dtype": "bfloat16", "n_dis": 2})
+LAST_LAYERS = {  # every kind of last layer: pixels and scores by convolution and product, projections of both widths
+    "standard_cnn": {"n_dis": 2},
+    "standard_cnn, classes": {"model.num_classes": 10},
+    "resnet, classes": {**RESNET, "loss": "non_saturating"},
+    "mlp": {"model.architecture": "mlp"},
+}
+
+
+@pytest.mark.parametrize("case", LAST_LAYERS)
+def test_one_step_computed_in_bfloat16(case):
+    """Sigma, weights, statistics and scores stay float32; each product's factors have eight bits in both wings."""
+    config = replace(BASE, {"model.dtype": "float32", "model.compute_dtype": "bfloat16", **LAST_LAYERS[case]})
     ours, theirs, _ = both_steps(config, quick_step(config))
     exact, _, _ = both_steps(replace(config, {"model.compute_dtype": "same"}), quick_step(config))
     assert {str(np.asarray(a).dtype) for a in ours.values()} == {"float32", "int32"}

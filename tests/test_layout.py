@@ -72,7 +72,6 @@ LAYOUT = [
         "compilation_cache",
         "config",
         "downloads",
-        "kept_arrays",
         "metrics/extrapolation",
         "metrics/intra_class",
         "metrics/manifold",
@@ -86,6 +85,7 @@ LAYOUT = [
     [
         "augment",
         "checkpoint_steps",
+        "kept_arrays",
         "metrics/__init__",
         "metrics/inception",
         "optim",
@@ -97,9 +97,11 @@ LAYOUT = [
         "nn/spectral_norm",
         "nn/batch_norm",
         "nn/dropout",
+        "nn/finer",
         "nn/resampled_conv",
     ],
     [
+        "nn/batched_spectral_norm",
         "arithmetic",
         "benchmark_plan",
         "checkpoint_items",
@@ -192,6 +194,8 @@ ONLY_IN_JAX = {
     "nn/spectral_norm": {"SpectralNorm", "SpectralStat"},
     # Torch's precision is a flag of the process, which is set once.
     "nn/operator_norm": {"largest_singular_value"},
+    # Kernels are normalised for a pass as a whole; torch's layers each do it themselves.
+    "nn/layers": {"hold", "iterate"},
     # Adam's direction is a pure function here and an Optimizer there.
     "optim": {"adam_direction"},
     # Several steps in one program; eager torch has no program to put them in.

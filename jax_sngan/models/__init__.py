@@ -1,18 +1,19 @@
 """build(ModelConfig) -> Networks: generator and discriminator as pure functions of explicit variables."""
 
-import functools
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from jax_sngan.config import ModelConfig
 from jax_sngan.models import mlp, resnet, standard_cnn
-from jax_sngan.nn.layers import Layer
-from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat
+from jax_sngan.nn import layers
+from jax_sngan.nn.spectral_norm import SpectralStat
 
 Tree = dict[str, Any]  # nested, of arrays; names are the modules' attributes, and "0", "1", … in a list
 ARCHITECTURES = {"standard_cnn": standard_cnn, "resnet": resnet, "mlp": mlp}
@@ -68,20 +69,55 @@ class Network:
         dropped = getattr(self._config, f"{self._name}_dropout") > 0
         if train and dropped and key is None:
             raise ValueError(f"a training pass of a {self._name} with dropout needs a key")
-        if hold:
-            for _, part in nnx.iter_modules(module):
-                if isinstance(part, SpectralNorm):
-                    part.held = True
+        if train and hold:
+            layers.hold(module)
         y = module(x, labels, train=train, key=key if train else None)
-        return y, _split(module)[1]
+        return y, _split(module)[1]._replace(params=variables.params)
+
+    def passes(
+        self, variables: Variables, x: Array, labels: Array | None = None, keys: Array | None = None
+    ) -> tuple[Array, Variables]:
+        """Training passes one after another, each as `apply` with `hold`.
+
+        An accelerator makes them all at once: what a pass gives does not depend on those before, and the running
+        statistics, which do, are brought up to date afterwards.
+
+        Args:
+          x: [k, n, ...], what each of the k passes is given; labels int [k, n], keys uint32 [k, 2], or None.
+        Returns:
+          (images or scores [k, n, ...], the variables after the last pass).
+        """
+
+        def one(batch: Tree, own: tuple[Array, ...]) -> tuple[Tree, Array]:
+            x, labels, key = own
+            y, after = self.apply(variables._replace(batch=batch), x, labels, train=True, key=key, hold=True)
+            return after.batch, y
+
+        def at_once(batch: Tree, own: tuple[Array, ...]) -> tuple[Tree, Array]:
+            # A pass leaves (1 - momentum) * before + momentum * its own; from 0, the second term alone.
+            kept = 1 - self._config.batch_norm_momentum
+            terms, y = jax.vmap(partial(one, jax.tree.map(jnp.zeros_like, batch)))(own)
+            for i in range(len(x)):
+                batch = jax.tree.map(lambda before, term: kept * before + term[i], batch, terms)  # noqa: B023
+            return batch, y
+
+        in_turn = partial(lax.scan, one)
+        batch, y = lax.platform_dependent(variables.batch, (x, labels, keys), cpu=in_turn, default=at_once)
+        return y, variables._replace(batch=batch)
 
     def iterate(self, variables: Variables) -> Variables:
         """The variables after a training pass's power iterations, without the pass."""
         module = self.module(variables)
-        for _, part in nnx.iter_modules(module):
-            if isinstance(part, Layer):
-                part.iterate()
+        layers.iterate(module)
         return _split(module)[1]
+
+    def iterates(self, variables: Variables, count: int) -> list[Tree]:
+        """u and v as each of `count` training passes has them."""
+        moved = []
+        for _ in range(count):
+            variables = self.iterate(variables)
+            moved.append(variables.spectral)
+        return moved
 
     def module(self, variables: Variables) -> Any:
         """The nnx module that holds these variables."""
@@ -121,7 +157,7 @@ def has_float64() -> bool:
     return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
-@functools.cache  # taking the modules apart takes a fifth of a second; a start needs the same networks three times
+@cache  # taking the modules apart takes a fifth of a second; a start needs the same networks three times
 def build(config: ModelConfig) -> Networks:
     """The networks that a config names; their variables are made by `init`.
 

@@ -88,5 +88,5 @@ class Discriminator(nnx.Module):
         features = jnp.sum(jax.nn.relu(x), (1, 2))  # [n, c]: a sum over the map, not a mean
         scores = self.score(features, train=train)[:, 0]
         if self.embed is not None and labels is not None:
-            scores = scores + jnp.sum(self.embed(labels, train=train) * features, axis=1)
+            scores = scores + jnp.sum(self.embed(labels, train=train) * features.astype(scores.dtype), axis=1)
         return scores

@@ -83,5 +83,5 @@ class Discriminator(nnx.Module):
         features = x.reshape(x.shape[0], -1)  # [n, h * w * c]
         scores = self.score(features, train=train)[:, 0]
         if self.embed is not None and labels is not None:
-            scores = scores + jnp.sum(self.embed(labels, train=train) * features, axis=1)
+            scores = scores + jnp.sum(self.embed(labels, train=train) * features.astype(scores.dtype), axis=1)
         return scores

@@ -205,9 +205,12 @@ def turned(kernel: Array) -> Array:
     return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
 
 
-def plain_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """`conv` as the backend has it."""
-    return lax.conv_general_dilated(x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT)
+def plain_conv(x: Array, kernel: Array, stride: int, padding: int, dtype: jnp.dtype | None = None) -> Array:
+    """`conv` as the backend has it; dtype: of the result, where it is not that of x and kernel."""
+    pads = [(padding, padding)] * 2
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT, preferred_element_type=dtype
+    )
 
 
 def matmul_conv(x: Array, kernel: Array) -> Array:

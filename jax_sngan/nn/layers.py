@@ -3,7 +3,7 @@
 A layer's stored kernel is never normalised in place: the division by sigma is part of the forward pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -12,7 +12,9 @@ from flax import nnx
 from jax import Array
 
 from jax_sngan.config import ModelConfig, SpectralNormConfig
-from jax_sngan.nn.conv import conv, conv_transpose
+from jax_sngan.nn.batched_spectral_norm import divide, estimate_sigmas, power_iterations
+from jax_sngan.nn.conv import conv_transpose
+from jax_sngan.nn.finer import conv_in, matmul
 from jax_sngan.nn.operator_norm import circular_operator_norm, largest_singular_value
 from jax_sngan.nn.resample import upsample_bilinear
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
@@ -43,15 +45,16 @@ def layer_options(config: ModelConfig, network: str, rngs: nnx.Rngs) -> dict[str
 
 
 def in_full(options: dict[str, Any]) -> dict[str, Any]:
-    """layer_options of a network's last layer, computed in the weights' own type: a pixel or a score of bfloat16's
-    eight bits would be the coarsest number of all."""
-    return options | {"compute_dtype": options["dtype"]}
+    """layer_options of a network's last layer, which gives its result in the weights' own type: a pixel or a score of
+    bfloat16's eight bits would be the coarsest number of all. What it multiplies is of compute_dtype as elsewhere."""
+    return options | {"result_dtype": options["dtype"]}
 
 
 class Layer(nnx.Module):
     """A kernel, perhaps a bias, perhaps a spectral norm. Subclasses say how the kernel is a matrix [out, rest].
 
-    Kernel, bias and sigma are of `dtype`; the layer's product is computed, and its result given, in compute_dtype.
+    Kernel, bias and sigma are of `dtype`; what the layer multiplies is of compute_dtype, and so are its result and its
+    bias unless result_dtype names a finer type.
     """
 
     def __init__(
@@ -63,9 +66,11 @@ class Layer(nnx.Module):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         self.compute_dtype = compute_dtype or dtype
+        self.result_dtype = result_dtype or self.compute_dtype
         self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
         self.bias = nnx.Param(jnp.zeros((bias,), dtype)) if bias else None
         estimated, exact = (
@@ -78,10 +83,9 @@ class Layer(nnx.Module):
     def _matrix(self, kernel: Array) -> Array:
         return kernel.reshape(-1, kernel.shape[-1]).T
 
-    def iterate(self) -> None:
-        """A training pass's power iterations, without the pass."""
-        if self.norm is not None:
-            self.norm.iterate(self._matrix(self.kernel[...]))
+    def matrix(self) -> Array:
+        """[out, rest], the kernel as spectral norm sees it."""
+        return self._matrix(self.kernel[...])
 
     def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
         """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
@@ -91,14 +95,48 @@ class Layer(nnx.Module):
         kernel = self.kernel[...]
         if self.exact_target is not None:
             kernel = kernel / (self._operator_norm(kernel, size) / self.exact_target)
-        if self.norm is not None:
+        if self.norm is not None and not self.norm.held:
             kernel = kernel / self.norm.divisor(self._matrix(kernel), train=train)
         return kernel.astype(self.compute_dtype)
 
     def _add_bias(self, y: Array) -> Array:
         if self.bias is None:
             return y
-        return y + spread_features(self.bias[...].astype(self.compute_dtype), y.shape)
+        return y + spread_features(self.bias[...].astype(self.result_dtype), y.shape)
+
+
+def iterate(module: nnx.Module) -> None:
+    """A training pass's power iterations of all layers of a module, without the pass."""
+    for layers in _normed(module):
+        matrices, norms = [layer.matrix() for layer in layers], [layer.norm for layer in layers]
+        us, vs = power_iterations(
+            matrices,
+            [n.u[...] for n in norms],
+            [n.v[...] for n in norms],
+            **norms[0].options(norms[0].config.iterations),
+        )
+        for norm, u, v in zip(norms, us, vs, strict=True):
+            norm.u[...], norm.v[...] = u, v
+
+
+def hold(module: nnx.Module) -> None:
+    """Gives all kernels of a module their norm by the u and v that are there, which training passes then leave alone.
+
+    The kernels are divided in place: for a module that lives as long as a pass.
+    """
+    for layers in _normed(module):
+        norms = [layer.norm for layer in layers]
+        sigmas = estimate_sigmas([x.matrix() for x in layers], [n.u[...] for n in norms], [n.v[...] for n in norms])
+        kernels = divide([x.kernel[...] for x in layers], [s / norms[0].config.target for s in sigmas])
+        for layer, kernel in zip(layers, kernels, strict=True):
+            layer.kernel[...] = kernel
+            layer.norm.held = True
+
+
+def _normed(module: nnx.Module) -> Iterable[list[Any]]:
+    """The layers with an estimated spectral norm, those of one config together."""
+    found = [part for _, part in nnx.iter_modules(module) if isinstance(part, Layer) and part.norm is not None]
+    return [[x for x in found if x.norm.config == config] for config in dict.fromkeys(x.norm.config for x in found)]
 
 
 class Linear(Layer):
@@ -114,6 +152,7 @@ class Linear(Layer):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -123,12 +162,13 @@ class Linear(Layer):
             init=init,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            result_dtype=result_dtype,
             rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, in_features]."""
-        return self._add_bias(x.astype(self.compute_dtype) @ self._weight(train))
+        return self._add_bias(matmul(x.astype(self.compute_dtype), self._weight(train), self.result_dtype))
 
 
 class Conv(Layer):
@@ -146,6 +186,7 @@ class Conv(Layer):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         self.stride, self.padding = stride, padding
@@ -156,6 +197,7 @@ class Conv(Layer):
             init=init,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            result_dtype=result_dtype,
             rngs=rngs,
         )
 
@@ -166,7 +208,8 @@ class Conv(Layer):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x [n, h, w, in_channels]."""
         weight = self._weight(train, x.shape[1:3])
-        return self._add_bias(conv(x.astype(self.compute_dtype), weight, self.stride, self.padding))
+        x = x.astype(self.compute_dtype)
+        return self._add_bias(conv_in(x, weight, self.stride, self.padding, self.result_dtype))
 
     def of_upsampled(self, x: Array, upsampling: Literal["nearest", "bilinear"], *, train: bool) -> Array:
         """The layer of x [n, h, w, in_channels] up-sampled, [n, 2h, 2w, out_channels]; a 3x3 layer with padding 1."""
@@ -235,6 +278,7 @@ class Embedding(Layer):
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
+        result_dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -244,6 +288,7 @@ class Embedding(Layer):
             init=init,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            result_dtype=result_dtype,
             rngs=rngs,
         )
 
@@ -252,4 +297,4 @@ class Embedding(Layer):
 
     def __call__(self, labels: Array, *, train: bool) -> Array:
         """labels: int [n] in [0, num_classes)."""
-        return self._weight(train)[labels]
+        return self._weight(train)[labels].astype(self.result_dtype)

@@ -4,7 +4,7 @@ Miyato et al. 2018, Algorithm 1, in the forms of torch.nn.utils.spectral_norm (t
 torch.nn.utils.parametrizations.spectral_norm and of the authors' Chainer code (docs/parity.md).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -82,23 +82,20 @@ class SpectralNorm(nnx.Module):
     def __init__(self, matrix: Array, config: SpectralNormConfig, rngs: nnx.Rngs):
         """u and v are drawn from rngs, and warmed up on matrix [out, rest] if the config says so."""
         self.config = config
-        self.held = False  # whether a training pass leaves u and v to `iterate`
+        self.held = False  # whether the layer's kernel has been divided already (layers.hold)
         out, rest = matrix.shape
         u = jax.random.normal(rngs.spectral(), (out,), matrix.dtype)
         v = jax.random.normal(rngs.spectral(), (rest,), matrix.dtype)
         if config.init == "unit":
             u, v = normalize(u), normalize(v)
-        u, v = self._iterate(matrix, u, v, config.warmup)
+        u, v = power_iteration(matrix, u, v, **self.options(config.warmup))
         self.u = SpectralStat(u)
         self.v = SpectralStat(v)
 
-    def _iterate(self, matrix: Array, u: Array, v: Array, iterations: int) -> tuple[Array, Array]:
+    def options(self, iterations: int) -> dict[str, Any]:
+        """How power_iteration is called."""
         c = self.config
-        return power_iteration(matrix, u, v, iterations=iterations, order=c.order, eps=c.eps, eps_form=c.eps_form)
-
-    def iterate(self, matrix: Array) -> None:
-        """A training pass's power iterations on matrix [out, rest]."""
-        self.u[...], self.v[...] = self._iterate(matrix, self.u[...], self.v[...], self.config.iterations)
+        return {"iterations": iterations, "order": c.order, "eps": c.eps, "eps_form": c.eps_form}
 
     def divisor(self, matrix: Array, *, train: bool) -> Array:
         """[] what gives a kernel the target norm: sigma over the target."""
@@ -106,9 +103,10 @@ class SpectralNorm(nnx.Module):
 
     def __call__(self, matrix: Array, *, train: bool) -> Array:
         """[] sigma of matrix [out, rest]; a training pass moves u and v first, an evaluation never does."""
-        if train and not self.held:
-            self.iterate(matrix)
         u, v = self.u[...], self.v[...]
-        if not train and self.config.evaluation == "iterate":
-            u, v = self._iterate(matrix, u, v, 1)
+        if train:
+            u, v = power_iteration(matrix, u, v, **self.options(self.config.iterations))
+            self.u[...], self.v[...] = u, v
+        elif self.config.evaluation == "iterate":
+            u, v = power_iteration(matrix, u, v, **self.options(1))
         return estimate_sigma(matrix, u, v)

@@ -1,6 +1,5 @@
 """The study's folder: finished runs, each whole or not there, found again by the hash of all that decided them."""
 
-import io
 import json
 import time
 import zipfile
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from jax_sngan.errors import UserError
 from jax_sngan.files import write_json, write_whole
+from jax_sngan.npz import read_whole_npz
 from jax_sngan.run_log import duration
 from jax_sngan.study.plan import Run
 
@@ -31,8 +31,7 @@ class Finished:
     @property
     def arrays(self) -> Arrays:
         """Read anew at each call."""
-        with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_whole_npz(self._path)
 
     def row(self) -> dict[str, Any]:
         """The run as a line of the table."""

@@ -88,5 +88,5 @@ class Discriminator(nn.Module):
         features = F.relu(x).sum((2, 3))  # [n, c]: a sum over the map, not a mean
         scores = self.score(features)[:, 0]
         if self.embed is not None:
-            scores = scores + (self.embed(labels) * features).sum(1)
+            scores = scores + (self.embed(labels) * features.to(scores.dtype)).sum(1)
         return scores

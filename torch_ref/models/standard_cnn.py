@@ -86,5 +86,5 @@ class Discriminator(nn.Module):
         features = x.flatten(1)  # [n, c * h * w]
         scores = self.score(features)[:, 0]
         if self.embed is not None:
-            scores = scores + (self.embed(labels) * features).sum(1)
+            scores = scores + (self.embed(labels) * features.to(scores.dtype)).sum(1)
         return scores

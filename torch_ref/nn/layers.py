@@ -34,15 +34,18 @@ def layer_options(config: ModelConfig, network: str) -> dict[str, Any]:
 
 
 def in_full(options: dict[str, Any]) -> dict[str, Any]:
-    """layer_options of a network's last layer, computed in the weights' own type: a pixel or a score of bfloat16's
-    eight bits would be the coarsest number of all."""
-    return options | {"compute_dtype": options["dtype"]}
+    """layer_options of a network's last layer, which gives its result in the weights' own type: a pixel or a score of
+    bfloat16's eight bits would be the coarsest number of all. What it multiplies is of compute_dtype as elsewhere."""
+    return options | {"result_dtype": options["dtype"]}
 
 
 class Layer(nn.Module):
     """What the four have in common, beside PyTorch's own layer.
 
-    Weight, bias and sigma are of `dtype`; the layer's product is computed, and its result given, in compute_dtype.
+    Weight, bias and sigma are of `dtype`; what the layer multiplies is of compute_dtype, and so are its result and its
+    bias unless result_dtype names a finer type. PyTorch on a CPU has no product of bfloat16 with a float32 result: the
+    factors, rounded to bfloat16, are multiplied as float32, which is the same product. Only in the gradients' products
+    is what comes back not rounded first.
     """
 
     def _prepare(
@@ -50,6 +53,7 @@ class Layer(nn.Module):
         spectral_norm: SpectralNormConfig | None,
         init: Initializer,
         compute_dtype: torch.dtype | None,
+        result_dtype: torch.dtype | None = None,
         *,
         dim: int = 0,
     ) -> None:
@@ -57,6 +61,7 @@ class Layer(nn.Module):
         if (bias := getattr(self, "bias", None)) is not None:
             nn.init.zeros_(bias)
         self.compute_dtype: torch.dtype = compute_dtype or self.weight.dtype  # type: ignore[assignment]
+        self.result_dtype: torch.dtype = result_dtype or self.compute_dtype
         self.target = spectral_norm.target if spectral_norm else 1.0
         self.exact = spectral_norm is not None and spectral_norm.form == "operator"
         if not self.exact:
@@ -70,11 +75,15 @@ class Layer(nn.Module):
         weight: Tensor = self.weight  # type: ignore[assignment]  # normalised to 1 where torch's spectral norm is
         if self.exact:
             weight = weight / self._operator_norm(size)
-        return (weight if self.target == 1 else weight * self.target).to(self.compute_dtype)
+        return (weight if self.target == 1 else weight * self.target).to(self.compute_dtype).to(self.result_dtype)
+
+    def _factor(self, x: Tensor) -> Tensor:
+        """x as the layer multiplies it."""
+        return x.to(self.compute_dtype).to(self.result_dtype)
 
     def _bias(self) -> Tensor | None:
         bias: Tensor | None = self.bias  # type: ignore[assignment]
-        return None if bias is None else bias.to(self.compute_dtype)
+        return None if bias is None else bias.to(self.result_dtype)
 
 
 class Linear(Layer, nn.Linear):
@@ -90,13 +99,14 @@ class Linear(Layer, nn.Linear):
         init: Initializer,
         dtype: torch.dtype,
         compute_dtype: torch.dtype | None = None,
+        result_dtype: torch.dtype | None = None,
     ):
         super().__init__(in_features, out_features, bias, dtype=dtype)
-        self._prepare(spectral_norm, init, compute_dtype)
+        self._prepare(spectral_norm, init, compute_dtype, result_dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         """input [n, in_features]."""
-        return F.linear(input.to(self.compute_dtype), self._weight(), self._bias())
+        return F.linear(self._factor(input), self._weight(), self._bias())
 
 
 class Conv(Layer, nn.Conv2d):
@@ -114,9 +124,10 @@ class Conv(Layer, nn.Conv2d):
         init: Initializer,
         dtype: torch.dtype,
         compute_dtype: torch.dtype | None = None,
+        result_dtype: torch.dtype | None = None,
     ):
         super().__init__(in_channels, out_channels, k, stride, padding, dtype=dtype)
-        self._prepare(spectral_norm, init, compute_dtype)
+        self._prepare(spectral_norm, init, compute_dtype, result_dtype)
 
     def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
         h, w = size
@@ -124,7 +135,7 @@ class Conv(Layer, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """input [n, in_channels, h, w]."""
-        return self._conv_forward(input.to(self.compute_dtype), self._weight(tuple(input.shape[2:])), self._bias())
+        return self._conv_forward(self._factor(input), self._weight(tuple(input.shape[2:])), self._bias())
 
 
 class ConvTranspose(Layer, nn.ConvTranspose2d):
@@ -152,7 +163,7 @@ class ConvTranspose(Layer, nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """input [n, in_channels, h, w]; output_size is not read."""
-        x, stride, padding = input.to(self.compute_dtype), self.stride[0], int(self.padding[0])
+        x, stride, padding = self._factor(input), self.stride[0], int(self.padding[0])
         h, w = ((side - 1) * stride - 2 * padding + self.kernel_size[0] for side in x.shape[2:])
         return F.conv_transpose2d(x, self._weight((h, w)), self._bias(), stride, padding)
 
@@ -169,9 +180,10 @@ class Embedding(Layer, nn.Embedding):
         init: Initializer,
         dtype: torch.dtype,
         compute_dtype: torch.dtype | None = None,
+        result_dtype: torch.dtype | None = None,
     ):
         super().__init__(num_classes, features, dtype=dtype)
-        self._prepare(spectral_norm, init, compute_dtype)
+        self._prepare(spectral_norm, init, compute_dtype, result_dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         """input: int [n] in [0, num_classes)."""
