@@ -80,6 +80,14 @@ def test_an_earlier_result_is_not_taken_for_this_one(running: check.Check, tmp_p
     assert running.run_one(stage("dies"))["told"] is None
 
 
+def test_a_stage_that_cannot_be_started_has_failed(running: check.Check, tmp_path: Path) -> None:
+    (tmp_path / "works.log").mkdir()  # where its log would be
+    running.run([[stage("works")], [stage("wrong")]])
+    first, second = running.outcomes
+    assert (first["status"], second["status"]) == (FAILED, DONE)
+    assert "works.log" in first["why"]
+
+
 PROBED = {
     "machine": {"platform": "gpu", "device": "NVIDIA H200", "cores": 16},
     "devices": 1,
