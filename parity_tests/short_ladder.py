@@ -41,8 +41,15 @@ QUICK = ["test_5_update.py::test_one_step_in_float64[mlp]", "test_1_noise.py::te
 
 
 def selected(names: list[str], collected: list[str]) -> list[str]:
-    """The ids that begin with a name, in the names' order."""
-    return [test for name in names for test in collected if test.startswith(f"parity_tests/{name}")]
+    """The ids that begin with a name, in the names' order.
+
+    Raises:
+      ValueError: nothing begins with one of them.
+    """
+    found = [[test for test in collected if test.startswith(f"parity_tests/{name}")] for name in names]
+    if missing := [name for name, tests in zip(names, found, strict=True) if not tests]:
+        raise ValueError(f"there is no test {', '.join(missing)}")
+    return [test for tests in found for test in tests]
 
 
 def collect(names: list[str], device: str) -> list[str]:

@@ -14,6 +14,7 @@ from parity_tests.accelerators import accelerator_forms
 from parity_tests.compare import assert_close
 from parity_tests.test_1_ops import DTYPES, _assert_orders_close, _compiled, _orders, _torch_orders
 from parity_tests.tolerances import OPS_F64
+from parity_tests.torch_device import tensor
 from torch_ref.nn import spectral_norm as torch_spectral_norm
 
 FORMS = pytest.mark.parametrize("platform", ["cpu", "accelerator"])
@@ -57,7 +58,7 @@ def test_each_is_torch_refs(platform, dtype, tolerance):
         for i, (arrays, ours_of_it) in enumerate(
             zip(zip(matrices, us, vs, strict=True), zip(*results, strict=True), strict=True)
         ):
-            w, u, v = (torch.from_numpy(a) for a in arrays)
+            w, u, v = (tensor(a) for a in arrays)
             u, v = torch_spectral_norm.power_iteration(w, u, v, **one)
             expected = {"u": u, "v": v}
             if one["iterations"]:  # from there on its terms agree in sign; between random vectors they cancel
@@ -78,9 +79,9 @@ def test_one_iteration_is_torchs_own_layer(platform):
     for i, (w, u) in enumerate(zip(matrices, us, strict=True)):
         layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False, dtype=torch.float64)
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(w))
+            layer.weight.copy_(tensor(w))
         torch.nn.utils.spectral_norm(layer)
-        layer.weight_u.copy_(torch.from_numpy(u))
+        layer.weight_u.copy_(tensor(u))
         layer(torch.zeros(1, w.shape[1], dtype=torch.float64))
         for name, a, b in (
             ("u", found[0][i], layer.weight_u),
@@ -107,7 +108,7 @@ def test_division_by_sigma_to_the_second_derivative(platform):
         found = []
         for kernel, u, v in zip(kernels, us, vs, strict=True):
             matrix = kernel.reshape(-1, kernel.shape[-1]).T
-            sigma = torch_spectral_norm.estimate_sigma(matrix, torch.from_numpy(u), torch.from_numpy(v))
+            sigma = torch_spectral_norm.estimate_sigma(matrix, tensor(u), tensor(v))
             found.append((kernel / (sigma / 1.5)).ravel())
         return torch.cat(found)
 

@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from jax_sngan.nn.finer import conv_in, matmul
 from parity_tests.compare import Tolerance, assert_close
 from parity_tests.test_1_ops import _compiled, _orders, _torch_conv, _torch_orders
 from parity_tests.tolerances import OPS_F32
+from parity_tests.torch_device import tensor
 
 # Second derivatives are of gradients that are themselves rounded: each of the two orders rounds what comes back to
 # 8 bits (2^-9), each product its result, and the curve between them once.
@@ -33,7 +33,7 @@ def test_to_the_second_derivative(case):
     coarse = [a.astype("bfloat16") for a in (x, k)]
     value = _compiled(ours, "float32")(*coarse)
     # The sum is float32's: with a result of bfloat16 it would be off by 2^-9.
-    assert_close(value, theirs(*(torch.from_numpy(np.array(a)) for a in (x, k))), OPS_F32, "value")
+    assert_close(value, theirs(*(tensor(np.array(a)) for a in (x, k))), OPS_F32, "value")
 
     def of_float32(x, k):
         return ours(x.astype("bfloat16"), k.astype("bfloat16"))

@@ -398,7 +398,7 @@ def test_kernels_start_as_torchs(init, scale):
     # The wings draw apart, so spreads are compared: a standard deviation of 36,864 numbers is good to 0.4 %.
     ours, theirs = (getattr(wing.nn.layers, init)(scale) for wing in (jax_sngan, torch_ref))
     layer = jax_sngan.nn.layers.Conv(32, 128, 3, init=ours, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(0)
         twin = torch_ref.nn.layers.Conv(32, 128, 3, spectral_norm=None, init=theirs, dtype=torch.float32)
     assert abs(float(jnp.std(layer.kernel[...])) / float(twin.weight.detach().std()) - 1) < 0.02

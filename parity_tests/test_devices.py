@@ -16,6 +16,7 @@ from jax_sngan import convert
 from jax_sngan.config import TrainConfig, replace
 from jax_sngan.errors import UserError
 from jax_sngan.losses import LOSSES
+from jax_sngan.provenance import provenance
 from parity_tests.compare import EXACT
 from parity_tests.configs import BASE
 from parity_tests.processes import ROOT
@@ -32,7 +33,7 @@ from torch_ref.train import TorchEngine
 OF_THE_LADDER = [
     "test_1_noise.py::test_published_numbers_of_threefry",
     "test_1_ops.py::test_spectral_functions_are_torch_refs",
-    "test_1_penalties.py::test_of_a_small_function[r1-float64]",
+    "test_1_penalties.py::test_of_a_small_function[r1-float64-1e-10]",
     "test_4_losses.py::test_loss_and_gradients",
     "test_5_update.py::test_one_step_in_float64[mlp]",
 ]
@@ -71,7 +72,7 @@ def engine(config: TrainConfig, on: torch.device, folder: Path, start: int | Non
         config,
         Checkpoints(folder),
         start,
-        {"of": "a test"},
+        provenance("torch", None, str(on)),
         first=lambda: convert.to_torch(config, random_state(config)),
         draw=lambda step, _: from_numpy(arrays_of(config, step), on),
         latents=np.random.default_rng(9).normal(size=(4, config.model.latent_size)).astype(config.model.dtype),

@@ -14,10 +14,11 @@ import pytest
 from jax_sngan import benchmark_plan
 from jax_sngan.accelerators import carried, check, check_page, check_plan
 from jax_sngan.accelerators.check import DONE, FAILED, NO_TIME, TIMED_OUT, Stage
+from jax_sngan.accelerators.check_stages import STAGES
 from jax_sngan.accelerators.measured import chip_of, estimate, mfu
 from jax_sngan.errors import UserError
 
-STAGES = """
+SCRIPT = """
 import json, subprocess, sys, time
 from pathlib import Path
 kind, result = sys.argv[1:]
@@ -42,7 +43,7 @@ elif kind == "wrong":
 
 @pytest.fixture
 def running(tmp_path: Path) -> check.Check:
-    (tmp_path / "stages_of_a_test.py").write_text(STAGES)
+    (tmp_path / "stages_of_a_test.py").write_text(SCRIPT)
     environment = dict(os.environ) | {"PYTHONPATH": str(tmp_path)}
     return check.Check(tmp_path, 120.0, environment, tell=lambda outcome: None)
 
@@ -79,6 +80,14 @@ def test_an_earlier_result_is_not_taken_for_this_one(running: check.Check, tmp_p
     assert running.run_one(stage("dies"))["told"] is None
 
 
+def test_a_stage_that_cannot_be_started_has_failed(running: check.Check, tmp_path: Path) -> None:
+    (tmp_path / "works.log").mkdir()  # where its log would be
+    running.run([[stage("works")], [stage("wrong")]])
+    first, second = running.outcomes
+    assert (first["status"], second["status"]) == (FAILED, DONE)
+    assert "works.log" in first["why"]
+
+
 PROBED = {
     "machine": {"platform": "gpu", "device": "NVIDIA H200", "cores": 16},
     "devices": 1,
@@ -95,6 +104,12 @@ def test_the_plan_has_all_that_is_asked_of_it(tmp_path: Path) -> None:
     assert groups[0] == ["ladder", "ladder_torch_on_cpu", "mesh", "resume"]
     assert all(len(group) == 1 for group in groups[1:])  # what is timed is alone
     names = [name for group in groups for name in group]
+    for group in check_plan.stages(tmp_path, PROBED, quick=False):
+        for s in group:  # what is started: python -m MODULE, its stage and options where it is JAX's
+            module, *rest = s.command
+            assert module == "parity_tests.short_ladder" or (
+                rest[0] in STAGES and isinstance(json.loads(rest[1]), dict)
+            )
     assert names[4:8] == ["benchmark_fashion_tf32", "benchmark_cnn32_tf32", "benchmark_resnet32_tf32", "compiled"]
     beside: dict[str, set[str]] = {}
     for group in check_plan.stages(tmp_path, PROBED, quick=False):

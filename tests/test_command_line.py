@@ -35,6 +35,8 @@ Script = Callable[..., Outcome]
         (["--mesh", "model=2"], ["mesh must be data=N", "'model=2'"]),
         (["--mesh", "data=1000"], ["needs 1000 devices"]),
         (["--mesh", "data=3"], ["batch_size must be a multiple of the mesh's 3 devices, got 4"]),
+        (["--device", "gpu"], ["device must be auto, cpu, cuda or cuda:N, got gpu"]),
+        (["--device", "cpu"], ["device is for train_torch.py, got cpu", "JAX_PLATFORMS"]),
         (["--resume", "must"], ["has no checkpoint", "must"]),
         (["--workdir", "/proc/run"], ["cannot write /proc/run"]),
         (["--model.num-classes", "7"], ["model.num_classes must be 10 for fashion, got 7"]),

@@ -85,7 +85,10 @@ class Check:
         if left < LEAST * stage.limit:
             outcome |= {"status": NO_TIME, "why": f"{max(left, 0):.0f} s were left, it may take {stage.limit:.0f}"}
         else:
-            outcome |= self._process(stage, min(stage.limit, left))
+            try:
+                outcome |= self._process(stage, min(stage.limit, left))
+            except Exception as error:  # it could not even be started: told as any failure, and the others go on
+                outcome |= {"status": FAILED, "seconds": 0.0, "told": None, "why": f"{type(error).__name__}: {error}"}
         with self._lock:
             self.outcomes.append(outcome)
             self._tell(outcome)

@@ -38,9 +38,7 @@ def stages(scratch: Path, probed: dict[str, Any], *, quick: bool) -> list[list[S
         Stage("mesh", "a step on a mesh of one device", _jax("mesh", more), limit),
         Stage("resume", "a run that was cut off goes on", _jax("resume", kept), limit),
     ]
-    read = Stage(
-        "compiled", "what the compiled step says of its time", _jax("compiled", more | {"works": works}), limit
-    )
+    read = _jax("compiled", more | {"works": works})
     # What JAX does where nothing is said comes first, with all of torch's kinds; torch.compile takes a minute each.
     usual, *others = sorted(probed["gflops"], key=("tf32", "bfloat16", "float32").index)
     timed = [_run(probed, work, usual, None, quick=quick) for work in works]
