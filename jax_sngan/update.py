@@ -295,6 +295,7 @@ def _descend(optimizer: OptimizerConfig, steps: int, params: Tree, gradients: Tr
     return descend(params, direction, learning_rate(optimizer, step, steps)), opt
 
 
+@at_its_precision
 def training_step(
     config: TrainConfig, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
 ) -> tuple[TrainState, Logs]:
