@@ -299,7 +299,7 @@ MISTAKES = [
         "'SAME' padding at stride 2",
         "nn/conv.py",
         "x, kernel, (stride, stride), pads, dim",
-        'x, kernel, (stride, stride), "SAME", dim',
+        'x, kernel, (stride, stride), "SAME" if stride == 2 else pads, dim',
         "XLA pads below and right alone: an odd kernel sees maps shifted by a pixel",
         _MAPS,
     ),
