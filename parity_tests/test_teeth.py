@@ -13,7 +13,7 @@ PACKAGE = teeth.ROOT / "jax_sngan"
 MATHEMATICS = {
     *(f"nn/{name}.py" for name in ("spectral_norm", "operator_norm", "conv", "layers", "blocks", "resample")),
     *(f"nn/{name}.py" for name in ("batch_norm", "layer_norm", "activations", "dropout")),
-    *(f"nn/{name}.py" for name in ("sums", "winograd", "resampled_conv")),
+    *(f"nn/{name}.py" for name in ("sums", "winograd", "resampled_conv", "batched_spectral_norm", "finer")),
     *(f"models/{name}.py" for name in ("__init__", "standard_cnn", "resnet", "mlp")),
     *(f"{name}.py" for name in ("losses", "penalties", "augment", "noise", "optim", "update", "inputs", "images")),
     *(f"{name}.py" for name in ("state", "convert")),
