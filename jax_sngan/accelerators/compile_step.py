@@ -25,8 +25,10 @@ from jax_sngan.sharding import check_split, input_shardings, placed_shapes, shar
 from jax_sngan.state import create_state
 from jax_sngan.update import train_step, training_step
 
-# The least that TPU's compiler can be asked to search for fast tilings; a preset then takes a third of the time.
-QUICK = {"exec_time_optimization_effort": -1.0}
+# The least that TPU's compiler can be asked to search for fast tilings. jax 0.11 and later know the level alone.
+QUICK: dict[str, Any] = (
+    {"exec_time_optimization_effort": -1.0} if jax.__version_info__ < (0, 11) else {"optimization_level": "O1"}
+)
 
 
 def devices_of(to: Target, count: int) -> list[Any]:
