@@ -23,6 +23,7 @@ OPTIONS = {
     "xla_backend_optimization_level": Option(0),
     "xla_cpu_parallel_codegen_split_count": Option(1),
     "xla_cpu_use_fusion_emitters": Option(False, dropped=(0, 11)),  # since then XLA has no others
+    "xla_gpu_deterministic_ops": Option(True),
     "xla_force_host_platform_device_count": Option(2),
 }
 
@@ -33,6 +34,10 @@ PRIVATE = (
     "jax._src.clusters.ClusterEnv.is_env_present",
     "jax._src.clusters.ClusterEnv.opt_in_only_method",
     "jax.experimental.multihost_utils.broadcast_one_to_all",
+    "jax.experimental.topologies.get_topology_desc",
+    "jax.extend.core.ClosedJaxpr",
+    "jax.extend.core.Jaxpr",
+    "jax.extend.core.Literal",
     "jax.extend.core.jaxprs_in_params",
 )
 

@@ -14,6 +14,9 @@ from jax_sngan.state import create_state
 from jax_sngan.train import train
 from tests.conftest import TINY
 
+# Refused by every compiler, so it shows which programs are compiled with the options of a run.
+NO_SUCH = {"no_such_option": True}
+
 
 def test_only_a_gpus_compiler_is_asked() -> None:
     assert compiler_options(True, "gpu") == {"xla_gpu_deterministic_ops": True}
@@ -33,14 +36,14 @@ def test_xla_knows_the_option() -> None:
     """A name that XLA has dropped would be refused by every compiler, a CPU's too."""
     jax.jit(lambda x: x + 1, compiler_options=compiler_options(True, "gpu"))(1.0)
     with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-        jax.jit(lambda x: x + 1, compiler_options={"xla_gpu_no_such_option": True})(1.0)
+        jax.jit(lambda x: x + 1, compiler_options=NO_SUCH)(1.0)
 
 
 @pytest.mark.parametrize("changes", [{}, {"dispatch": 2}, {"mesh": "data=2"}], ids=["a step", "several", "a mesh"])
 def test_it_reaches_the_compiler_of_the_steps(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(arithmetic._DETERMINISTIC, "cpu", {"xla_gpu_no_such_option": True})
+    monkeypatch.setitem(arithmetic._DETERMINISTIC, "cpu", NO_SUCH)
     run = replace(RunConfig(workdir=str(tmp_path / "run"), sample_every=0), changes)
     with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
         train(TINY, replace(run, {"deterministic": True}))
@@ -49,7 +52,7 @@ def test_it_reaches_the_compiler_of_the_steps(
 
 def test_it_reaches_the_compiler_of_the_pictures() -> None:
     state = create_state(TINY)
-    made = Generator(TINY, 0, averaged(state.generator, state.generator_ema), {"xla_gpu_no_such_option": True})
+    made = Generator(TINY, 0, averaged(state.generator, state.generator_ema), NO_SUCH)
     for act in (lambda: made.sample(1), lambda: made.standing(64)):
         with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
             act()
