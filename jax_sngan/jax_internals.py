@@ -38,7 +38,6 @@ PRIVATE = (
     "jax.extend.core.ClosedJaxpr",
     "jax.extend.core.Jaxpr",
     "jax.extend.core.Literal",
-    "jax.extend.core.jaxprs_in_params",
 )
 
 

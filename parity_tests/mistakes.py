@@ -932,8 +932,8 @@ MISTAKES = [
     Mistake(
         "the stride's share left out of the operator norm",
         "nn/operator_norm.py",
-        "compute_uv=False)) / stride",
-        "compute_uv=False))",
+        "largest_singular_value(blocks) / stride",
+        "largest_singular_value(blocks)",
         "D's strided convolutions have half the norm that they are given credit for",
         _OPERATOR,
     ),

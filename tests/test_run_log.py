@@ -110,7 +110,7 @@ def lines(
         return Scores({"fid": 1.0}, 1.0)
 
     options = RunConfig(**({"sample_every": 0, "checkpoint_every": 0} | run))
-    with RunLog(tmp_path, start, config.steps, 64, clock) as log:
+    with RunLog(tmp_path, start, config.steps, 64, clock=clock) as log:
         clock.now += 50  # loading the data, say
         engine: Any = SlowEngine(clock, start, nan_at)
         Loop(
@@ -154,7 +154,7 @@ def test_the_bar_leaves_out_what_is_no_step(tmp_path: Path, monkeypatch: pytest.
     """tqdm's own clock and estimate, on a terminal."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     clock = Clock()
-    with RunLog(tmp_path, 0, 100, 64, clock) as log:
+    with RunLog(tmp_path, 0, 100, 64, clock=clock) as log:
         bar = log._bar
         assert bar is not None
         bar.start_t = bar.last_print_t = clock.now
