@@ -269,7 +269,9 @@ class Checkpoints:
         )
         with ocp.CheckpointManager(
             self.folder,
-            options=ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0),
+            options=ocp.CheckpointManagerOptions(
+                read_only=True, create=False, save_interval_steps=0, lightweight_initialize=True
+            ),
             item_handlers={"state": ocp.PyTreeCheckpointHandler()},
         ) as manager:
             tree = self._guarded(step, lambda: manager.restore(step, args=ocp.args.Composite(state=args))).state

@@ -208,8 +208,13 @@ def test_a_gap_in_a_log_is_told(tmp_path: Path) -> None:
 
 
 def test_half_checkpoints_are_passed_over_and_named(tiny_run: Path, tmp_path: Path, script: Script) -> None:
-    """The newest cut off while it was copied, which has no manifest yet; one half deleted; one that is a file."""
+    """The newest cut off while it was copied, which has no manifest yet; one half deleted; one that is a file; one whose
+    files are all cut off, those that Orbax reads of every step among them."""
     workdir = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    short = Path(shutil.copytree(workdir / "checkpoints/6", workdir / "checkpoints/5"))
+    for path in short.rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
     newest = workdir / "checkpoints/9"
     newest.mkdir()
     for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
@@ -221,7 +226,7 @@ def test_half_checkpoints_are_passed_over_and_named(tiny_run: Path, tmp_path: Pa
     shutil.rmtree(half / "state/d")
     (workdir / "checkpoints/7").write_text("a file")
     (workdir / "checkpoints/007").mkdir()
-    assert steps_in(workdir / "checkpoints") == [3, 6, 7, 8, 9]
+    assert steps_in(workdir / "checkpoints") == [3, 5, 6, 7, 8, 9]
     outcome = script("sample.py", workdir, "--num=1", "--json=out.json", "--grid=g.png")
     assert outcome.code == 0, outcome
     assert json.loads(Path("out.json").read_text())["step"] == 6
