@@ -91,13 +91,14 @@ def _evaluate_one(eqn: Any, values: list[Any], rounding: Rounding) -> list[Any]:
         full = params["precision"] == (lax.Precision.HIGHEST,) * 2
         return [product(*values) if full else rounding(product, *values)]
     if name == "scan":
-        consts, carried = params["num_consts"], params["num_consts"] + params["num_carry"]
+        carries, consts = _parts_of_scan(eqn)
 
         def body(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
             found = _evaluate(params["jaxpr"], [*values[:consts], *carry, *xs], rounding)
-            return found[: params["num_carry"]], found[params["num_carry"] :]
+            return found[:carries], found[carries:]
 
-        carry, ys = lax.scan(body, values[consts:carried], values[carried:], params["length"], params["reverse"])
+        first, xs = values[consts : consts + carries], values[consts + carries :]
+        carry, ys = lax.scan(body, first, xs, params["length"], params["reverse"])
         return [*carry, *ys]
     if params.get("branches_platforms") is not None:
         _, *arguments = values  # the first is the number of the platform's branch
@@ -109,6 +110,21 @@ def _evaluate_one(eqn: Any, values: list[Any], rounding: Rounding) -> list[Any]:
         raise NotImplementedError(f"a product may be in {name}, which is not looked into")
     found = eqn.primitive.bind(*values, **params)
     return list(found) if eqn.primitive.multiple_results else [found]
+
+
+def _parts_of_scan(eqn: Any) -> tuple[int, int]:
+    """How many arrays a scan carries, and how many it gives to every turn as they are.
+
+    Read off the shapes, since jax's own names for the numbers differ between its versions: what is cut into turns, or
+    stacked from them, has one axis more outside than inside.
+    """
+    inner = eqn.params["jaxpr"].jaxpr
+
+    def whole(outside: list[Any], inside: list[Any]) -> int:
+        return sum(a.aval.shape == b.aval.shape for a, b in zip(outside, inside, strict=True))
+
+    carries = whole(eqn.outvars, inner.outvars)
+    return carries, whole(eqn.invars, inner.invars) - carries
 
 
 def sigmas(variables: Variables) -> np.ndarray:
