@@ -208,8 +208,8 @@ def test_a_gap_in_a_log_is_told(tmp_path: Path) -> None:
 
 
 def test_half_checkpoints_are_passed_over_and_named(tiny_run: Path, tmp_path: Path, script: Script) -> None:
-    """The newest cut off while it was copied, which has no manifest yet; one half deleted; one that is a file; one all of
-    whose files are cut off, those that Orbax reads of every step among them."""
+    """The newest cut off while it was copied, which has no manifest yet; one half deleted; one that is a file; one that
+    has all its files cut off, those that Orbax reads of every step among them."""
     workdir = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     short = Path(shutil.copytree(workdir / "checkpoints/6", workdir / "checkpoints/5"))
     for path in short.rglob("*"):
