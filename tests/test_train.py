@@ -134,15 +134,17 @@ def test_a_run_that_goes_on_under_another_jax_says_so(
     cut = tmp_path / "cut"
     shutil.copytree(tiny_run, cut)
     shutil.rmtree(cut / "checkpoints" / "6")
-    version = provenance._version
-    monkeypatch.setattr(provenance, "_version", lambda name: "99.1" if name == "jax" else version(name))
+    version = provenance.version_of
+    monkeypatch.setattr(provenance, "version_of", lambda name: "99.1" if name == "jax" else version(name))
     train(TINY, RunConfig(workdir=str(cut), log_every=2, sample_every=0))
     said = capsys.readouterr().out.splitlines()
     notes = [line for line in said if line.startswith("note ")]
-    assert [re.sub(" +", " ", line) for line in notes] == [
+    jax_note, log_note = (re.sub(" +", " ", line) for line in notes)
+    assert jax_note == (
         f"note written with jax {jax.__version__}, now jax 99.1: the run goes on, "
         "its bits may not be those of the whole run"
-    ]
+    )
+    assert log_note.endswith("as it was it is metrics.jsonl.past-3")
     assert said.index(notes[0]) < said.index("resumes from the checkpoint of step 3")
 
 
