@@ -1,10 +1,14 @@
 """`fashion`'s own step by XLA's CUDA compiler, for one H100 and for eight, without a GPU."""
 
 import pytest
-from aot import INPUT_BYTES, SPLIT_BYTES, STATE_BYTES, SUMMED, Steps, gathered, needs
+from aot import INPUT_BYTES, NORMALISED, SPLIT_BYTES, STATE_BYTES, Steps, gathered, needs
+from aot import SUMMED as SIMPLIFIED
 
 pytestmark = needs("h100")
 DEVICES = 8
+# Seven arrays of each batch normalisation, where other compilers see that one of them, the mean of what is left of the
+# mean, is nothing: here a mean is one reduction over all axes.
+SUMMED = SIMPLIFIED + NORMALISED
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from jax import Array, lax
 @jax.custom_vjp
 def sum_to_features(x: Array) -> Array:
     """[n, ..., c] -> [c]."""
-    return lax.platform_dependent(x, cpu=axis_by_axis, default=lambda x: jnp.sum(x, tuple(range(x.ndim - 1))))
+    # One reduction launches fewer operations on a GPU (docs/performance.md).
+    return lax.platform_dependent(x, cuda=lambda x: jnp.sum(x, tuple(range(x.ndim - 1))), default=axis_by_axis)
 
 
 def axis_by_axis(x: Array) -> Array:
