@@ -33,8 +33,8 @@ def test_it_compiles_and_the_next_state_takes_this_ones_memory(steps: Steps, dev
 def test_memory(steps: Steps, devices: int, split: bool) -> None:
     """Measured: 9.7 + 55.7 MiB on one, at most 9.6 + 50 on four, with the state split or not; of each device.
 
-    On one it was 45.9 before D's kernels were normalised together (nn/batched_spectral_norm.py); what lies there was not
-    traced.
+    On one it was 45.9 before D's kernels were normalised together (nn/batched_spectral_norm.py); what lies there was
+    not traced.
     """
     memory = steps.of(devices, split)[0].memory
     assert memory is not None
