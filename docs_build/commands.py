@@ -6,7 +6,7 @@ from functools import cache
 from unittest import mock
 
 from docs_build.source import ROOT
-from jax_sngan.command_line import Parser
+from jax_sngan.commands.cli import Parser
 
 
 class _Reached(BaseException):
@@ -23,7 +23,7 @@ def parser_of(script: str) -> Parser:
     """The parser of scripts/SCRIPT.
 
     Raises:
-      ValueError: the script reads no command line by command_line.Parser.
+      ValueError: the script reads no command line by cli.Parser.
     """
     made: list[Parser] = []
 

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from docs_build import commands
 from docs_build.links import page_of
 from docs_build.source import ROOT, definition, fence
-from jax_sngan.config import RunConfig, TrainConfig
+from jax_sngan.config.schema import RunConfig, TrainConfig
 
 WINGS = ("jax_sngan", "torch_ref")
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields):$")
@@ -77,8 +77,9 @@ def options_page() -> str:
     start = (
         "# Every option of a run\n\n"
         "Options of `train_jax.py` and `train_torch.py`, from the dataclasses in "
-        f"[`jax_sngan/config.py`](../{page_of('jax_sngan/config.py')}). The defaults are the dataclasses'; "
-        "a preset has others, and `--dry-run` prints what holds. In Python the same names, with `_` for `-`.\n"
+        f"[`jax_sngan/config/schema.py`](../{page_of('jax_sngan/config/schema.py')}). The defaults are the "
+        "dataclasses'; a preset has others, and `--dry-run` prints what holds. In Python the same names, "
+        "with `_` for `-`.\n"
     )
     return "\n".join([start, *_config_sections(TrainConfig), *_config_sections(RunConfig)])
 

@@ -1,6 +1,6 @@
 """SN-GAN (Miyato et al. 2018) in JAX, with a PyTorch reference that it is tested against.
 
-Names are loaded when first used, so that torch_ref can read `jax_sngan.config` without loading jax.
+Names are loaded when first used, so that torch_ref can read `jax_sngan.config.schema` without loading jax.
 """
 
 import importlib
@@ -9,24 +9,24 @@ from typing import Any
 from jax_sngan.accelerators.environment import quiet_compilers
 
 _HOME = {
-    "Dataset": "data",
-    "Inputs": "inputs",
-    "ModelConfig": "config",
-    "OptimizerConfig": "config",
-    "RunConfig": "config",
-    "SpectralNormConfig": "config",
-    "TrainConfig": "config",
-    "TrainState": "state",
-    "UserError": "errors",
-    "build": "models",
-    "create_state": "state",
-    "draw_inputs": "inputs",
-    "load": "sample",
-    "load_data": "data",
-    "preset": "preset_configs",
-    "presets": "preset_configs",
-    "train_step": "update",
-    "with_protocol": "protocols",
+    "Dataset": "data.datasets",
+    "Inputs": "core.inputs",
+    "ModelConfig": "config.schema",
+    "OptimizerConfig": "config.schema",
+    "RunConfig": "config.schema",
+    "SpectralNormConfig": "config.schema",
+    "TrainConfig": "config.schema",
+    "TrainState": "core.state",
+    "UserError": "system.errors",
+    "build": "models.network",
+    "create_state": "core.state",
+    "draw_inputs": "core.inputs",
+    "load": "runs.sample",
+    "load_data": "data.datasets",
+    "preset": "config.presets",
+    "presets": "config.presets",
+    "train_step": "core.step",
+    "with_protocol": "config.reference_programs",
 }
 _RENAMED = {"load_data": "load", "presets": "names"}
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jax_sngan.config import ModelConfig, TrainConfig, replace
+from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
 
 BASE = replace(
     TrainConfig(),

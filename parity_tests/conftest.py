@@ -2,7 +2,7 @@
 
 import pytest
 
-from jax_sngan.errors import UserError
+from jax_sngan.system.errors import UserError
 from parity_tests import torch_device
 
 

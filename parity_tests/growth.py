@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 import conftest  # noqa: F401  # the settings that the tests run under
-from jax_sngan.preset_configs import preset
+from jax_sngan.config.presets import preset
 from parity_tests import torch_device
 from parity_tests.pairings import config_of
 from parity_tests.trajectory import Growth, run, run_float32

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 import conftest  # noqa: F401  # the settings that the tests run under
-import torch_ref.inputs
-import torch_ref.losses
+import torch_ref.core.inputs
+import torch_ref.core.losses
+import torch_ref.core.state
+import torch_ref.core.step
 import torch_ref.nn.spectral_norm
-import torch_ref.state
-import torch_ref.update
-from jax_sngan import convert
-from jax_sngan.config import replace
-from jax_sngan.inputs import draw_inputs
+from jax_sngan.config.schema import replace
+from jax_sngan.core.inputs import draw_inputs
+from jax_sngan.interop import torch_layout
 from parity_tests import test_1_ops as rung_1
 from parity_tests import test_2_layers as rung_2
 from parity_tests import test_3_networks as rung_3
@@ -145,13 +145,13 @@ def networks() -> Iterator[Case]:
     for config, _ in rung_3.CASES:
         if config.dtype != "float32":
             continue
-        for network in convert.NETWORKS:
+        for network in torch_layout.NETWORKS:
             rng = np.random.default_rng(config.image_size)
-            variables = convert.variables_to_torch(config, network, random_variables(config, network, rng))
+            variables = torch_layout.variables_to_torch(config, network, random_variables(config, network, rng))
             x, labels = rung_3.draw(config, network, rng)
             size, channels = config.image_size, config.channels
             weights = rng.normal(size=(3, rung_3.BATCH, *((channels, size, size) if network == "generator" else ())))
-            x = x if network == "generator" else np.ascontiguousarray(convert.images_to_torch(x))
+            x = x if network == "generator" else np.ascontiguousarray(torch_layout.images_to_torch(x))
 
             def passes(
                 dtype: str, config=config, network=network, variables=variables, x=x, labels=labels, weights=weights
@@ -175,7 +175,7 @@ def networks() -> Iterator[Case]:
 
 def all_losses() -> Iterator[Case]:
     """Rung 4."""
-    for name, pair in torch_ref.losses.LOSSES.items():
+    for name, pair in torch_ref.core.losses.LOSSES.items():
         for scores in rung_4.SCORES:
             if name == "non_saturating_eps" and scores == "far out, wrong":
                 continue  # minus the logarithm of 1 + 1e-8, which float32 cannot tell from 1
@@ -197,17 +197,17 @@ def updates() -> Iterator[Case]:
     for name, changes in rung_5.CASES.items():
         config = replace(rung_5.BASE, changes | {"model.dtype": "float32"})
         state = random_state(config)
-        flat = convert.to_torch(config, state)
+        flat = torch_layout.to_torch(config, state)
         images = rung_5.images(config.model.image_size, config.model.channels)
-        inputs = convert.inputs_to_torch(draw_inputs(rung_5.drawing(config), images, step=int(state.step)))
+        inputs = torch_layout.inputs_to_torch(draw_inputs(rung_5.drawing(config), images, step=int(state.step)))
 
         def step(dtype: str, config=config, flat=flat, inputs=inputs) -> Results:
             config = replace(config, {"model.dtype": dtype})
-            reference = torch_ref.state.create_state(config)
-            torch_ref.state.load(reference, cast(flat, dtype))
-            arrays = torch_ref.inputs.from_numpy(cast(inputs, dtype))
-            reference, logs = torch_ref.update.training_step(config, reference, arrays)
-            return torch_ref.state.dump(reference) | {f"logs.{k}": to_numpy(v) for k, v in logs.items()}
+            reference = torch_ref.core.state.create_state(config)
+            torch_ref.core.state.load(reference, cast(flat, dtype))
+            arrays = torch_ref.core.inputs.from_numpy(cast(inputs, dtype))
+            reference, logs = torch_ref.core.step.training_step(config, reference, arrays)
+            return torch_ref.core.state.dump(reference) | {f"logs.{k}": to_numpy(v) for k, v in logs.items()}
 
         yield name, step, biases_before_batch_norm(config.model, flat)
 

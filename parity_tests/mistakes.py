@@ -191,7 +191,7 @@ MISTAKES = [
     ),
     Mistake(
         "running statistics of the first of several passes",
-        "models/__init__.py",
+        "models/network.py",
         "kept * before + term[i]",
         "kept * before + term[0]",
         "on an accelerator G's running means see one batch in n_dis",
@@ -199,7 +199,7 @@ MISTAKES = [
     ),
     Mistake(
         "running statistics forget too much",
-        "models/__init__.py",
+        "models/network.py",
         "kept = 1 - self._config.batch_norm_momentum",
         "kept = self._config.batch_norm_momentum",
         "on an accelerator G's running means are those of the last passes",
@@ -580,7 +580,7 @@ MISTAKES = [
     ),
     Mistake(
         "what a pass carries on is lost",
-        "models/__init__.py",
+        "models/network.py",
         "return y, _split(module)[1]",
         "return y, variables",
         "u, v and the running statistics stay those of the first step",
@@ -589,7 +589,7 @@ MISTAKES = [
     # Losses ------------------------------------------------------------------------------------------------------
     Mistake(
         "hinge sign",
-        "losses.py",
+        "core/losses.py",
         "jnp.mean(jax.nn.relu(1 + fake))",
         "jnp.mean(jax.nn.relu(1 - fake))",
         "D learns to call generated images real",
@@ -597,7 +597,7 @@ MISTAKES = [
     ),
     Mistake(
         "sum for mean in a loss",
-        "losses.py",
+        "core/losses.py",
         "return jnp.mean(jax.nn.softplus(-fake))",
         "return jnp.sum(jax.nn.softplus(-fake))",
         "G's loss grows with the batch; Adam hides most of it",
@@ -605,7 +605,7 @@ MISTAKES = [
     ),
     Mistake(
         "the saturating loss",
-        "losses.py",
+        "core/losses.py",
         "return jnp.mean(jax.nn.softplus(-fake))",
         "return -jnp.mean(jax.nn.softplus(fake))",
         "G's gradient dies where D is sure",
@@ -613,7 +613,7 @@ MISTAKES = [
     ),
     Mistake(
         "critic's sign",
-        "losses.py",
+        "core/losses.py",
         "return jnp.mean(fake) - jnp.mean(real)",
         "return jnp.mean(real) - jnp.mean(fake)",
         "critic and generator pull the same way",
@@ -621,7 +621,7 @@ MISTAKES = [
     ),
     Mistake(
         "hinge counts its margin",
-        "losses.py",
+        "core/losses.py",
         "jnp.mean(jax.nn.relu(1 - real))",
         "jnp.mean(jnp.where(real <= 1, 1 - real, 0))",
         "a gradient from scores that lie exactly on the margin",
@@ -630,7 +630,7 @@ MISTAKES = [
     # Optimiser ---------------------------------------------------------------------------------------------------
     Mistake(
         "Adam's eps before the correction",
-        "optim.py",
+        "core/optim.py",
         "(jnp.sqrt(v) / jnp.sqrt(c2) + config.eps)",
         "((jnp.sqrt(v) + config.eps) / jnp.sqrt(c2))",
         "eps 3 to 30 times too large in the first steps",
@@ -638,7 +638,7 @@ MISTAKES = [
     ),
     Mistake(
         "Adam's betas mixed up",
-        "optim.py",
+        "core/optim.py",
         "(1 - config.beta2) * (g * g)",
         "(1 - config.beta1) * (g * g)",
         "the second moment is too large, steps too small",
@@ -646,7 +646,7 @@ MISTAKES = [
     ),
     Mistake(
         "Adam's correction squared",
-        "optim.py",
+        "core/optim.py",
         "(jnp.sqrt(c2) / c1) * m",
         "(c2 / c1) * m",
         "the authors' form starts with steps too small",
@@ -654,7 +654,7 @@ MISTAKES = [
     ),
     Mistake(
         "digits of 1 - beta^t lost",
-        "optim.py",
+        "core/optim.py",
         "-jnp.expm1(count.astype(dtype) * math.log(beta))",
         "1 - jnp.asarray(beta, dtype) ** count.astype(dtype)",
         "float32 steps off by 1e-5, as optax's",
@@ -662,7 +662,7 @@ MISTAKES = [
     ),
     Mistake(
         "Adam's count stands still",
-        "optim.py",
+        "core/optim.py",
         "optax.ScaleByAdamState(count=count, mu=mu, nu=nu)",
         "optax.ScaleByAdamState(count=state.count, mu=mu, nu=nu)",
         "moments corrected as if each step were the first: far too large",
@@ -670,7 +670,7 @@ MISTAKES = [
     ),
     Mistake(
         "learning rate one step early",
-        "optim.py",
+        "core/optim.py",
         "past = jnp.clip(step - config.decay_start",
         "past = jnp.clip(step + 1 - config.decay_start",
         "the last step has a rate of 0",
@@ -678,7 +678,7 @@ MISTAKES = [
     ),
     Mistake(
         "moving average reversed",
-        "optim.py",
+        "core/optim.py",
         "d * a + (1 - d) * p",
         "(1 - d) * a + d * p",
         "the average is the generator itself",
@@ -687,7 +687,7 @@ MISTAKES = [
     # Pixels ------------------------------------------------------------------------------------------------------
     Mistake(
         "pixels over 128",
-        "images.py",
+        "core/pixels.py",
         "/ 127.5 - 1",
         "/ 128 - 1",
         "D sees no pixel above 0.992; G's whites are grey",
@@ -695,7 +695,7 @@ MISTAKES = [
     ),
     Mistake(
         "pixels cut, not rounded",
-        "images.py",
+        "core/pixels.py",
         "jnp.round((",
         "jnp.floor((",
         "pictures and metrics half a grey level too dark",
@@ -704,7 +704,7 @@ MISTAKES = [
     # The training step -------------------------------------------------------------------------------------------
     Mistake(
         "average taken before the update",
-        "update.py",
+        "core/step.py",
         "moving_average(average, params, decay)",
         "moving_average(average, state.generator.params, decay)",
         "the average is a step behind",
@@ -712,7 +712,7 @@ MISTAKES = [
     ),
     Mistake(
         "G's statistics frozen in D updates",
-        "update.py",
+        "core/step.py",
         "return state._replace(generator=generator, discriminator=discriminator",
         "return state._replace(discriminator=discriminator",
         "running statistics see one pass of G a step, not n_dis + 1",
@@ -720,7 +720,7 @@ MISTAKES = [
     ),
     Mistake(
         "G in evaluation mode in D updates",
-        "update.py",
+        "core/step.py",
         "inputs.d_latents, inputs.d_labels, train=True",
         "inputs.d_latents, inputs.d_labels, train=False",
         "D learns other images than G is trained on",
@@ -728,7 +728,7 @@ MISTAKES = [
     ),
     Mistake(
         "u and v frozen in G updates",
-        "update.py",
+        "core/step.py",
         "discriminator=discriminator, generator_ema",
         "discriminator=state.discriminator, generator_ema",
         "an iteration a step is lost",
@@ -736,7 +736,7 @@ MISTAKES = [
     ),
     Mistake(
         "no gradient from D to G",
-        "update.py",
+        "core/step.py",
         "discriminator, fake, inputs.g_labels",
         "discriminator, lax.stop_gradient(fake), inputs.g_labels",
         "G never learns",
@@ -744,7 +744,7 @@ MISTAKES = [
     ),
     Mistake(
         "D's gradient into G",
-        "update.py",
+        "core/step.py",
         "return state._replace(generator=generator, discriminator=discriminator",
         "return state._replace(generator=generator._replace(params=descend(generator.params, jax.grad(lambda g: LOSSES["
         "config.loss].discriminator(*score_both(config, networks.discriminator, state.discriminator, moved, "
@@ -756,7 +756,7 @@ MISTAKES = [
     ),
     Mistake(
         "G's gradient into D",
-        "update.py",
+        "core/step.py",
         "discriminator=discriminator, generator_ema",
         "discriminator=discriminator._replace(params=descend(discriminator.params, jax.grad(lambda d: LOSSES["
         "config.loss].generator(networks.discriminator.apply(state.discriminator._replace(params=d), networks."
@@ -768,7 +768,7 @@ MISTAKES = [
     ),
     Mistake(
         "the same latents in every D update",
-        "update.py",
+        "core/step.py",
         "passes(state.generator, inputs.d_latents, ",
         "passes(state.generator, jnp.stack([inputs.d_latents[0]] * config.n_dis), ",
         "D sees one batch of generated images n_dis times",
@@ -776,7 +776,7 @@ MISTAKES = [
     ),
     Mistake(
         "the G update takes a D update's latents",
-        "update.py",
+        "core/step.py",
         "  inputs.g_latents,",
         "  inputs.d_latents[0],",
         "G is trained on the images that D has just seen",
@@ -784,7 +784,7 @@ MISTAKES = [
     ),
     Mistake(
         "real labels for generated images",
-        "update.py",
+        "core/step.py",
         "scores(fake, fake_labels, 1",
         "scores(fake, real_labels, 1",
         "D judges generated images by another class than they were made for",
@@ -792,7 +792,7 @@ MISTAKES = [
     ),
     Mistake(
         "the first pass of D leaves nothing",
-        "models/__init__.py",
+        "models/network.py",
         "return moved",
         "return moved[:1] * count",
         "both passes start from the same u and v: one iteration an update, not two",
@@ -800,7 +800,7 @@ MISTAKES = [
     ),
     Mistake(
         "halves of the joint batch swapped",
-        "update.py",
+        "core/step.py",
         "return both[: len(real)], both[len(real) :], variables",
         "return both[len(real) :], both[: len(real)], variables",
         "D learns to call generated images real",
@@ -808,7 +808,7 @@ MISTAKES = [
     ),
     Mistake(
         "G takes D's optimiser",
-        "update.py",
+        "core/step.py",
         "_descend(config.generator_optimizer,",
         "_descend(config.discriminator_optimizer,",
         "G's rate, betas and schedule are D's",
@@ -816,7 +816,7 @@ MISTAKES = [
     ),
     Mistake(
         "learning rate of the next step",
-        "update.py",
+        "core/step.py",
         "learning_rate(optimizer, step, steps)",
         "learning_rate(optimizer, step + 1, steps)",
         "the whole schedule is a step early",
@@ -824,7 +824,7 @@ MISTAKES = [
     ),
     Mistake(
         "the step is not counted",
-        "update.py",
+        "core/step.py",
         "state._replace(step=state.step + 1)",
         "state._replace(step=state.step)",
         "the rate never falls",
@@ -833,7 +833,7 @@ MISTAKES = [
     # What a step consumes, and a fresh state ---------------------------------------------------------------------
     Mistake(
         "the same latents twice",
-        "inputs.py",
+        "core/inputs.py",
         "iter(jax.random.split(jax.random.fold_in(key, step), 6))",
         "iter([jax.random.fold_in(key, step)] * 6)",
         "one key for all that is drawn: G is trained on the latents that D has just seen",
@@ -841,7 +841,7 @@ MISTAKES = [
     ),
     Mistake(
         "every step draws the same latents",
-        "inputs.py",
+        "core/inputs.py",
         "jax.random.fold_in(key, step)",
         "key",
         "G learns n_dis + 1 batches by heart",
@@ -849,7 +849,7 @@ MISTAKES = [
     ),
     Mistake(
         "every step sees the same images",
-        "inputs.py",
+        "core/inputs.py",
         "np.arange(step * count, (step + 1) * count)",
         "np.arange(count)",
         "D learns one batch by heart",
@@ -857,7 +857,7 @@ MISTAKES = [
     ),
     Mistake(
         "labels of other images",
-        "inputs.py",
+        "core/inputs.py",
         "labels = data.labels[rows].astype",
         "labels = data.labels[: len(rows)].astype",
         "D learns that classes mean nothing",
@@ -865,7 +865,7 @@ MISTAKES = [
     ),
     Mistake(
         "images upside down",
-        "inputs.py",
+        "core/inputs.py",
         "images[:, :, :, ::-1], images)",
         "images[:, :, ::-1], images)",
         "half of the images of a run with --flip stand on their heads",
@@ -873,7 +873,7 @@ MISTAKES = [
     ),
     Mistake(
         "the average starts at zero",
-        "state.py",
+        "core/state.py",
         "generator_ema=jax.tree.map(jnp.copy, generator.params)",
         "generator_ema=jax.tree.map(jnp.zeros_like, generator.params)",
         "the averaged generator is too small for thousands of steps",
@@ -881,7 +881,7 @@ MISTAKES = [
     ),
     Mistake(
         "a run starts at step 1",
-        "state.py",
+        "core/state.py",
         "step=jnp.zeros((), jnp.int32)",
         "step=jnp.ones((), jnp.int32)",
         "the schedule is a step early, the last step is missing",
@@ -890,7 +890,7 @@ MISTAKES = [
     # Conversion --------------------------------------------------------------------------------------------------
     Mistake(
         "kernels' rows and columns swapped on the way to torch",
-        "convert.py",
+        "interop/torch_layout.py",
         "kernel.transpose(3, 2, 0, 1)",
         "kernel.transpose(3, 2, 1, 0)",
         "a converted checkpoint draws smeared images",
@@ -898,7 +898,7 @@ MISTAKES = [
     ),
     Mistake(
         "images transposed on the way to torch",
-        "convert.py",
+        "interop/torch_layout.py",
         "np.moveaxis(images, -1, -3)",
         "np.swapaxes(images, -1, -3)",
         "the other wing trains on images that lie on their sides",
@@ -906,7 +906,7 @@ MISTAKES = [
     ),
     Mistake(
         "v in our order in torch's file",
-        "convert.py",
+        "interop/torch_layout.py",
         'side = flat.out if last == "u" else',
         'side = flat.out if last in ("u", "v") else',
         "a converted D's sigma is wrong until its v has been renewed",
@@ -914,7 +914,7 @@ MISTAKES = [
     ),
     Mistake(
         "Adam's moments swapped in torch's file",
-        "convert.py",
+        "interop/torch_layout.py",
         '(("exp_avg", adam.mu), ("exp_avg_sq", adam.nu))',
         '(("exp_avg", adam.nu), ("exp_avg_sq", adam.mu))',
         "a converted run goes on with wrong steps",
@@ -948,7 +948,7 @@ MISTAKES = [
     # Penalties ---------------------------------------------------------------------------------------------------
     Mistake(
         "mean for sum in the gradient's norm",
-        "penalties.py",
+        "core/penalties.py",
         "squares = jnp.sum(jnp.square(gradients)",
         "squares = jnp.mean(jnp.square(gradients)",
         "norms are driven to the root of the number of pixels, not to 1",
@@ -956,7 +956,7 @@ MISTAKES = [
     ),
     Mistake(
         "the penalty's target added",
-        "penalties.py",
+        "core/penalties.py",
         "excess = norms - target",
         "excess = norms + target",
         "D is driven to be flat",
@@ -964,7 +964,7 @@ MISTAKES = [
     ),
     Mistake(
         "one-sided penalty on the wrong side",
-        "penalties.py",
+        "core/penalties.py",
         "jax.nn.relu(excess)",
         "jax.nn.relu(-excess)",
         "steep D's go free, flat ones are punished",
@@ -972,7 +972,7 @@ MISTAKES = [
     ),
     Mistake(
         "the real image's share taken for the other's",
-        "penalties.py",
+        "core/penalties.py",
         "mix * real + (1 - mix) * fake",
         "(1 - mix) * real + mix * fake",
         "the same points in distribution: only a comparison on the same numbers sees it",
@@ -980,7 +980,7 @@ MISTAKES = [
     ),
     Mistake(
         "one share for the whole batch",
-        "penalties.py",
+        "core/penalties.py",
         "mix * real + (1 - mix) * fake",
         "mix[:1] * real + (1 - mix[:1]) * fake",
         "the penalty sees one cut through the batch at a time",
@@ -988,7 +988,7 @@ MISTAKES = [
     ),
     Mistake(
         "R1 without its half",
-        "penalties.py",
+        "core/penalties.py",
         "0.5 * jnp.mean(jnp.sum(",
         "jnp.mean(jnp.sum(",
         "gamma is twice what the paper means by it",
@@ -996,7 +996,7 @@ MISTAKES = [
     ),
     Mistake(
         "DRAGAN without the standard deviation",
-        "penalties.py",
+        "core/penalties.py",
         "0.5 * jnp.std(real) * noise",
         "0.5 * noise",
         "points lie outside of where images are",
@@ -1004,7 +1004,7 @@ MISTAKES = [
     ),
     Mistake(
         "DRAGAN's unbiased standard deviation",
-        "penalties.py",
+        "core/penalties.py",
         "jnp.std(real)",
         "jnp.std(real, ddof=1)",
         "points a little farther off",
@@ -1012,7 +1012,7 @@ MISTAKES = [
     ),
     Mistake(
         "no gradient from the penalty",
-        "update.py",
+        "core/step.py",
         'value = value + logs["d_penalty"]',
         'value = value + lax.stop_gradient(logs["d_penalty"])',
         "the penalty is in the log and nowhere else",
@@ -1020,7 +1020,7 @@ MISTAKES = [
     ),
     Mistake(
         "the penalty's pass with the first pass's u and v",
-        "update.py",
+        "core/step.py",
         "after._replace(spectral=moved[-1])",
         "after._replace(spectral=moved[0])",
         "the penalty is that of another D",
@@ -1028,7 +1028,7 @@ MISTAKES = [
     ),
     Mistake(
         "clipped from above alone",
-        "optim.py",
+        "core/optim.py",
         "jnp.clip(p, -bound, bound)",
         "jnp.minimum(p, bound)",
         "the critic grows without bound where its weights are negative",
@@ -1036,7 +1036,7 @@ MISTAKES = [
     ),
     Mistake(
         "clipped before the update",
-        "update.py",
+        "core/step.py",
         "return clip(params, config.weight_clip) if",
         "return jax.tree.map(lambda c, p, q: c + p - q, clip(state.discriminator.params, config.weight_clip), params,"
         " state.discriminator.params) if",
@@ -1071,14 +1071,14 @@ MISTAKES = [
     Mistake(
         "one dropout key in every layer",
         "nn/dropout.py",
-        "noise.stream(key, i)",
-        "noise.stream(key, 0)",
+        "rng.stream(key, i)",
+        "rng.stream(key, 0)",
         "layers of one shape drop the same activations",
         "test_2_normalization.py::test_every_layer_drops_by_its_own_key",
     ),
     Mistake(
         "every use of a key the same stream",
-        "noise.py",
+        "nn/rng.py",
         "jax.random.fold_in(_wrapped(key), number)",
         "jax.random.fold_in(_wrapped(key), 0)",
         "noise, dropout and augmentation are one another's",
@@ -1086,7 +1086,7 @@ MISTAKES = [
     ),
     Mistake(
         "pixels' noise of half a level",
-        "images.py",
+        "core/pixels.py",
         "(images.astype(noise.dtype) + noise) / 128",
         "(images.astype(noise.dtype) + 0.5 * noise) / 128",
         "grey levels stay apart, and D sees which images are real by that",
@@ -1094,7 +1094,7 @@ MISTAKES = [
     ),
     Mistake(
         "shifts to the other side",
-        "augment.py",
+        "core/augment.py",
         "pixels[None, :] - shift",
         "pixels[None, :] + shift",
         "the same shifts in distribution: only a comparison on the same numbers sees it",
@@ -1102,7 +1102,7 @@ MISTAKES = [
     ),
     Mistake(
         "generated images not augmented in G updates",
-        "update.py",
+        "core/step.py",
         "                fake = augment(config.augment, fake",
         "                augment(config.augment, fake",
         "D tells G's images by their being whole",
@@ -1119,7 +1119,7 @@ MISTAKES = [
     # Schedules, averages, batches in parts, losses ---------------------------------------------------------------
     Mistake(
         "a quarter of the cosine",
-        "optim.py",
+        "core/optim.py",
         "jnp.cos(jnp.pi * past / span)",
         "jnp.cos(jnp.pi / 2 * past / span)",
         "the rate ends at half of what it began with",
@@ -1127,7 +1127,7 @@ MISTAKES = [
     ),
     Mistake(
         "the average warms up a step late",
-        "optim.py",
+        "core/optim.py",
         "(1 + done) / (10 + done)",
         "done / (9 + done)",
         "the first step's average is the first step's generator",
@@ -1135,7 +1135,7 @@ MISTAKES = [
     ),
     Mistake(
         "parts summed, not averaged",
-        "update.py",
+        "core/step.py",
         "jax.tree.map(lambda x: x / n, total)",
         "total",
         "losses and moments grow with the number of parts; Adam hides most of it",
@@ -1143,15 +1143,15 @@ MISTAKES = [
     ),
     Mistake(
         "every part moves G's u and v",
-        "update.py",
-        "inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=True",
-        "inputs.d_latents, inputs.d_labels, train=True, key=_use(key, noise.DROPOUT_G), hold=False",
+        "core/step.py",
+        "inputs.d_latents, inputs.d_labels, train=True, key=_use(key, rng.DROPOUT_G), hold=True",
+        "inputs.d_latents, inputs.d_labels, train=True, key=_use(key, rng.DROPOUT_G), hold=False",
         "sigma depends on how a batch was cut",
         _PARTS,
     ),
     Mistake(
         "G's least-squares code 0",
-        "losses.py",
+        "core/losses.py",
         "0.5 * jnp.mean(jnp.square(fake - 1))",
         "0.5 * jnp.mean(jnp.square(fake))",
         "G learns to be found out",
@@ -1159,7 +1159,7 @@ MISTAKES = [
     ),
     Mistake(
         "minimax sign",
-        "losses.py",
+        "core/losses.py",
         "return -jnp.mean(jax.nn.softplus(fake))",
         "return jnp.mean(jax.nn.softplus(fake))",
         "G learns to be found out",

@@ -3,8 +3,8 @@
 from itertools import cycle
 from typing import Any
 
-from jax_sngan.config import TrainConfig, replace
-from jax_sngan.losses import LOSSES
+from jax_sngan.config.schema import TrainConfig, replace
+from jax_sngan.core.losses import LOSSES
 from parity_tests.configs import BASE, RESNET
 
 # Width 2 and one channel: float64 convolutions are slow loops in XLA, and formulas have no width.

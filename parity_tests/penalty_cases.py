@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from jax_sngan import penalties
+from jax_sngan.core import penalties
 from parity_tests.torch_device import tensor
-from torch_ref import penalties as torch_penalties
+from torch_ref.core import penalties as torch_penalties
 
 # name -> (function, arrays that it takes, options)
 PENALTIES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {

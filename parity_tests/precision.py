@@ -18,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-import torch_ref.inputs
+import torch_ref.core.inputs
+import torch_ref.core.state
+import torch_ref.core.step
 import torch_ref.nn.batch_norm
-import torch_ref.state
-import torch_ref.update
-from jax_sngan import convert, data, update
-from jax_sngan.config import TrainConfig, replace
-from jax_sngan.inputs import Inputs, draw_inputs
-from jax_sngan.models import build
+from jax_sngan.config.schema import TrainConfig, replace
+from jax_sngan.core import step as update
+from jax_sngan.core.inputs import Inputs, draw_inputs
+from jax_sngan.data import datasets
+from jax_sngan.interop import torch_layout
+from jax_sngan.models.network import build
 from jax_sngan.models.standard_cnn import halvings
 from jax_sngan.nn import batch_norm, layers
 from jax_sngan.nn.spectral_norm import SpectralNorm
@@ -103,11 +105,11 @@ def jax_forward(config: TrainConfig, state: Any, inputs: Inputs) -> Flat:
     undo()
     # The dense layer's result is a map, and torch's is laid out channel by channel.
     side = config.model.image_size >> halvings(config.model.image_size)
-    results["linear 0"] = convert.map_to_torch(results["linear 0"], side, side, axis=1)
+    results["linear 0"] = torch_layout.map_to_torch(results["linear 0"], side, side, axis=1)
     return results | {"scores": np.asarray(scores)}
 
 
-def torch_forward(state: torch_ref.state.TrainState, inputs: Any) -> Flat:
+def torch_forward(state: torch_ref.core.state.TrainState, inputs: Any) -> Flat:
     """The same by the reference."""
     results: Flat = {}
     kinds = {
@@ -140,9 +142,9 @@ def torch_forward(state: torch_ref.state.TrainState, inputs: Any) -> Flat:
 
 def measure() -> dict[str, tuple[Flat, Flat, Flat]]:
     """Run -> (forward pass, a step in the middle of training, the first step of a run), arrays by name."""
-    images = data.load("fashion", image_size=28, channels=1)
+    images = datasets.load("fashion", image_size=28, channels=1)
     found: dict[str, tuple[Flat, Flat, Flat]] = {}
-    states = {fresh: convert.to_torch(CONFIG, random_state(CONFIG, fresh=fresh)) for fresh in (False, True)}
+    states = {fresh: torch_layout.to_torch(CONFIG, random_state(CONFIG, fresh=fresh)) for fresh in (False, True)}
     drawn = {fresh: draw_inputs(CONFIG, images, 0 if fresh else 3) for fresh in states}
     for dtype in ("float32", "float64"):
         config = replace(CONFIG, {"model.dtype": dtype})
@@ -152,26 +154,26 @@ def measure() -> dict[str, tuple[Flat, Flat, Flat]]:
         for fresh, flat in states.items():
             start = cast(flat, dtype)
             inputs = jax.tree.map(jnp.asarray, cast(drawn[fresh], dtype))
-            arrays = torch_ref.inputs.from_numpy(convert.inputs_to_torch(inputs))
-            state = jax.tree.map(jnp.asarray, convert.from_torch(config, start))
-            reference = torch_ref.state.create_state(config)
+            arrays = torch_ref.core.inputs.from_numpy(torch_layout.inputs_to_torch(inputs))
+            state = jax.tree.map(jnp.asarray, torch_layout.from_torch(config, start))
+            reference = torch_ref.core.state.create_state(config)
             if not fresh:
-                torch_ref.state.load(reference, start)
+                torch_ref.core.state.load(reference, start)
                 ours.append(jax_forward(config, state, inputs))
                 theirs.append(torch_forward(reference, arrays))
-                reference = torch_ref.state.create_state(config)
-            torch_ref.state.load(reference, start)
+                reference = torch_ref.core.state.create_state(config)
+            torch_ref.core.state.load(reference, start)
             state, logs = step(state, inputs)
-            ours.append(_after(config, start, convert.to_torch(config, state), logs))
-            reference, torch_logs = torch_ref.update.training_step(config, reference, arrays)
-            theirs.append(_after(config, start, torch_ref.state.dump(reference), torch_logs))
+            ours.append(_after(config, start, torch_layout.to_torch(config, state), logs))
+            reference, torch_logs = torch_ref.core.step.training_step(config, reference, arrays)
+            theirs.append(_after(config, start, torch_ref.core.state.dump(reference), torch_logs))
         found[f"JAX {dtype}"], found[f"torch {dtype}"] = tuple(ours), tuple(theirs)  # type: ignore[assignment]
     return found
 
 
 def _after(config: TrainConfig, before: Flat, after: Flat, logs: Mapping[str, Any]) -> Flat:
     """A step's results, and each parameter's move in units of the learning rate."""
-    rates = {n: getattr(config, f"{n}_optimizer").learning_rate for n in convert.NETWORKS}
+    rates = {n: getattr(config, f"{n}_optimizer").learning_rate for n in torch_layout.NETWORKS}
     parameters = [name.replace("_opt.exp_avg.", ".") for name in after if "_opt.exp_avg." in name]
     moves = {
         f"move.{name}": (after[name].astype(np.float64) - before[name]) / rates[name.partition(".")[0]]

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jax_sngan.machine import cores
+from jax_sngan.system.machine import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 

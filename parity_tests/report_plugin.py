@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from jax_sngan.machine import cores, processor
+from jax_sngan.system.machine import cores, processor
 from parity_tests import compare
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")

@@ -18,14 +18,14 @@ import numpy as np
 from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jax_sngan import data
-from jax_sngan.config import TrainConfig, replace
-from jax_sngan.flops import taken_branch
-from jax_sngan.inputs import draw_inputs
-from jax_sngan.models import Tree, Variables
-from jax_sngan.preset_configs import preset
-from jax_sngan.state import create_state
-from jax_sngan.update import training_step
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import TrainConfig, replace
+from jax_sngan.core.flops import taken_branch
+from jax_sngan.core.inputs import draw_inputs
+from jax_sngan.core.state import create_state
+from jax_sngan.core.step import training_step
+from jax_sngan.data import datasets
+from jax_sngan.models.network import Tree, Variables
 
 Product = Callable[[Array, Array], Array]
 Rounding = Callable[[Product, Array, Array], Array]
@@ -142,7 +142,7 @@ def sigmas(variables: Variables) -> np.ndarray:
 
 def train(config: TrainConfig, steps: int, rounding: Rounding) -> dict[str, np.ndarray]:
     """losses [steps, 2], of D (the last update's) and of G; sigmas [steps, layers]; gradient: the first step's of G."""
-    images = data.load(config.data, image_size=config.model.image_size, channels=config.model.channels)
+    images = datasets.load(config.data, image_size=config.model.image_size, channels=config.model.channels)
     single = replace(config, {"model.dtype": "float32"})  # all start from the same numbers
     state = jax.tree.map(lambda x: x.astype(config.model.dtype) if x.dtype.kind == "f" else x, create_state(single))
     step = jax.jit(with_rounding(partial(training_step, config), rounding))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-from jax_sngan.files import write_json
+from jax_sngan.system.files import write_json
 from parity_tests.report import ROOT, Line, as_case, child_environment, ended_early, summary
 
 # From the whole to its parts: a step is what training does, and the rest says where a step would part.

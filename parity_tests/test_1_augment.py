@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from jax_sngan import augment, noise
-from jax_sngan.config import AugmentConfig
+from jax_sngan.config.schema import AugmentConfig
+from jax_sngan.core import augment
+from jax_sngan.nn import rng as noise
 from parity_tests.compare import EXACT, assert_close
 from parity_tests.tolerances import OPS_F32, OPS_F64
 from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE
-from torch_ref import augment as torch_augment
+from torch_ref.core import augment as torch_augment
 
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [("float64", OPS_F64), ("float32", OPS_F32)])
-LAST = 1 - 2.0**-23  # the largest number that noise.uniform draws
+LAST = 1 - 2.0**-23  # the largest number that rng.uniform draws
 ENDS = np.array([0.0, 0.25, 0.5, 0.75, LAST])
 PAIRS = np.array([(a, b) for a in ENDS for b in ENDS])  # down and right, row and column: every corner among them
 

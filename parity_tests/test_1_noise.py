@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-import torch_ref.update
-from jax_sngan import images, noise, update
-from jax_sngan.config import replace
+import torch_ref.core.step
+from jax_sngan.config.schema import replace
+from jax_sngan.core import pixels as images
+from jax_sngan.core import step
+from jax_sngan.nn import rng
 from parity_tests.compare import EXACT, assert_close, to_numpy
 from parity_tests.configs import BASE
 from parity_tests.torch_device import tensor
-from torch_ref import images as torch_images
-from torch_ref import noise as torch_noise
+from torch_ref.core import pixels as torch_images
+from torch_ref.nn import rng as torch_noise
 
 KEYS = [(0, 0), (0, 1), (7, 0), (1, 0x80000000), (0xFFFFFFFF, 0xFFFFFFFF), (0x13198A2E, 0x03707344)]
-NUMBERS = [*range(noise.DROPOUT_PENALTY + 1), noise.PARTS, noise.PARTS + 1, noise.PARTS + 63, 2**31 - 1]
+NUMBERS = [*range(rng.DROPOUT_PENALTY + 1), rng.PARTS, rng.PARTS + 1, rng.PARTS + 63, 2**31 - 1]
 SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 4, 5), (0,), (4097,)]
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
@@ -32,25 +34,25 @@ def numbers(key):
 
 
 def test_the_uses_have_the_same_numbers():
-    names = [name for name in vars(noise) if name.isupper()]
+    names = [name for name in vars(rng) if name.isupper()]
     assert len(names) == 10
-    assert {name: getattr(noise, name) for name in names} == {name: getattr(torch_noise, name) for name in names}
+    assert {name: getattr(rng, name) for name in names} == {name: getattr(torch_noise, name) for name in names}
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
 def test_streams(key):
     ours, theirs = both_keys(key)
     for number in NUMBERS:
-        stream = noise.stream(ours, number)
+        stream = rng.stream(ours, number)
         assert stream.dtype == jnp.uint32
         assert_close(np.asarray(stream, np.int64), torch_noise.stream(theirs, number), EXACT, f"stream {number}")
-        assert_close(stream, jax.jit(noise.stream)(ours, jnp.int32(number)), EXACT, f"traced stream {number}")
+        assert_close(stream, jax.jit(rng.stream)(ours, jnp.int32(number)), EXACT, f"traced stream {number}")
 
 
 def test_published_numbers_of_threefry():
     """Random123's known answer for key 0 and counter 0: both wings could be wrong alike."""
     ours, theirs = both_keys((0, 0))
-    assert numbers(noise.stream(ours, 0)) == numbers(torch_noise.stream(theirs, 0)) == (0x6B200159, 0x99BA4EFE)
+    assert numbers(rng.stream(ours, 0)) == numbers(torch_noise.stream(theirs, 0)) == (0x6B200159, 0x99BA4EFE)
     # Its third, whose counter has both words: torch_ref's rounds are its own.
     answer = torch_noise._threefry(both_keys(KEYS[5])[1], torch.tensor(0x243F6A88), torch.tensor(0x85A308D3))
     assert tuple(int(x) for x in answer) == (0xC4923A9C, 0x483DF7A0)
@@ -59,8 +61,8 @@ def test_published_numbers_of_threefry():
 def test_no_two_uses_share_a_stream():
     """Of a whole batch, of each of its parts, and of a dropout's layers below a use."""
     key = torch.tensor([3, 4])
-    parts = [torch_noise.stream(key, noise.PARTS + i) for i in range(4)]
-    uses = [torch_noise.stream(k, use) for k in (key, *parts) for use in range(noise.DROPOUT_PENALTY + 1)]
+    parts = [torch_noise.stream(key, rng.PARTS + i) for i in range(4)]
+    uses = [torch_noise.stream(k, use) for k in (key, *parts) for use in range(rng.DROPOUT_PENALTY + 1)]
     layers = [torch_noise.stream(use, i) for use in uses for i in range(3)]
     every = [numbers(k) for k in (key, *parts, *uses, *layers)]
     assert len(set(every)) == len(every) == 1 + 4 + 45 + 135
@@ -71,14 +73,14 @@ def test_no_two_uses_share_a_stream():
 def test_uniforms(shape, dtype):
     for key in KEYS:
         ours, theirs = both_keys(key)
-        drawn = noise.uniform(ours, shape, jnp.dtype(dtype))
+        drawn = rng.uniform(ours, shape, jnp.dtype(dtype))
         assert_close(drawn, torch_noise.uniform(theirs, shape, getattr(torch, dtype)), EXACT, f"of key {key}")
         steps = np.asarray(drawn, np.float64) * 2**23
         assert np.all((steps >= 0) & (steps < 2**23) & (steps == np.floor(steps)))
 
 
 def test_uniforms_are_spread_and_another_keys_are_others():
-    drawn = [np.asarray(noise.uniform(both_keys(key)[0], (4096,), jnp.dtype("float64"))) for key in KEYS]
+    drawn = [np.asarray(rng.uniform(both_keys(key)[0], (4096,), jnp.dtype("float64"))) for key in KEYS]
     for a in drawn:
         assert abs(a.mean() - 0.5) < 5 / np.sqrt(12 * 4096)  # five standard deviations of a mean
         assert np.all(np.abs(np.histogram(a, 8, (0, 1))[0] - 512) < 5 * np.sqrt(512))
@@ -109,8 +111,8 @@ def test_real_images_with_noise(dtype):
     pixels = np.random.default_rng(1).integers(0, 256, (2, 4, 5, 3), np.uint8)
     ours, theirs = both_keys((5, 6))
     maps = tensor(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    drawn = update.real_images(config, jnp.asarray(pixels), ours)
-    assert_close(drawn, torch_ref.update.real_images(config, maps, theirs).permute(0, 2, 3, 1), EXACT)
-    plain = update.real_images(replace(config, {"dequantize": False}), jnp.asarray(pixels), None)
+    drawn = step.real_images(config, jnp.asarray(pixels), ours)
+    assert_close(drawn, torch_ref.core.step.real_images(config, maps, theirs).permute(0, 2, 3, 1), EXACT)
+    plain = step.real_images(replace(config, {"dequantize": False}), jnp.asarray(pixels), None)
     assert not np.array_equal(drawn, plain)
-    assert not np.array_equal(drawn, update.real_images(config, jnp.asarray(pixels), both_keys((5, 7))[0]))
+    assert not np.array_equal(drawn, step.real_images(config, jnp.asarray(pixels), both_keys((5, 7))[0]))

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from jax import Array
 
-from jax_sngan.config import OptimizerConfig
-from jax_sngan.images import to_float, to_uint8
+from jax_sngan.config.schema import OptimizerConfig
+from jax_sngan.core.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
+from jax_sngan.core.pixels import to_float, to_uint8
 from jax_sngan.nn import conv as conv_file
 from jax_sngan.nn.activations import leaky_relu
 from jax_sngan.nn.conv import (
@@ -36,13 +37,12 @@ from jax_sngan.nn.conv import (
 from jax_sngan.nn.resample import mean_pool, upsample_bilinear, upsample_nearest
 from jax_sngan.nn.spectral_norm import estimate_sigma, normalize, power_iteration, spectral_normalize
 from jax_sngan.nn.sums import spread_features, sum_to_features
-from jax_sngan.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
 from parity_tests.compare import EXACT, Tolerance, assert_close, assert_within
 from parity_tests.tolerances import OPS_F32, OPS_F64
 from parity_tests.torch_device import tensor
 from parity_tests.trees import QUICK_COMPILE
-from torch_ref import images as torch_images
-from torch_ref import optim as torch_optim
+from torch_ref.core import optim as torch_optim
+from torch_ref.core import pixels as torch_images
 from torch_ref.nn import conv as torch_conv
 from torch_ref.nn import resample as torch_resample
 from torch_ref.nn import spectral_norm as torch_spectral_norm

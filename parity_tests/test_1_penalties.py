@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jax_sngan import penalties
+from jax_sngan.core import penalties
 from parity_tests.compare import assert_close, relative_error, to_numpy
 from parity_tests.penalty_cases import CHANNELS, PENALTIES, SIDE, N, draw, of_ours, of_torch
 from parity_tests.tolerances import OPS_F32, OPS_F64

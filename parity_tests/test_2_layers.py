@@ -19,8 +19,8 @@ import jax_sngan.nn.layers
 import torch_ref.nn.batch_norm
 import torch_ref.nn.blocks
 import torch_ref.nn.layers
-from jax_sngan import convert
-from jax_sngan.config import ModelConfig, SpectralNormConfig
+from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
+from jax_sngan.interop import torch_layout
 from jax_sngan.nn.batch_norm import BatchNorm, batch_moments
 from jax_sngan.nn.layers import ConvTranspose, Embedding, normal
 from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat, power_iteration
@@ -75,12 +75,14 @@ def _of_layer(layer: torch.nn.Module) -> Iterator[tuple[str, Twin]]:
     if not isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Embedding)):
         return
     of_kernel = (
-        (same, same) if isinstance(layer, torch.nn.Embedding) else (convert.kernel_from_torch, convert.kernel_to_torch)
+        (same, same)
+        if isinstance(layer, torch.nn.Embedding)
+        else (torch_layout.kernel_from_torch, torch_layout.kernel_to_torch)
     )
     of_v = (same, same)
     if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
         k = layer.kernel_size[0]
-        of_v = partial(convert.vector_v_from_torch, k=k), partial(convert.vector_v_to_torch, k=k)
+        of_v = partial(torch_layout.vector_v_from_torch, k=k), partial(torch_layout.vector_v_to_torch, k=k)
     if getattr(layer, "bias", None) is not None:
         yield "bias", Twin(layer.bias, same, same)
     if hasattr(layer, "weight_orig"):

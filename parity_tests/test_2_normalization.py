@@ -14,7 +14,7 @@ from flax import nnx
 import torch_ref.nn.batch_norm
 import torch_ref.nn.layer_norm
 import torch_ref.nn.normalization
-from jax_sngan import noise
+from jax_sngan.nn import rng as noise
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.dropout import dropout, keys_of_layers
 from jax_sngan.nn.layer_norm import LayerNorm

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-import torch_ref.models
-from jax_sngan import convert
-from jax_sngan.config import ModelConfig, SpectralNormConfig
-from jax_sngan.models import build
+import torch_ref.models.network
+from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
+from jax_sngan.interop import torch_layout
+from jax_sngan.models.network import build
 from parity_tests.configs import model
 from parity_tests.tolerances import NETWORK_F32, NETWORK_F64
 from parity_tests.torch_device import tensor
@@ -107,7 +107,7 @@ def in_jax(config: ModelConfig, network: str, variables: Any, x: Any, labels: An
 
 def in_torch(config: ModelConfig, network: str, flat: Any, x: Any, labels: Any, weights: Any) -> dict[str, Any]:
     """The same by the reference."""
-    module = getattr(torch_ref.models.build(config), network)
+    module = getattr(torch_ref.models.network.build(config), network)
     load_module(module, flat)
     inputs = tensor(x.copy()).requires_grad_()
     total, ys, after = torch.zeros((), dtype=inputs.dtype), [], []
@@ -123,7 +123,7 @@ def in_torch(config: ModelConfig, network: str, flat: Any, x: Any, labels: Any, 
     return {"gradients": gradients, "input_gradients": inputs.grad, "results": ys, "after": after}
 
 
-@pytest.mark.parametrize("network", convert.NETWORKS)
+@pytest.mark.parametrize("network", torch_layout.NETWORKS)
 @pytest.mark.parametrize(("config", "tolerance"), CASES, ids=named)
 def test_passes_agree(config, tolerance, network):
     rng = np.random.default_rng(config.image_size)
@@ -131,21 +131,21 @@ def test_passes_agree(config, tolerance, network):
     x, labels = draw(config, network, rng)
     result = (config.image_size, config.image_size, config.channels) if network == "generator" else ()
     weights = rng.normal(size=(3, BATCH, *result)).astype(config.dtype)
-    maps = convert.images_to_torch
+    maps = torch_layout.images_to_torch
     x_torch, weights_torch = (x, maps(weights)) if network == "generator" else (maps(x), weights)
 
     ours = in_jax(config, network, variables, x, labels, weights)
     reference = in_torch(
         config,
         network,
-        convert.variables_to_torch(config, network, variables),
+        torch_layout.variables_to_torch(config, network, variables),
         np.ascontiguousarray(x_torch),
         labels,
         np.ascontiguousarray(weights_torch),
     )
 
-    entries = convert.network_entries(config, network).params
-    assert_agree(convert.tree_to_torch(entries, ours["gradients"]), reference["gradients"], tolerance)
+    entries = torch_layout.network_entries(config, network).params
+    assert_agree(torch_layout.tree_to_torch(entries, ours["gradients"]), reference["gradients"], tolerance)
     as_torch = maps if network == "discriminator" else np.asarray
     assert_agree(
         {"input": as_torch(np.asarray(ours["input_gradients"]))}, {"input": reference["input_gradients"]}, tolerance
@@ -153,7 +153,9 @@ def test_passes_agree(config, tolerance, network):
     as_torch = maps if network == "generator" else np.asarray
     for i, (y, expected) in enumerate(zip(ours["results"], reference["results"], strict=True)):
         assert_agree({f"result {i}": as_torch(np.asarray(y))}, {f"result {i}": expected}, tolerance)
-        assert_agree(convert.variables_to_torch(config, network, ours["after"][i]), reference["after"][i], tolerance)
+        assert_agree(
+            torch_layout.variables_to_torch(config, network, ours["after"][i]), reference["after"][i], tolerance
+        )
 
     first, second, evaluated = ours["after"]
     assert_same(evaluated, second)  # evaluation moves nothing
@@ -167,14 +169,14 @@ def test_passes_agree(config, tolerance, network):
 def test_what_a_pass_carries():
     """By the config; the passes above compare whatever there is."""
     for config in MODELS[9:]:
-        for network in convert.NETWORKS:
-            entries = convert.network_entries(config, network)
+        for network in torch_layout.NETWORKS:
+            entries = torch_layout.network_entries(config, network)
             normed = config.spectral_norm_of(network)
             assert bool(entries.spectral) == (normed is not None and normed.form == "reshaped")
             assert bool(entries.batch) == (getattr(config, f"{network}_norm") == "batch")
 
 
-@pytest.mark.parametrize("network", convert.NETWORKS)
+@pytest.mark.parametrize("network", torch_layout.NETWORKS)
 def test_a_training_pass_with_dropout_needs_its_key(network):
     config = dataclasses.replace(MODELS[9], generator_dropout=0.1, discriminator_dropout=0.1)
     variables = random_variables(config, network, np.random.default_rng(0))

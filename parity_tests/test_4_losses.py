@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-import torch_ref.losses
-from jax_sngan.losses import LOSSES
+import torch_ref.core.losses
+from jax_sngan.core.losses import LOSSES
 from parity_tests.compare import Tolerance, assert_close, assert_within
 from parity_tests.tolerances import LOSS_F32, LOSS_F64
 from parity_tests.torch_device import tensor
@@ -57,7 +57,7 @@ def torch_value_and_gradients(loss: Any, *scores: np.ndarray) -> list[torch.Tens
 
 
 def test_every_loss_has_its_twin():
-    assert sorted(LOSSES) == sorted(torch_ref.losses.LOSSES)
+    assert sorted(LOSSES) == sorted(torch_ref.core.losses.LOSSES)
 
 
 @DTYPES
@@ -65,7 +65,7 @@ def test_every_loss_has_its_twin():
 @pytest.mark.parametrize("scores", SCORES)
 def test_loss_and_gradients(name, scores, dtype, tolerance):
     real, fake = draw(scores, dtype)
-    ours, theirs = LOSSES[name], torch_ref.losses.LOSSES[name]
+    ours, theirs = LOSSES[name], torch_ref.core.losses.LOSSES[name]
     for a, b, arguments in (
         (ours.discriminator, theirs.discriminator, (real, fake)),
         (ours.generator, theirs.generator, (fake,)),
@@ -80,7 +80,7 @@ def test_loss_and_gradients(name, scores, dtype, tolerance):
 @NAMES
 def test_one_score(name, dtype, tolerance):
     scores = np.array([0.3], dtype)
-    for loss, twin, n in zip(LOSSES[name], torch_ref.losses.LOSSES[name], (2, 1), strict=True):
+    for loss, twin, n in zip(LOSSES[name], torch_ref.core.losses.LOSSES[name], (2, 1), strict=True):
         for x, y in zip(
             value_and_gradients(loss, *[scores] * n), torch_value_and_gradients(twin, *[scores] * n), strict=True
         ):
@@ -92,7 +92,9 @@ def test_one_score(name, dtype, tolerance):
 def test_second_derivatives(name, dtype, tolerance):
     # Of the squared norm of the gradient in the scores, as a penalty has them.
     real, fake = draw("ordinary", dtype)
-    for loss, twin, scores in zip(LOSSES[name], torch_ref.losses.LOSSES[name], ((real, fake), (fake,)), strict=True):
+    for loss, twin, scores in zip(
+        LOSSES[name], torch_ref.core.losses.LOSSES[name], ((real, fake), (fake,)), strict=True
+    ):
         which = tuple(range(len(scores)))
 
         def squares(*scores, loss=loss, which=which):
@@ -169,9 +171,9 @@ def test_scores_must_be_one_dimensional(name, shape):
         with pytest.raises(ValueError, match="one-dimensional"):
             loss(*arguments)
     for loss, arguments in (
-        (torch_ref.losses.LOSSES[name].discriminator, (bad, good)),
-        (torch_ref.losses.LOSSES[name].discriminator, (good, bad)),
-        (torch_ref.losses.LOSSES[name].generator, (bad,)),
+        (torch_ref.core.losses.LOSSES[name].discriminator, (bad, good)),
+        (torch_ref.core.losses.LOSSES[name].discriminator, (good, bad)),
+        (torch_ref.core.losses.LOSSES[name].generator, (bad,)),
     ):
         with pytest.raises(ValueError, match="one-dimensional"):
             loss(*(torch.zeros(a.shape) for a in arguments))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import torch_ref.models
-from jax_sngan import convert
-from jax_sngan.config import SpectralNormConfig
-from jax_sngan.models import build
+import torch_ref.models.network
+from jax_sngan.config.schema import SpectralNormConfig
+from jax_sngan.interop import torch_layout
+from jax_sngan.models.network import build
 from parity_tests.compare import assert_close
 from parity_tests.configs import model
 from parity_tests.penalty_cases import draw, of_ours, of_torch
@@ -54,10 +54,10 @@ def test_of_a_discriminator(config, tolerance):
     found, after = jax.jit(every, compiler_options=QUICK_COMPILE)(variables.params)
     assert_same(after, variables.spectral)
 
-    module = torch_ref.models.build(config).discriminator
-    load_module(module, convert.variables_to_torch(config, "discriminator", variables))
+    module = torch_ref.models.network.build(config).discriminator
+    load_module(module, torch_layout.variables_to_torch(config, "discriminator", variables))
     before = spectral_state(module)
-    entries = convert.network_entries(config, "discriminator").params
+    entries = torch_layout.network_entries(config, "discriminator").params
     for name in names:
         module.zero_grad()
         with held(module):
@@ -67,6 +67,6 @@ def test_of_a_discriminator(config, tolerance):
         assert_close(value, expected, tolerance, name)
         # The last bias is in no gradient; torch gives it none.
         theirs = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
-        assert_agree(convert.tree_to_torch(entries, gradients), theirs, tolerance)
+        assert_agree(torch_layout.tree_to_torch(entries, gradients), theirs, tolerance)
         assert sum(p.grad is None for p in module.parameters()) <= 1
     assert all(torch.equal(a, spectral_state(module)[n]) for n, a in before.items())

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-import torch_ref.inputs
-import torch_ref.state
-import torch_ref.update
-from jax_sngan import convert, data, update
-from jax_sngan.config import TrainConfig, flatten, replace
-from jax_sngan.inputs import draw_inputs
-from jax_sngan.losses import LOSSES
-from jax_sngan.state import create_state
+import torch_ref.core.inputs
+import torch_ref.core.state
+import torch_ref.core.step
+from jax_sngan.config.schema import TrainConfig, flatten, replace
+from jax_sngan.core import step as update
+from jax_sngan.core.inputs import draw_inputs
+from jax_sngan.core.losses import LOSSES
+from jax_sngan.core.state import create_state
+from jax_sngan.data import datasets
+from jax_sngan.interop import torch_layout
 from parity_tests.accelerators import accelerator_forms
 from parity_tests.compare import relative_error
 from parity_tests.configs import BASE, EPSILON_HAT, RESNET, U_FIRST
@@ -139,22 +141,22 @@ NO_TORCH_TWIN = {  # PyTorch's spectral norms have no such option; rung 2 holds 
 
 
 @cache
-def images(image_size: int, channels: int) -> data.Dataset:
-    return data.load("fashion", image_size=image_size, channels=channels)
+def images(image_size: int, channels: int) -> datasets.Dataset:
+    return datasets.load("fashion", image_size=image_size, channels=channels)
 
 
 def both_steps(config: TrainConfig, step: Any, *, fresh: bool = False) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """State and logs under torch_ref's names after a step of ours and after a step of the reference, and its state."""
     state = random_state(config, fresh=fresh)
-    reference = torch_ref.state.create_state(config)
-    torch_ref.state.load(reference, convert.to_torch(config, state))
+    reference = torch_ref.core.state.create_state(config)
+    torch_ref.core.state.load(reference, torch_layout.to_torch(config, state))
     inputs = draw_inputs(drawing(config), images(config.model.image_size, config.model.channels), step=int(state.step))
-    torch_inputs = torch_ref.inputs.from_numpy(convert.inputs_to_torch(inputs))
+    torch_inputs = torch_ref.core.inputs.from_numpy(torch_layout.inputs_to_torch(inputs))
 
     state, logs = step(state, inputs)
-    reference, reference_logs = torch_ref.update.training_step(config, reference, torch_inputs)
-    ours = convert.to_torch(config, state) | {f"logs.{k}": v for k, v in logs.items()}
-    theirs = torch_ref.state.dump(reference) | {f"logs.{k}": v for k, v in reference_logs.items()}
+    reference, reference_logs = torch_ref.core.step.training_step(config, reference, torch_inputs)
+    ours = torch_layout.to_torch(config, state) | {f"logs.{k}": v for k, v in logs.items()}
+    theirs = torch_ref.core.state.dump(reference) | {f"logs.{k}": v for k, v in reference_logs.items()}
     return ours, theirs, reference
 
 
@@ -178,7 +180,7 @@ def test_one_step_in_float64(case):
     assert_agree(ours, theirs, UPDATE_F64, scales)
 
     # Without momentum Adam's first moment is the gradient: the one that the reference's backward pass left.
-    for network in convert.NETWORKS:
+    for network in torch_layout.NETWORKS:
         if getattr(config, f"{network}_optimizer").beta1 == 0:
             prefix = f"{network}_opt.exp_avg."
             gradients = {prefix + n: p.grad for n, p in getattr(reference, network).named_parameters()}
@@ -249,10 +251,10 @@ def test_one_step_computed_in_bfloat16(case):
 
 def test_a_generator_update_leaves_no_gradient_in_the_discriminator():
     config = replace(BASE, {"model.dtype": "float32"})
-    state = torch_ref.state.create_state(config)
+    state = torch_ref.core.state.create_state(config)
     latents = torch.randn(4, config.model.latent_size)
-    inputs = torch_ref.inputs.Inputs(torch.empty(0), torch.empty(0), latents)
-    torch_ref.update.generator_update(config, state, inputs)
+    inputs = torch_ref.core.inputs.Inputs(torch.empty(0), torch.empty(0), latents)
+    torch_ref.core.step.generator_update(config, state, inputs)
     assert all(p.grad is None and p.requires_grad for p in state.discriminator.parameters())
     assert all(p.grad is not None for p in state.generator.parameters())
 
@@ -264,8 +266,10 @@ def test_a_generator_update_leaves_no_gradient_in_the_discriminator():
 def test_a_fresh_state_is_torch_refs(changes):
     widths = {"model.generator_width": 32, "model.discriminator_width": 32}
     config = replace(BASE, changes | widths)
-    ours = {name: np.asarray(a) for name, a in convert.to_torch(config, create_state(config)).items()}
-    theirs = {name: np.asarray(a) for name, a in torch_ref.state.dump(torch_ref.state.create_state(config)).items()}
+    ours = {name: np.asarray(a) for name, a in torch_layout.to_torch(config, create_state(config)).items()}
+    theirs = {
+        name: np.asarray(a) for name, a in torch_ref.core.state.dump(torch_ref.core.state.create_state(config)).items()
+    }
     assert sorted(ours) == sorted(theirs)
     drawn = [n for n, a in theirs.items() if np.ptp(a) > 0 or n.endswith(("weight_u", "weight_v"))]
     for name, expected in theirs.items():
@@ -329,7 +333,7 @@ def choices(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def test_every_choice_is_in_some_case(option, choice):
     if (option, choice) in NO_TORCH_TWIN:
         with pytest.raises(NotImplementedError, match=option.rpartition(".")[2]):
-            torch_ref.state.create_state(replace(BASE, {option: choice}))
+            torch_ref.core.state.create_state(replace(BASE, {option: choice}))
     elif option in ("model.dtype", "model.compute_dtype"):
         assert choice in ("float32", "float64", "same", "bfloat16")  # each has its own test above
     elif option == "precision":

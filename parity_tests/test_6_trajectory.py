@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import torch_ref.state
-from jax_sngan.config import TrainConfig, flatten, replace
-from jax_sngan.losses import LOSSES
-from jax_sngan.models import ARCHITECTURES
-from jax_sngan.preset_configs import preset
+import torch_ref.core.state
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import TrainConfig, flatten, replace
+from jax_sngan.core.losses import LOSSES
+from jax_sngan.models.network import ARCHITECTURES
 from parity_tests.compare import assert_within
 from parity_tests.configs import BASE
 from parity_tests.pairings import NETWORKS, NOT_TURNED, OTHERS, REGULARISERS, RUN, config_of, covering, every_pairing
@@ -100,7 +100,7 @@ def test_a_learning_rate_one_step_late_is_seen_in_float64():
     """The reference's falls from the second step on: by a 200th of itself."""
     config = config_of("standard_cnn", "hinge", "spectral_norm", steps=STEPS)
     late = replace(config, {"generator_optimizer.decay_start": 1})
-    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
     with threads(1):
         wings = {"jax": JaxWing(config, start, QUICK_COMPILE)}
         growth = grow(config, TorchWing(late, start), wings, steps=10, every=10)
@@ -113,7 +113,7 @@ def test_a_learning_rate_a_tenth_too_large_is_seen_in_float32():
     wrong = replace(
         config, {"discriminator_optimizer.learning_rate": 1.1 * config.discriminator_optimizer.learning_rate}
     )
-    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
     wings = {
         "wrong": TorchWing(wrong, start),
         "channels_last": TorchWing(config, start, VARIATIONS["channels_last"]),

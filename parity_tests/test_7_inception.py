@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from jax_sngan import torch_file
-from jax_sngan.errors import UserError
+from jax_sngan.interop import torch_file
 from jax_sngan.metrics import inception
+from jax_sngan.system.errors import UserError
 from parity_tests.compare import assert_within, to_numpy
 from parity_tests.tolerances import FEATURES_F32, RESIZE_F32
 from parity_tests.torch_device import tensor

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from jax_sngan import evaluate
-from jax_sngan.config import ModelConfig, OptimizerConfig, RunConfig, TrainConfig
-from jax_sngan.errors import UserError
+from jax_sngan.config.schema import ModelConfig, OptimizerConfig, RunConfig, TrainConfig
+from jax_sngan.evaluation import evaluate
 from jax_sngan.metrics.extractors import Extractor
-from jax_sngan.train import train
+from jax_sngan.system.errors import UserError
+from jax_sngan.training.trainer import train
 from parity_tests.compare import assert_within, relative_error
 from parity_tests.tolerances import SCORE_F64
-from torch_ref.checkpoint import Checkpoints
+from torch_ref.runs.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = TrainConfig(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jax_sngan import benchmark_plan
-from jax_sngan.benchmark_run import Plan, measure
+from jax_sngan.benchmark import workloads
+from jax_sngan.benchmark.runner import Plan, measure
 
 SMALL = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
 
@@ -21,7 +21,7 @@ SMALL = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width
 )
 def test_both_sides_do_the_same_step(arithmetic, kinds, apart):
     plan = Plan(1, 100.0, (*kinds, "graphs"), arithmetic, "cpu", SMALL)
-    row = measure(benchmark_plan.works()["fashion"], plan)
+    row = measure(workloads.works()["fashion"], plan)
     assert row["arithmetic"] == arithmetic
     assert list(row["failed"]) == ["graphs"]  # a kind that can't be had here does not stop the others
     assert set(row["seconds"]) == set(row["losses"]) == {"jax", *kinds}

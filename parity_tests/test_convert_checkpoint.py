@@ -17,17 +17,17 @@ import pytest
 import torch
 
 import jax_sngan
-from jax_sngan import convert, foreign
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.config import ModelConfig, TrainConfig, replace
-from jax_sngan.foreign import PROGRAMS
-from jax_sngan.protocols import PROTOCOLS
-from jax_sngan.state import TrainState, create_state
+from jax_sngan.config.reference_programs import PROTOCOLS
+from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
+from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.interop import public_programs, torch_layout
+from jax_sngan.interop.public_programs import PROGRAMS
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from parity_tests.configs import BASE, RESNET, U_FIRST
 from parity_tests.processes import ROOT, assert_same_logs, lines, start
 from parity_tests.tolerances import TRAJECTORY_F64
 from parity_tests.trees import assert_agree, assert_same, biases_before_batch_norm, random_state, random_variables
-from torch_ref import checkpoint as reference
+from torch_ref.runs import checkpoint as reference
 
 SCRIPT = ROOT / "scripts" / "convert_checkpoint.py"
 OPTIONS = [
@@ -88,9 +88,9 @@ def test_a_run_moves_between_the_wings_half_way(tmp_path: Path) -> None:
 
     with Checkpoints(tmp_path / "jax") as checkpoints:
         config = checkpoints.config(100)
-    whole = convert.to_torch(config, saved_by_jax(tmp_path / "jax", config, 100))
+    whole = torch_layout.to_torch(config, saved_by_jax(tmp_path / "jax", config, 100))
     halves = {
-        "jax": convert.to_torch(config, saved_by_jax(tmp_path / "jax_half", config, 100)),
+        "jax": torch_layout.to_torch(config, saved_by_jax(tmp_path / "jax_half", config, 100)),
         "torch": reference.Checkpoints(tmp_path / "torch_half").restore(100).state,
     }
     # Biases in front of BatchNorm have a true gradient of zero: what either wing has for them is rounding that Adam
@@ -132,9 +132,9 @@ def network_config(program: str, **model: Any) -> ModelConfig:
 def write_files(folder: Path, program: str, config: ModelConfig) -> dict[str, dict[str, np.ndarray]]:
     """generator and discriminator as a program's own classes write them, counts of batches included."""
     rng, files = np.random.default_rng(0), {}
-    for network in convert.NETWORKS:
-        flat = foreign.write(program, config, network, random_variables(config, network, rng))
-        flat = foreign.own_spelling(program, config, network, flat)
+    for network in torch_layout.NETWORKS:
+        flat = public_programs.write(program, config, network, random_variables(config, network, rng))
+        flat = public_programs.own_spelling(program, config, network, flat)
         files[network] = dict(flat)
         if network == "generator":
             flat[PROGRAMS[program].separator.join(["block2", "b1", PROGRAMS[program].ignored])] = np.array(3)
@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_named(converter: Callable, mimicry: Path) -> None:
 
 def test_what_does_not_fit_in_a_pt_is_named(converter: Callable, tmp_path: Path) -> None:
     config = replace(BASE, {"model.dtype": "float32"})
-    state = convert.to_torch(config, jax.tree.map(np.asarray, random_state(config)))
+    state = torch_layout.to_torch(config, jax.tree.map(np.asarray, random_state(config)))
     path = tmp_path / "state.pt"
     reference.save(path, reference.Checkpoint(config, {}, [], state))
 

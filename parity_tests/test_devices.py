@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from jax_sngan import convert
-from jax_sngan.config import TrainConfig, replace
-from jax_sngan.errors import UserError
-from jax_sngan.losses import LOSSES
-from jax_sngan.provenance import provenance
+from jax_sngan.config.schema import TrainConfig, replace
+from jax_sngan.core.losses import LOSSES
+from jax_sngan.interop import torch_layout
+from jax_sngan.runs.provenance import provenance
+from jax_sngan.system.errors import UserError
 from parity_tests.compare import EXACT
 from parity_tests.configs import BASE
 from parity_tests.processes import ROOT
 from parity_tests.test_5_update import CASES
 from parity_tests.tolerances import UPDATE_F64
 from parity_tests.trees import assert_agree, biases_before_batch_norm, random_state
-from torch_ref import machine
-from torch_ref.checkpoint import Checkpoints
-from torch_ref.inputs import from_numpy
-from torch_ref.state import dump
-from torch_ref.train import TorchEngine
+from torch_ref.core.inputs import from_numpy
+from torch_ref.core.state import dump
+from torch_ref.runs.checkpoint import Checkpoints
+from torch_ref.system import machine
+from torch_ref.training.trainer import TorchEngine
 
 # One of each kind of the ladder's own tests, so that all of its helpers are seen on the device.
 OF_THE_LADDER = [
@@ -48,7 +48,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 def arrays_of(config: TrainConfig, step: int) -> dict[str, Any]:
-    """A step's inputs, as torch_ref.inputs.from_numpy takes them."""
+    """A step's inputs, as torch_ref.core.inputs.from_numpy takes them."""
     m, rounds, batch = config.model, config.n_dis, config.batch_size
     rng = np.random.default_rng(step)
 
@@ -73,7 +73,7 @@ def engine(config: TrainConfig, on: torch.device, folder: Path, start: int | Non
         Checkpoints(folder),
         start,
         provenance("torch", None, str(on)),
-        first=lambda: convert.to_torch(config, random_state(config)),
+        first=lambda: torch_layout.to_torch(config, random_state(config)),
         draw=lambda step, _: from_numpy(arrays_of(config, step), on),
         latents=np.random.default_rng(9).normal(size=(4, config.model.latent_size)).astype(config.model.dtype),
         device=on,

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jax_sngan import compilation_cache, recording
-from jax_sngan.config import replace
-from jax_sngan.replay import as_json, replay, table
+from jax_sngan.config.schema import replace
+from jax_sngan.interop import recording
+from jax_sngan.interop.replay import as_json, replay, table
+from jax_sngan.system import compilation_cache
 from parity_tests.tolerances import REPLAY
 
 ROOT = Path(__file__).resolve().parent.parent

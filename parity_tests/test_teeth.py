@@ -14,9 +14,10 @@ MATHEMATICS = {
     *(f"nn/{name}.py" for name in ("spectral_norm", "operator_norm", "conv", "layers", "blocks", "resample")),
     *(f"nn/{name}.py" for name in ("batch_norm", "layer_norm", "activations", "dropout")),
     *(f"nn/{name}.py" for name in ("sums", "winograd", "resampled_conv", "batched_spectral_norm", "finer")),
-    *(f"models/{name}.py" for name in ("__init__", "standard_cnn", "resnet", "mlp")),
-    *(f"{name}.py" for name in ("losses", "penalties", "augment", "noise", "optim", "update", "inputs", "images")),
-    *(f"{name}.py" for name in ("state", "convert")),
+    *(f"models/{name}.py" for name in ("network", "standard_cnn", "resnet", "mlp")),
+    *(f"core/{name}.py" for name in ("losses", "penalties", "augment", "optim", "step", "inputs", "pixels", "state")),
+    "nn/rng.py",
+    "interop/torch_layout.py",
 }
 
 
@@ -66,7 +67,7 @@ def test_real_mistakes_are_caught_and_the_tree_is_untouched(tmp_path, capsys):
     assert before == {name: (PACKAGE / name).read_bytes() for name in MATHEMATICS}
 
 
-PIXELS = ("images.py", "/ 127.5 - 1")
+PIXELS = ("core/pixels.py", "/ 127.5 - 1")
 UNCAUGHT = {
     # What computes the same passes every test; what does not run, or not import, has not been caught.
     "no mistake": (Mistake("", *PIXELS, "/ (127.5) - 1", "none", "test_1_ops.py::test_pixels_to_floats"), "ran test_1"),
@@ -89,10 +90,10 @@ def test_what_no_assertion_caught_is_a_survivor(case, monkeypatch, capsys):
 def test_the_named_test_need_not_be_the_catcher_and_unreached_rungs_are_not_run(tmp_path, monkeypatch):
     # In the full form: the first rung does not reach the line, the test that is named does not fail, its rung does.
     mistake = Mistake(
-        "", "losses.py", "relu(1 + fake)", "relu(1 - fake)", "", "test_4_losses.py::test_every_loss_has_its_twin"
+        "", "core/losses.py", "relu(1 + fake)", "relu(1 - fake)", "", "test_4_losses.py::test_every_loss_has_its_twin"
     )
-    line = teeth.mistaken((PACKAGE / "losses.py").read_text(), mistake)[1]
-    lines = {"test_1_ops.py": {line + 1}, "test_4_losses.py": {line}}  # of losses.py
+    line = teeth.mistaken((PACKAGE / "core/losses.py").read_text(), mistake)[1]
+    lines = {"test_1_ops.py": {line + 1}, "test_4_losses.py": {line}}  # of core/losses.py
     reached = teeth.Reached(teeth.ROOT, tmp_path, tmp_path / "cache")
     monkeypatch.setattr(reached, "rungs", list(lines))
     monkeypatch.setattr(reached, "by", lambda rung, file: lines[rung])

@@ -16,10 +16,10 @@ sys.path.append(str(ROOT / "tests"))
 
 from crashes import CUTS, STRACE, Recorder, calls_of, manifests, states, strace_works
 
-from jax_sngan.checkpoint_steps import choose_start, choose_step
-from jax_sngan.config import TrainConfig
-from jax_sngan.errors import UserError
-from torch_ref.checkpoint import Checkpoint, Checkpoints
+from jax_sngan.config.schema import TrainConfig
+from jax_sngan.runs.selection import choose_start, choose_step
+from jax_sngan.system.errors import UserError
+from torch_ref.runs.checkpoint import Checkpoint, Checkpoints
 
 STEPS = (7, 14, 21)
 

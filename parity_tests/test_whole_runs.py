@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_sngan import evaluate
-from jax_sngan.config import AugmentConfig, ModelConfig, RunConfig, TrainConfig
+from jax_sngan.config.schema import AugmentConfig, ModelConfig, RunConfig, TrainConfig
+from jax_sngan.evaluation import evaluate
 from jax_sngan.metrics.extractors import Extractor
 from parity_tests.processes import ROOT, assert_same_logs, lines, start
-from torch_ref.checkpoint import Checkpoints
+from torch_ref.runs.checkpoint import Checkpoints
 
 OPTIONS = [
     "--model.generator-width=2", "--model.discriminator-width=2", "--model.latent-size=4", "--batch-size=8",

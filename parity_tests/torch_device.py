@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from parity_tests import emulated_gpu
-from torch_ref import machine
+from torch_ref.system import machine
 
 CHOICES = "cpu, cuda, cuda:N, auto, or emulated (a GPU that is not there: finds what mixes two devices)"
 

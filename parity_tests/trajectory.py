@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import torch_ref.inputs
-import torch_ref.state
-import torch_ref.update
-from jax_sngan import convert, data, update
-from jax_sngan.config import ModelConfig, TrainConfig, replace
-from jax_sngan.inputs import Images, Inputs, draw_inputs
-from jax_sngan.jax_internals import known
-from jax_sngan.mixtures import grid
+import torch_ref.core.inputs
+import torch_ref.core.state
+import torch_ref.core.step
+from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
+from jax_sngan.core import step as update
+from jax_sngan.core.inputs import Images, Inputs, draw_inputs
+from jax_sngan.data import datasets
+from jax_sngan.data.mixtures import grid
+from jax_sngan.interop import torch_layout
+from jax_sngan.system.jax_internals import known
 from parity_tests.compare import to_numpy
 from parity_tests.trees import TINY, biases_before_batch_norm
 from parity_tests.variations import VARIATIONS, threads
@@ -129,16 +131,16 @@ class JaxWing(Wing):
 
     def __init__(self, config: TrainConfig, start: Flat, compiler_options: dict[str, Any] | None):
         super().__init__(replace(config, {"precision": "highest"}))
-        self.state = jax.tree.map(jnp.asarray, convert.from_torch(config, start))
+        self.state = jax.tree.map(jnp.asarray, torch_layout.from_torch(config, start))
         self.jitted = jax.jit(partial(update.training_step, self.config), compiler_options=compiler_options)
 
     def dump(self) -> Flat:
         """The state, copied."""
-        return {name: np.array(a) for name, a in convert.to_torch(self.config, self.state).items()}
+        return {name: np.array(a) for name, a in torch_layout.to_torch(self.config, self.state).items()}
 
     def network(self, name: str) -> Mapping[str, np.ndarray]:
         """The part of dump that is one network's."""
-        return convert.variables_to_torch(self.config.model, name, getattr(self.state, name), f"{name}.")
+        return torch_layout.variables_to_torch(self.config.model, name, getattr(self.state, name), f"{name}.")
 
     def advance(self, inputs: Inputs) -> Mapping[str, Any]:
         """One training step; returns its logs."""
@@ -158,13 +160,13 @@ class TorchWing(Wing):
         reverse: bool = False,
     ):
         super().__init__(config)
-        self.state = torch_ref.state.create_state(config)
-        torch_ref.state.load(self.state, start)
+        self.state = torch_ref.core.state.create_state(config)
+        torch_ref.core.state.load(self.state, start)
         self.context, self.reverse = context, reverse
 
     def dump(self) -> Flat:
         """The state, copied."""
-        return torch_ref.state.dump(self.state)
+        return torch_ref.core.state.dump(self.state)
 
     def network(self, name: str) -> Mapping[str, np.ndarray]:
         """The part of dump that is one network's, not copied."""
@@ -172,12 +174,12 @@ class TorchWing(Wing):
 
     def advance(self, inputs: Inputs) -> Mapping[str, Any]:
         """One training step; returns its logs."""
-        arrays = convert.inputs_to_torch(inputs)
+        arrays = torch_layout.inputs_to_torch(inputs)
         if self.reverse:
             arrays = {name: np.flip(a, 0 if name.startswith("g_") else 1) for name, a in arrays.items()}
         with self.context():
-            self.state, logs = torch_ref.update.training_step(
-                self.config, self.state, torch_ref.inputs.from_numpy(arrays)
+            self.state, logs = torch_ref.core.step.training_step(
+                self.config, self.state, torch_ref.core.inputs.from_numpy(arrays)
             )
         return {name: to_numpy(value) for name, value in logs.items()}
 
@@ -188,7 +190,7 @@ def images(image_size: int, channels: int) -> Images:
     if channels == 2:
         points, labels = grid().sample(10_000, seed=0)
         return SimpleNamespace(images=points.astype(np.float64).reshape(-1, 1, 1, 2), labels=labels)
-    return data.load("fashion", image_size=image_size, channels=channels)
+    return datasets.load("fashion", image_size=image_size, channels=channels)
 
 
 def moved(config: TrainConfig, flat: Flat, seed: int, by: float = 1e-15) -> Flat:
@@ -196,8 +198,8 @@ def moved(config: TrainConfig, flat: Flat, seed: int, by: float = 1e-15) -> Flat
     rng = np.random.default_rng(seed)
     parameters = {
         f"{network}.{entry.name}"
-        for network in convert.NETWORKS
-        for entry in convert.network_entries(config.model, network).params
+        for network in torch_layout.NETWORKS
+        for entry in torch_layout.network_entries(config.model, network).params
     }
     return {
         name: (a * (1 + by * rng.standard_normal(a.shape))).astype(a.dtype) if name in parameters else a
@@ -212,7 +214,7 @@ def run(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 0) -> 
       steps: how many are done; the schedule is the config's.
       every: steps between two records; the last step is one too.
     """
-    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
     wings: dict[str, Wing] = {"jax": JaxWing(config, start, RUN_COMPILE)}
     with threads(1):
         return grow(config, TorchWing(config, start), wings | _torchs_own(config, start, moves), steps, every)
@@ -220,7 +222,7 @@ def run(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 0) -> 
 
 def run_torch(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 2) -> Growth:
     """The same without the project: torch from moved starts and, where images draw nothing, with batches reversed."""
-    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
     wings: dict[str, Wing] = {}
     if not config.needs_keys:  # else the n-th image of a batch has random numbers of its own
         wings["torch, batch reversed"] = TorchWing(config, start, reverse=True)
@@ -242,7 +244,7 @@ def run_float32(
       every: steps between two records.
       variations: of VARIATIONS; a batch reversed is always one more.
     """
-    start = torch_ref.state.dump(torch_ref.state.create_state(config))
+    start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
     wings: dict[str, Wing] = {"jax": JaxWing(config, start, AS_SHIPPED)}
     wings |= {f"torch, {name}": TorchWing(config, start, VARIATIONS[name]) for name in variations}
     wings["torch, batch reversed"] = TorchWing(config, start, reverse=True)

@@ -11,11 +11,11 @@ import optax
 import torch
 from torch import nn
 
-from jax_sngan import convert
-from jax_sngan.config import ModelConfig, TrainConfig
-from jax_sngan.jax_internals import known
-from jax_sngan.models import Variables
-from jax_sngan.state import TrainState
+from jax_sngan.config.schema import ModelConfig, TrainConfig
+from jax_sngan.core.state import TrainState
+from jax_sngan.interop import torch_layout
+from jax_sngan.models.network import Variables
+from jax_sngan.system.jax_internals import known
 from parity_tests.compare import assert_within, to_numpy
 
 # LLVM's optimiser takes ten times as long as all else in these small programs (24 s against 2 s for one network's
@@ -27,7 +27,7 @@ TINY = 1e-300  # where all that is expected is zero, any difference is too large
 
 def random_variables(config: ModelConfig, network: str, rng: np.random.Generator) -> Variables:
     """A network's variables as after some training: nothing is zero or one, u and v are near the singular vectors."""
-    entries = convert.network_entries(config, network)
+    entries = torch_layout.network_entries(config, network)
     dtype = np.dtype(config.dtype)
     flat = {}
     for e in entries.params:
@@ -56,7 +56,7 @@ def random_variables(config: ModelConfig, network: str, rng: np.random.Generator
 def random_state(config: TrainConfig, seed: int = 0, *, fresh: bool = False) -> TrainState:
     """A state in the middle of training; fresh: of step 0, with Adam's moments zero and the average not yet moved."""
     rng = np.random.default_rng(seed)
-    networks = [random_variables(config.model, network, rng) for network in convert.NETWORKS]
+    networks = [random_variables(config.model, network, rng) for network in torch_layout.NETWORKS]
 
     def like(params: Any, low: float, high: float) -> Any:
         return jax.tree.map(lambda p: rng.uniform(low, high, p.shape).astype(p.dtype), params)
@@ -73,7 +73,7 @@ def random_state(config: TrainConfig, seed: int = 0, *, fresh: bool = False) -> 
     return jax.tree.map(jnp.asarray, state)
 
 
-def _nested(entries: list[convert.Entry], flat: Mapping[convert.Path, np.ndarray], dtype: np.dtype) -> Any:
+def _nested(entries: list[torch_layout.Entry], flat: Mapping[torch_layout.Path, np.ndarray], dtype: np.dtype) -> Any:
     tree: dict[str, Any] = {}
     for e in entries:
         branch = tree
@@ -84,7 +84,7 @@ def _nested(entries: list[convert.Entry], flat: Mapping[convert.Path, np.ndarray
 
 
 def load_module(module: nn.Module, flat: Mapping[str, np.ndarray]) -> None:
-    """Variables as convert.variables_to_torch has them, into their twin."""
+    """Variables as torch_layout.variables_to_torch has them, into their twin."""
     module.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in flat.items()})
 
 

@@ -16,16 +16,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this copy, installed or not
 
-from jax_sngan.accelerators import carried
-from jax_sngan.errors import UserError
+from jax_sngan.accelerator_check import carried
+from jax_sngan.system.errors import UserError
 
 
 def main(scratch: Path) -> int:
     """The exit code; scratch: a folder for what nobody wants to keep, emptied at the end."""
-    from jax_sngan import command_line
-    from jax_sngan.accelerators import check, check_page, check_plan
+    from jax_sngan.accelerator_check import check, page, plan
+    from jax_sngan.commands import cli
 
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results; made where it is not there")
     parser.add_argument("--minutes", type=float, default=10.0, metavar="X", help="for all of it (default 10)")
     parser.add_argument("--wheels", metavar="DIR", help="wheels of what this machine lacks; unpacked, not installed")
@@ -48,15 +48,15 @@ def main(scratch: Path) -> int:
 
     def save() -> dict[str, Any]:
         told = check.summary(running.outcomes, running.seconds())
-        check.write(out, told, check_page.page)
+        check.write(out, told, page.page)
         return told
 
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # not without the stage that runs
     running = check.Check(out, 60 * arguments.minutes, environment(scratch), tell)
     try:
-        running.run([[check_plan.first(arguments.quick)]])
+        running.run([[plan.first(arguments.quick)]])
         if (probed := running.outcomes[0]["told"]) is not None:
-            running.run(check_plan.stages(scratch, probed, quick=arguments.quick))
+            running.run(plan.stages(scratch, probed, quick=arguments.quick))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"report      {out / 'accelerator_check.html'}")
@@ -86,10 +86,11 @@ def start() -> None:
         shutil.rmtree(scratch)
         print(f"accelerator_check.py: {error}", file=sys.stderr)
         sys.exit(2)
-    from jax_sngan import command_line
+
+    from jax_sngan.commands import cli
 
     try:
-        command_line.run(partial(main, scratch))
+        cli.run(partial(main, scratch))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

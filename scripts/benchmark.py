@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jax_sngan import benchmark_plan as plan
-from jax_sngan import command_line
-from jax_sngan.config import RunConfig, replace
-from jax_sngan.errors import UserError
-from jax_sngan.files import read_json, write_json
+from jax_sngan.benchmark import workloads as plan
+from jax_sngan.commands import cli
+from jax_sngan.config.schema import RunConfig, replace
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import read_json, write_json
 
 
 def main() -> int:
     """The exit code."""
     works = plan.works()
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument(
         "--work", nargs="+", metavar="NAME", help=f"of {', '.join(works)} (default {' '.join(plan.DEFAULT)})"
     )
@@ -54,7 +54,7 @@ def main() -> int:
     if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("rows"), list)):
         raise UserError(f"--check: {arguments.check} is no result of benchmark.py")
 
-    from jax_sngan import benchmark_run as run
+    from jax_sngan.benchmark import runner as run
 
     changes = {"batch_size": 8} if arguments.quick else {}
     repetitions = 1 if arguments.quick else arguments.repetitions
@@ -95,4 +95,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

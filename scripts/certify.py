@@ -1,12 +1,12 @@
 """How steep a run's discriminator is: each layer's norms, a bound from above, the steepest gradient found."""
 
-from jax_sngan import command_line
-from jax_sngan.files import write_json
+from jax_sngan.commands import cli
+from jax_sngan.system.files import write_json
 
 
 def main() -> None:
     """Prints the certificate."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
     parser.add_step()
     parser.add_argument("--num", type=int, default=256, metavar="N", help="images of each kind (default 256)")
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_output("--json", "write the certificate there", ".json")
     arguments = parser.parse()
 
-    from jax_sngan.certify import certify_run, table  # jax takes a second to load
+    from jax_sngan.lipschitz.run import certify_run, table  # jax takes a second to load
 
     step, found = certify_run(
         arguments.workdir,
@@ -33,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

@@ -6,15 +6,15 @@ A folder of an earlier call is gone on with: a run that it holds with the same o
 import sys
 from pathlib import Path
 
-from jax_sngan import command_line
-from jax_sngan.errors import UserError
+from jax_sngan.commands import cli
 from jax_sngan.study import folder, plan
-from jax_sngan.terminal import command
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import command
 
 
 def main() -> None:
     """Prints a line a run, and where the page is."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("--out", metavar="DIR", help="folder of the runs, pictures, table and page")
     parser.add_argument(
         "--quick", action="store_true", help="points of the plane alone, few seeds: 5 minutes on 2 cores"
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

@@ -7,16 +7,16 @@ question is answered at once.
 import sys
 from functools import partial
 
-from jax_sngan import command_line
 from jax_sngan.accelerators.targets import target
-from jax_sngan.config import RunConfig, TrainConfig, replace
-from jax_sngan.files import write_json
-from jax_sngan.preset_configs import names, preset
+from jax_sngan.commands import cli
+from jax_sngan.config.presets import names, preset
+from jax_sngan.config.schema import RunConfig, TrainConfig, replace
+from jax_sngan.system.files import write_json
 
 
 def main() -> None:
     """The figures."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("preset", metavar="PRESET", help=f"one of {', '.join(names())}")
     parser.add_argument(
         "--target",
@@ -26,14 +26,14 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a TPU's compiler searches little for fast tilings")
     parser.add_output("--json", "write the figures there", ".json")
-    command_line.add_options(
+    cli.add_options(
         parser, RunConfig, "devices; a slice of several machines is used whole", only=("mesh", "shard_state")
     )
-    command_line.add_options(parser, TrainConfig, "training (defaults: the preset's)")
+    cli.add_options(parser, TrainConfig, "training (defaults: the preset's)")
     arguments = parser.parse()
     to = target(arguments.target)
-    config = replace(preset(arguments.preset), command_line.given(arguments, TrainConfig))
-    run = replace(RunConfig(), command_line.given(arguments, RunConfig))
+    config = replace(preset(arguments.preset), cli.given(arguments, TrainConfig))
+    run = replace(RunConfig(), cli.given(arguments, RunConfig))
 
     from jax_sngan.accelerators.compiled import compiled, request_for  # jax takes a second to load
     from jax_sngan.accelerators.report import figures, lines
@@ -47,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

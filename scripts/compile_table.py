@@ -7,17 +7,17 @@ searches little for fast tilings here (as compile_for.py --quick): with the full
 import sys
 from functools import partial
 
-from jax_sngan import command_line
-from jax_sngan.errors import UserError
-from jax_sngan.files import write_json
-from jax_sngan.preset_configs import names
+from jax_sngan.commands import cli
+from jax_sngan.config.presets import names
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import write_json
 
 COLUMNS = "v5e:2x2,v5e:2x2/4,v5e:4x4/16,v5e:16x16/256,h100,h100/8"
 
 
 def main() -> None:
     """Prints it as Markdown."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"default: all, {', '.join(names())}")
     parser.add_argument(
         "--on", default=COLUMNS, metavar="TARGET[/N],…", help=f"N devices of a target; default {COLUMNS}"
@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jax_sngan import command_line
-from jax_sngan.config import TrainConfig
-from jax_sngan.errors import UserError
-from jax_sngan.files import check_unused, new_folder, write_json, write_whole
-from jax_sngan.npz import read_whole_npz
-from jax_sngan.run_log import lines_up_to
-from jax_sngan.terminal import shown
-from jax_sngan.workdir import has_checkpoint, prepare, sample_command, wing_of
+from jax_sngan.commands import cli
+from jax_sngan.config.schema import TrainConfig
+from jax_sngan.runs.log import lines_up_to
+from jax_sngan.runs.workdir import has_checkpoint, prepare, sample_command, wing_of
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import check_unused, new_folder, write_json, write_whole
+from jax_sngan.system.npz import read_whole_npz
+from jax_sngan.system.terminal import shown
 
 if TYPE_CHECKING:
-    from jax_sngan.adoption import NetworkFile
-    from jax_sngan.state import TrainState
-    from torch_ref import checkpoint as reference
+    from jax_sngan.core.state import TrainState
+    from jax_sngan.interop.adoption import NetworkFile
+    from torch_ref.runs import checkpoint as reference
 
 SUFFIX = {"mimicry": ".pth", "authors": ".npz"}
 
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 def main() -> None:
     """Prints what was read, what was written, and how to go on."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("input", metavar="IN", help="a workdir, a .pt file, or one network of another program")
     parser.add_argument("output", metavar="OUT", help="what to make; a name that ends in .pt is one file")
     parser.add_argument("--step", metavar="N|latest|best", help="which checkpoint of a workdir (default latest)")
@@ -57,11 +57,9 @@ def main() -> None:
         "--raw", action="store_true", help="with --format: the generator's own weights, not the average"
     )
     parser.add_output("--json", "write what was done", ".json")
-    command_line.add_options(
-        parser, TrainConfig, "where IN is another program's: what its files do not tell of the run"
-    )
+    cli.add_options(parser, TrainConfig, "where IN is another program's: what its files do not tell of the run")
     arguments = parser.parse()
-    given = command_line.given(arguments, TrainConfig)
+    given = cli.given(arguments, TrainConfig)
     source, out = Path(arguments.input), Path(arguments.output)
     is_run = source.is_dir()
     if not source.exists():
@@ -106,7 +104,7 @@ def main() -> None:
 
 def read_jax_run(workdir: Path, step: str) -> Run:
     """A checkpoint of train_jax.py."""
-    from jax_sngan.checkpoint import Checkpoints
+    from jax_sngan.runs.checkpoint import Checkpoints
 
     with Checkpoints(workdir) as checkpoints:
         number, config, like = checkpoints.choose(step)
@@ -118,7 +116,7 @@ def read_jax_run(workdir: Path, step: str) -> Run:
 
 def read_torch_run(workdir: Path, step: str) -> Run:
     """A checkpoint of train_torch.py."""
-    from jax_sngan.checkpoint_steps import choose_step
+    from jax_sngan.runs.selection import choose_step
 
     checkpoints = torch_checkpoints().Checkpoints(workdir)
     number = choose_step(checkpoints, step)
@@ -128,8 +126,8 @@ def read_torch_run(workdir: Path, step: str) -> Run:
 
 def read_file(path: Path, pair: str | None, given: dict[str, Any]) -> tuple[Run, str | None]:
     """A lone state.pt, or networks of another program; with that program's name."""
-    from jax_sngan.adoption import adopt
-    from jax_sngan.foreign import PROGRAMS
+    from jax_sngan.interop.adoption import adopt
+    from jax_sngan.interop.public_programs import PROGRAMS
 
     contents = None if is_npz(path) else torch_checkpoints().read_contents(path)
     if isinstance(contents, dict) and {"config", "state"} <= contents.keys():
@@ -146,7 +144,7 @@ def read_file(path: Path, pair: str | None, given: dict[str, Any]) -> tuple[Run,
 
 def network_file(path: Path, contents: Any) -> "NetworkFile":
     """A Chainer npz, torch-mimicry's checkpoint, or a bare state dict; contents: what torch found in the file."""
-    from jax_sngan.adoption import NetworkFile
+    from jax_sngan.interop.adoption import NetworkFile
 
     if contents is None:
         return NetworkFile(path, read_whole_npz(path), None)
@@ -176,12 +174,12 @@ def from_torch(path: Path, checkpoint: "reference.Checkpoint") -> Run:
     import jax
     import jax.numpy as jnp
 
-    from jax_sngan import convert
-    from jax_sngan.models import allow_dtype
+    from jax_sngan.interop import torch_layout
+    from jax_sngan.models.network import allow_dtype
 
     allow_dtype(checkpoint.config.model)
     try:
-        state = convert.from_torch(checkpoint.config, checkpoint.state)
+        state = torch_layout.from_torch(checkpoint.config, checkpoint.state)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if state.step < 0:
@@ -193,9 +191,9 @@ def from_torch(path: Path, checkpoint: "reference.Checkpoint") -> Run:
 
 def write_jax_run(out: Path, run: Run) -> dict[str, Any]:
     """A workdir for train_jax.py and sample.py."""
-    from jax_sngan.checkpoint import Checkpoints
+    from jax_sngan.runs.checkpoint import Checkpoints
 
-    go_on = command_line.training_command("train_jax.py", run.config, out)
+    go_on = cli.training_command("train_jax.py", run.config, out)
     sampling = sample_command(out)
     with new_folder(out) as folder:
         prepare(out, run.config, sampling, resuming=go_on, folder=folder)
@@ -207,15 +205,16 @@ def write_jax_run(out: Path, run: Run) -> dict[str, Any]:
 
 def write_torch(out: Path, run: Run) -> dict[str, Any]:
     """A workdir for train_torch.py, or one .pt file."""
-    from jax_sngan import convert
+
+    from jax_sngan.interop import torch_layout
 
     module = torch_checkpoints()
-    arrays = convert.to_torch(run.config, run.state)
+    arrays = torch_layout.to_torch(run.config, run.state)
     checkpoint = module.Checkpoint(run.config, run.metrics, run.unlogged, arrays, run.rollbacks)
     if out.suffix == ".pt":
         write_whole(out, lambda path: module.save(path, checkpoint))
         return {}
-    go_on = command_line.training_command("train_torch.py", run.config, out)
+    go_on = cli.training_command("train_torch.py", run.config, out)
     with new_folder(out) as folder:
         prepare(out, run.config, "", resuming=go_on, folder=folder)
         module.Checkpoints(folder).save(checkpoint)
@@ -225,7 +224,7 @@ def write_torch(out: Path, run: Run) -> dict[str, Any]:
 
 def write_networks(out: Path, run: Run, program: str, *, average: bool) -> dict[str, Any]:
     """A folder with both networks as a program's own classes load them."""
-    from jax_sngan.adoption import release
+    from jax_sngan.interop.adoption import release
 
     networks = release(program, run.config, run.state, average=average)
     files = {network: f"{network}{SUFFIX[program]}" for network in networks}
@@ -251,13 +250,13 @@ def write_log(folder: Path, lines: str) -> None:
 
 
 def torch_checkpoints() -> Any:
-    """torch_ref.checkpoint; the default install has no torch, and a Chainer npz needs none.
+    """torch_ref.runs.checkpoint; the default install has no torch, and a Chainer npz needs none.
 
     Raises:
       UserError: torch is not installed.
     """
     try:
-        from torch_ref import checkpoint
+        from torch_ref.runs import checkpoint
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -266,4 +265,4 @@ def torch_checkpoints() -> Any:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

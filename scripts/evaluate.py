@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from jax_sngan import command_line
-from jax_sngan.errors import UserError
-from jax_sngan.files import write_json
-from jax_sngan.terminal import shown
+from jax_sngan.commands import cli
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import write_json
+from jax_sngan.system.terminal import shown
 
 SEEDS = 5  # of --compare
 
 
 def main() -> None:
     """Prints a table."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("subject", nargs="?", metavar="WORKDIR|FOLDER|FILE.npz", help="a run, or images")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two of those: a paired test over --seeds")
     parser.add_step()
@@ -71,7 +71,7 @@ def main() -> None:
         "progress": True,
     }
 
-    from jax_sngan import evaluate  # jax takes a second to load
+    from jax_sngan.evaluation import evaluate  # jax takes a second to load
 
     if arguments.compare is None:
         seeds = 1 if arguments.seeds is None else arguments.seeds
@@ -125,4 +125,4 @@ def comparison_table(result: dict[str, Any], a: str, b: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

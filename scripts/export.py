@@ -1,14 +1,14 @@
 """Writes runs' generators for other programs: StableHLO, ONNX, or a web page; each is read back and compared first."""
 
-from jax_sngan import command_line
-from jax_sngan.errors import UserError
-from jax_sngan.files import write_json
-from jax_sngan.terminal import command, shown
+from jax_sngan.commands import cli
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import write_json
+from jax_sngan.system.terminal import command, shown
 
 
 def main() -> None:
     """Prints a line for each generator, and what to do with the folder."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folder of a run; several come side by side")
     parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "web"), help="what to write")
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder for it")
@@ -31,13 +31,13 @@ def main() -> None:
                 raise UserError(f"{option} is for --format web, got --format {arguments.format}")
 
     if arguments.format == "web":  # imported here: jax takes a second to load
-        from jax_sngan.web_page import export_page
+        from jax_sngan.export.web_page import export_page
 
         told = export_page(
             arguments.workdirs, arguments.out, arguments.step, scores=arguments.scores, ort_web=arguments.ort_web
         )
     else:
-        from jax_sngan.export import export_runs
+        from jax_sngan.export.export import export_runs
 
         told = export_runs(arguments.workdirs, arguments.format, arguments.out, arguments.step)
     if arguments.json != "-":
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

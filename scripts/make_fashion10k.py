@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_sngan import command_line
-from jax_sngan.files import write_whole
-from jax_sngan.npz import read_npz
-from jax_sngan.originals import DEBIAN, load
+from jax_sngan.commands import cli
+from jax_sngan.data.official import DEBIAN, load
+from jax_sngan.system.files import write_whole
+from jax_sngan.system.npz import read_npz
 
 TARGET = Path(__file__).parents[1] / "jax_sngan/datasets/fashion10k.npz"
 A_CLASS = 1_000  # images
@@ -43,7 +43,7 @@ def _same(array: np.ndarray, kept: np.ndarray | None) -> bool:
 
 def main() -> int:
     """Runs the command; its exit code."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("--source", type=Path, default=DEBIAN["fashion_mnist"], help="folder of the official IDX files")
     parser.add_argument("--target", type=Path, default=TARGET, help="the npz to write or to compare")
     parser.add_argument("--verify", action="store_true", help="compare with the official files; exit 1 if it differs")
@@ -70,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

@@ -15,17 +15,17 @@ sys.path.insert(0, str(ROOT))  # parity_tests is no part of the installed packag
 
 from tqdm import tqdm  # noqa: E402
 
-from jax_sngan import command_line  # noqa: E402
-from jax_sngan.errors import UserError  # noqa: E402
-from jax_sngan.files import write_json, write_whole  # noqa: E402
-from jax_sngan.terminal import command  # noqa: E402
+from jax_sngan.commands import cli  # noqa: E402
+from jax_sngan.system.errors import UserError  # noqa: E402
+from jax_sngan.system.files import write_json, write_whole  # noqa: E402
+from jax_sngan.system.terminal import command  # noqa: E402
 from parity_tests import report, report_page  # noqa: E402
 
 
 def main() -> int:
     """The exit code."""
     files = report.rung_files()
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the slowest cases; 3 minutes on two cores")
     parser.add_argument("--rungs", metavar="N[,N…]", help="these rungs alone, without the growth curves (default: all)")
     parser.add_argument("--torch-device", default="cpu", metavar="DEVICE", help="cpu (default), cuda, cuda:N or auto")
@@ -39,7 +39,7 @@ def main() -> int:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"the comparison needs {package}, which is not installed: pip install -e '.[dev]'")
     if arguments.torch_device != "cpu":  # torch takes seconds to load
-        from torch_ref import machine
+        from torch_ref.system import machine
 
         machine.device(arguments.torch_device)
 
@@ -103,4 +103,4 @@ def verdict(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

@@ -3,14 +3,14 @@
 from dataclasses import asdict
 from typing import Any
 
-from jax_sngan import command_line
-from jax_sngan.files import write_json
-from jax_sngan.terminal import shown
+from jax_sngan.commands import cli
+from jax_sngan.system.files import write_json
+from jax_sngan.system.terminal import shown
 
 
 def main() -> None:
     """Writes a picture, prints the last values."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="runs of train_jax.py or train_torch.py")
     parser.add_argument(
         "--metrics",
@@ -23,10 +23,10 @@ def main() -> None:
     arguments = parser.parse()
     metrics = None if arguments.metrics is None else [m.strip() for m in arguments.metrics.split(",")]
 
-    from jax_sngan import curves  # numpy takes a moment to load
+    from jax_sngan.evaluation import learning_curves  # numpy takes a moment to load
 
-    found = curves.read_curves(arguments.workdirs, metrics)
-    curves.draw(found, arguments.out, log=arguments.log)
+    found = learning_curves.read_curves(arguments.workdirs, metrics)
+    learning_curves.draw(found, arguments.out, log=arguments.log)
     if arguments.json != "-":
         for metric, group in found.items():
             print("\n".join(map(shown, table(metric, group))))
@@ -53,4 +53,4 @@ def _plain(curve: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jax_sngan import command_line
-from jax_sngan.errors import UserError
-from jax_sngan.files import write_json, write_whole
+from jax_sngan.commands import cli
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import write_json, write_whole
 
 
 def main() -> None:
     """Writes a picture: the distance against n, and against 1/n with the line that is extrapolated."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("subject", metavar="WORKDIR|FOLDER|FILE.npz", help="as of evaluate.py")
     parser.add_step()
     parser.add_argument("--num", type=int, default=20_000, metavar="N", help="the most images (default 20000)")
@@ -39,10 +39,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Curves of the subject and, where the real set is a test split, of the training images against it."""
     import numpy as np
 
-    from jax_sngan import evaluate
+    from jax_sngan.evaluation import evaluate
+    from jax_sngan.evaluation.sources import open_subject
     from jax_sngan.metrics import extrapolation, scores
     from jax_sngan.metrics.reference import reference
-    from jax_sngan.subjects import open_subject
 
     given = open_subject(arguments.subject, step=arguments.step, raw=False, standing=0)
     given.check(arguments.num, 1)
@@ -93,4 +93,4 @@ def draw(result: dict[str, Any], path: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

@@ -3,15 +3,15 @@
 Exit code 0: every error is within the tolerance; 1: one is not; 2: the file can't be read or is no such recording.
 """
 
-from jax_sngan import command_line
-from jax_sngan.errors import UserError
-from jax_sngan.files import write_json
-from jax_sngan.terminal import shown
+from jax_sngan.commands import cli
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import write_json
+from jax_sngan.system.terminal import shown
 
 
 def main() -> int:
     """The exit code: 0 within the tolerance, 1 not."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("trajectory", metavar="TRAJECTORY.npz", help="the recording")
     parser.add_output("--json", "write the errors there", ".json")
     parser.add_argument("--tolerance", type=float, default=1e-8, metavar="X", help="largest error allowed (1e-8)")
@@ -19,8 +19,8 @@ def main() -> int:
     if not arguments.tolerance >= 0:
         raise UserError(f"--tolerance must be at least 0, got {arguments.tolerance}")
 
-    from jax_sngan import recording, replay  # after the options are checked: jax takes a second to load
-    from jax_sngan.compilation_cache import use_compilation_cache
+    from jax_sngan.interop import recording, replay  # after the options are checked: jax takes a second to load
+    from jax_sngan.system.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
     recorded = recording.load(arguments.trajectory)
@@ -33,4 +33,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

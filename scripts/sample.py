@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_sngan import command_line
-from jax_sngan.errors import UserError
-from jax_sngan.files import write_json, write_whole
-from jax_sngan.terminal import shown
+from jax_sngan.commands import cli
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import write_json, write_whole
+from jax_sngan.system.terminal import shown
 
 
 def main() -> None:
     """Writes what is asked for; without --grid, --npz or --interpolate a grid in WORKDIR/samples."""
-    parser = command_line.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
     parser.add_step()
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images (default 64)")
@@ -35,7 +35,7 @@ def main() -> None:
     if not 0 <= arguments.seed < 2**32:
         raise UserError(f"--seed must be from 0 to 2**32 - 1, got {arguments.seed}")
 
-    from jax_sngan import pictures, sample  # after the options are checked: jax takes a second to load
+    from jax_sngan.runs import pictures, sample  # after the options are checked: jax takes a second to load
 
     generator = sample.load(arguments.workdir, arguments.step, average=not arguments.raw)
     made = []
@@ -69,4 +69,4 @@ def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

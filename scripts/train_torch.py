@@ -3,20 +3,20 @@
 import os
 from typing import Any
 
-from jax_sngan import command_line
-from jax_sngan.config import RunConfig, TrainConfig
-from jax_sngan.loop import Result
+from jax_sngan.commands import cli
+from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.training.loop import Result
 
 
 def main() -> int:
     """The exit code: 0 done, 1 a number was not finite, 128 + signal when stopped early."""
-    config, run, arguments = command_line.training_arguments(__doc__)
-    return command_line.run_training(config, run, arguments, describe, train)
+    config, run, arguments = cli.training_arguments(__doc__)
+    return cli.run_training(config, run, arguments, describe, train)
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
     """As train_jax.py's: the two wings have the same parameters and do the same work."""
-    from jax_sngan.train import describe
+    from jax_sngan.training.trainer import describe
 
     return describe(config)
 
@@ -25,15 +25,16 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     """The bridge: the JAX wing's data, first state and inputs, laid out for torch."""
     import numpy as np
 
-    from jax_sngan import convert, pictures
-    from jax_sngan.evaluate import TrainingEvaluation
-    from jax_sngan.inputs import draw_inputs, sample_latents
-    from jax_sngan.models import allow_dtype
-    from jax_sngan.state import create_state
-    from jax_sngan.train import load_data, reading_ahead
-    from torch_ref import inputs as torch_inputs
-    from torch_ref import machine
-    from torch_ref import train as torch_train
+    from jax_sngan.core.inputs import draw_inputs, sample_latents
+    from jax_sngan.core.state import create_state
+    from jax_sngan.interop import torch_layout
+    from jax_sngan.models.network import allow_dtype
+    from jax_sngan.runs import pictures
+    from jax_sngan.training.evaluation import TrainingEvaluation
+    from jax_sngan.training.trainer import load_data, reading_ahead
+    from torch_ref.core import inputs as torch_inputs
+    from torch_ref.system import machine
+    from torch_ref.training import trainer as torch_train
 
     # JAX draws the inputs; on a GPU it would take three quarters of the memory beforehand, of which torch needs most.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -47,9 +48,9 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
             config,
             run,
             data.identity(),
-            first=lambda: convert.to_torch(config, create_state(config)),
+            first=lambda: torch_layout.to_torch(config, create_state(config)),
             draw=lambda k, rollbacks: torch_inputs.from_numpy(
-                convert.inputs_to_torch(draw_inputs(config, data, k, rollbacks)), device
+                torch_layout.inputs_to_torch(draw_inputs(config, data, k, rollbacks)), device
             ),
             latents=latents,
             device=device,
@@ -58,4 +59,4 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

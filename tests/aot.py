@@ -15,11 +15,11 @@ from jax_sngan.accelerators.cost import kernels
 from jax_sngan.accelerators.hlo import parse
 from jax_sngan.accelerators.report import collectives, figures
 from jax_sngan.accelerators.targets import target
-from jax_sngan.config import RunConfig, UserError
-from jax_sngan.inputs import input_shapes
-from jax_sngan.preset_configs import preset
-from jax_sngan.sharding import SPLIT, split_spec
-from jax_sngan.state import create_state
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import RunConfig, UserError
+from jax_sngan.core.inputs import input_shapes
+from jax_sngan.core.sharding import SPLIT, split_spec
+from jax_sngan.core.state import create_state
 
 CONFIG = preset("fashion")
 NORMALISED = 32 + 16  # channels of G's two batch normalisations

@@ -25,8 +25,8 @@ def program(state: Any, images: Any) -> Any:
     import jax.numpy as jnp
     from jax import lax
 
+    from jax_sngan.core.optim import moving_average
     from jax_sngan.nn.spectral_norm import power_iteration
-    from jax_sngan.optim import moving_average
 
     def loss(kernel: Any) -> Any:
         layout = ("NHWC", "HWIO", "NHWC")

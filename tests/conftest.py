@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_sngan.config import ModelConfig, OptimizerConfig, RunConfig, TrainConfig
+from jax_sngan.config.schema import ModelConfig, OptimizerConfig, RunConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 # The smallest run, as a command line has it.
@@ -48,7 +48,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a finished run of TINY."""
-    from jax_sngan.train import train
+    from jax_sngan.training.trainer import train
 
     workdir = tmp_path_factory.mktemp("run") / "tiny"
     run = RunConfig(workdir=str(workdir), log_every=2, sample_every=3, checkpoint_every=3)

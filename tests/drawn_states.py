@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_sngan.config import TrainConfig
-from jax_sngan.inputs import Inputs, input_shapes
-from jax_sngan.state import TrainState, create_state
+from jax_sngan.config.schema import TrainConfig
+from jax_sngan.core.inputs import Inputs, input_shapes
+from jax_sngan.core.state import TrainState, create_state
 
 
 def drawn(shapes: Any) -> Any:

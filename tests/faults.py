@@ -112,7 +112,7 @@ def nursery(folder: Path, environment: dict[str, str]) -> Iterator[Nursery]:
 def serve() -> None:
     """The nursery's own side: no thread and no device may be there before a fork, so jax is imported and not used."""
     sys.path.insert(0, str(ROOT))
-    import jax_sngan.train  # noqa: F401
+    import jax_sngan.training.trainer  # noqa: F401
 
     for line in sys.stdin:
         message = json.loads(line)
@@ -143,7 +143,7 @@ def _run(arguments: list[str], output: str) -> None:
 
 def _tell_of_evaluations() -> None:
     """They print nothing while they last, and who kills a run in one must know."""
-    from jax_sngan.evaluate import TrainingEvaluation
+    from jax_sngan.training.evaluation import TrainingEvaluation
 
     score = TrainingEvaluation.__call__
 
@@ -178,7 +178,7 @@ def _half_written(checkpoint: Path) -> bool:
 
 def sound_steps(workdir: Path) -> list[int]:
     """Steps whose checkpoint is as its manifest says, ascending."""
-    from jax_sngan import manifest
+    from jax_sngan.runs import manifest
 
     folders = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
     return sorted(int(p.name) for p in folders if manifest.problem(p, int(p.name)) is None)

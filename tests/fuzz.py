@@ -80,8 +80,8 @@ class Fuzz:
 def checkpoint_files(folder: Path) -> tuple[tuple[str, bytes], ...]:
     """The files of a checkpoint that is written there, by their names in the folder."""
     from conftest import TINY
-    from jax_sngan.checkpoint import Checkpoints
-    from jax_sngan.state import create_state
+    from jax_sngan.core.state import create_state
+    from jax_sngan.runs.checkpoint import Checkpoints
 
     with Checkpoints(folder / "run", keep=1) as checkpoints:
         checkpoints.save(create_state(TINY), TINY, {"d_loss": 1.0}, [{"d_loss": 1.0}])

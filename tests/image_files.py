@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_sngan import data, downloads
-from jax_sngan.errors import UserError
+from jax_sngan.data import datasets
+from jax_sngan.system import downloads
+from jax_sngan.system.errors import UserError
 
-load = functools.partial(data.load, image_size=8, channels=3, progress=False)
+load = functools.partial(datasets.load, image_size=8, channels=3, progress=False)
 
 
 @pytest.fixture(name="own_cache", autouse=True)

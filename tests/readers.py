@@ -30,7 +30,8 @@ SECONDS = 60  # of processor time for one file
 
 def archive(path: Path) -> list[bytes]:
     """Every member, in one pass and, where it can be, at its place."""
-    from jax_sngan import archives, image_files
+    from jax_sngan.data import image_files
+    from jax_sngan.system import archives
 
     found = {n: d for n, d in archives.members(path, lambda _: True, image_files.LARGEST_IMAGE) if d is not None}
     if archives.suffix(path) in archives.RANDOM_ACCESS:
@@ -41,7 +42,7 @@ def archive(path: Path) -> list[bytes]:
 
 def image(path: Path) -> list[np.ndarray]:
     """Decoded grey and in colour."""
-    from jax_sngan import resize
+    from jax_sngan.data import resize
 
     data = path.read_bytes()
     images = [resize.decode(data, path.name, SIZE, channels) for channels in (1, 3)]
@@ -54,7 +55,7 @@ def image(path: Path) -> list[np.ndarray]:
 
 def npz(path: Path) -> list[np.ndarray]:
     """All arrays, as of a recording or a network, and images as of a data set."""
-    from jax_sngan import npz
+    from jax_sngan.system import npz
 
     npz.read_npz(path, ("images", "x"), ("labels",))
     arrays = list(npz.read_whole_npz(path).values())
@@ -64,9 +65,9 @@ def npz(path: Path) -> list[np.ndarray]:
 
 def idx(path: Path) -> list[np.ndarray]:
     """Images of the MNIST family."""
-    from jax_sngan import originals
+    from jax_sngan.data import official
 
-    images = originals.read_idx(path, 3)
+    images = official.read_idx(path, 3)
     assert images.dtype == np.uint8
     assert images.ndim == 3
     return [images]
@@ -74,9 +75,9 @@ def idx(path: Path) -> list[np.ndarray]:
 
 def cifar(path: Path) -> list[np.ndarray]:
     """A batch that is a pickle."""
-    from jax_sngan import originals
+    from jax_sngan.data import official
 
-    images, labels = originals.read_cifar({path.name: path.read_bytes()}, labels=1, which=0, classes=10)
+    images, labels = official.read_cifar({path.name: path.read_bytes()}, labels=1, which=0, classes=10)
     assert images.dtype == np.uint8
     assert images.shape == (len(labels), 32, 32, 3)
     assert labels.dtype == np.int32
@@ -86,14 +87,14 @@ def cifar(path: Path) -> list[np.ndarray]:
 
 def torch(path: Path) -> list[np.ndarray]:
     """A state dict."""
-    from jax_sngan import torch_file
+    from jax_sngan.interop import torch_file
 
     return list(torch_file.read(path).values())
 
 
 def recording(path: Path) -> list[np.ndarray]:
     """A recorded trajectory."""
-    from jax_sngan import recording
+    from jax_sngan.interop import recording
 
     return [recording.load(path).sample_latents]
 
@@ -103,9 +104,9 @@ def checkpoint(path: Path) -> list[np.ndarray]:
     import jax
 
     from conftest import TINY
-    from jax_sngan import manifest
-    from jax_sngan.checkpoint import Checkpoints, shapes
-    from jax_sngan.state import create_state
+    from jax_sngan.core.state import create_state
+    from jax_sngan.runs import manifest
+    from jax_sngan.runs.checkpoint import Checkpoints, shapes
 
     folder = next(p for p in path.parents if p.parent.name == "checkpoints")
     step = int(folder.name)
@@ -147,7 +148,7 @@ def outcome(read: Callable[[], list[Any]], seconds: float = SECONDS) -> dict[str
       AssertionError: memory ran out, or an error is more than one line.
       Whatever else is not as a reader promises.
     """
-    from jax_sngan.errors import UserError
+    from jax_sngan.system.errors import UserError
 
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the highest starts anew
@@ -193,13 +194,17 @@ def imports(reader: str) -> None:
     """Those of a reader, which are not its files'."""
     from PIL import Image
 
-    from jax_sngan import image_files, npz, originals, torch_file  # noqa: F401
+    import jax_sngan.data.image_files
+    import jax_sngan.data.official
+    import jax_sngan.interop.torch_file
+    import jax_sngan.system.npz
 
     Image.init()
     if reader in ("recording", "checkpoint"):  # these bring jax, and its threads
-        from jax_sngan import checkpoint, recording  # noqa: F401
+        import jax_sngan.interop.recording
+        import jax_sngan.runs.checkpoint  # noqa: F401
 
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # as command_line.run has it
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # as cli.run has it
 
 
 def main() -> None:

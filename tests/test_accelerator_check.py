@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from jax_sngan import benchmark_plan
-from jax_sngan.accelerators import carried, check, check_page, check_plan
-from jax_sngan.accelerators.check import DONE, FAILED, NO_TIME, TIMED_OUT, Stage
-from jax_sngan.accelerators.check_stages import STAGES
-from jax_sngan.accelerators.measured import chip_of, estimate, mfu
-from jax_sngan.errors import UserError
+from jax_sngan.accelerator_check import carried, check, page, plan
+from jax_sngan.accelerator_check.check import DONE, FAILED, NO_TIME, TIMED_OUT, Stage
+from jax_sngan.accelerator_check.measured import chip_of, estimate, mfu
+from jax_sngan.accelerator_check.stages import STAGES
+from jax_sngan.benchmark import workloads
+from jax_sngan.system.errors import UserError
 
 SCRIPT = """
 import json, subprocess, sys, time
@@ -100,11 +100,11 @@ PROBED = {
 
 
 def test_the_plan_has_all_that_is_asked_of_it(tmp_path: Path) -> None:
-    groups = [[s.name for s in group] for group in check_plan.stages(tmp_path, PROBED, quick=False)]
+    groups = [[s.name for s in group] for group in plan.stages(tmp_path, PROBED, quick=False)]
     assert groups[0] == ["ladder", "ladder_torch_on_cpu", "mesh", "resume"]
     assert all(len(group) == 1 for group in groups[1:])  # what is timed is alone
     names = [name for group in groups for name in group]
-    for group in check_plan.stages(tmp_path, PROBED, quick=False):
+    for group in plan.stages(tmp_path, PROBED, quick=False):
         for s in group:  # what is started: python -m MODULE, its stage and options where it is JAX's
             module, *rest = s.command
             assert module == "parity_tests.short_ladder" or (
@@ -112,16 +112,16 @@ def test_the_plan_has_all_that_is_asked_of_it(tmp_path: Path) -> None:
             )
     assert names[4:8] == ["benchmark_fashion_tf32", "benchmark_cnn32_tf32", "benchmark_resnet32_tf32", "compiled"]
     beside: dict[str, set[str]] = {}
-    for group in check_plan.stages(tmp_path, PROBED, quick=False):
+    for group in plan.stages(tmp_path, PROBED, quick=False):
         for s in group:
             if s.name.startswith("benchmark_"):
                 row = s.name.removesuffix("_compiled")
                 beside.setdefault(row, set()).update(json.loads(s.command[2])["kinds"])
-    assert len(beside) == len(check_plan.WORKS) * len(PROBED["gflops"])
+    assert len(beside) == len(plan.WORKS) * len(PROBED["gflops"])
     for row, kinds in beside.items():
-        assert kinds == set(benchmark_plan.kinds("gpu", row.rpartition("_")[2]))
+        assert kinds == set(workloads.kinds("gpu", row.rpartition("_")[2]))
     without = PROBED | {"without": {"torch": "no times of its side"}}
-    fewer = [s for group in check_plan.stages(tmp_path, without, quick=False) for s in group]
+    fewer = [s for group in plan.stages(tmp_path, without, quick=False) for s in group]
     assert not [s for s in fewer if s.name.startswith("ladder")]
     assert all(json.loads(s.command[2])["kinds"] == [] for s in fewer if s.name.startswith("benchmark_"))
 
@@ -166,7 +166,7 @@ def test_the_page_says_what_was_found_and_what_was_not() -> None:
     common = {"what": "", "seconds": 1.0, "limit_s": 9.0}
     stages = [common | {"stage": name, "status": DONE, "why": "", "told": t} for name, t in told.items()]
     stages.append(common | {"stage": "mesh", "status": NO_TIME, "why": "2 s were left", "told": None})
-    html = check_page.page(check.summary(stages, 12.0))
+    html = page.page(check.summary(stages, 12.0))
     for text in (
         "not passed", "NVIDIA H200", "1 of 3 cases", "1.0e-14", "eager 4", "&lt;no&gt;", "1,200", "2 s were left",
         "not to the bit", "6%", NO_TIME,

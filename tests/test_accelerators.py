@@ -17,8 +17,8 @@ from jax_sngan.accelerators.cost import KINDS, Kernel, kernels
 from jax_sngan.accelerators.hlo import arrays, parse
 from jax_sngan.accelerators.table import markdown
 from jax_sngan.accelerators.targets import CHIPS, LATENCY, LAUNCH, card_text, target
-from jax_sngan.config import RunConfig, UserError, replace
-from jax_sngan.preset_configs import preset
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import RunConfig, UserError, replace
 
 KERNEL = 3 * 3 * CHANNELS * FEATURES
 CONVOLUTION = 2 * IMAGES * SIZE * SIZE * KERNEL  # FLOPs of one, and of its kernel's gradient

@@ -9,7 +9,7 @@ import pytest
 CODE = """
 import resource
 import numpy as np
-from jax_sngan.allocator import keep_freed_memory
+from jax_sngan.system.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -25,13 +25,16 @@ from hypothesis import strategies as st
 from image_files import encoded, noise, only_our_cache  # noqa: F401
 
 from conftest import TINY
-from jax_sngan import command_line, data, manifest, recording
-from jax_sngan.adoption import NetworkFile, adopt
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.config import RunConfig, TrainConfig, flatten, to_dict
-from jax_sngan.npz import read_whole_npz
-from jax_sngan.state import create_state
-from jax_sngan.workdir import check_start, take
+from jax_sngan.commands import cli
+from jax_sngan.config.schema import RunConfig, TrainConfig, flatten, to_dict
+from jax_sngan.core.state import create_state
+from jax_sngan.data import datasets
+from jax_sngan.interop import recording
+from jax_sngan.interop.adoption import NetworkFile, adopt
+from jax_sngan.runs import manifest
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.workdir import check_start, take
+from jax_sngan.system.npz import read_whole_npz
 
 LONG = pytest.mark.long
 EXAMPLES = [
@@ -44,7 +47,7 @@ def refused(call: Callable[[], object]) -> bool:
     """Whether a call, made as a script makes it, ended with exit code 2 and one line; False where it went well."""
     err = io.StringIO()
     with contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        command_line.run(lambda: call() and None)  # any other exception than a UserError gets out, and fails the test
+        cli.run(lambda: call() and None)  # any other exception than a UserError gets out, and fails the test
     if end.value.code == 0:
         return False
     assert end.value.code == 2, err.getvalue()
@@ -92,7 +95,7 @@ def test_options(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     @given(st.sampled_from(OPTIONS), VALUES)
     def one(name: str, value: str) -> None:
         monkeypatch.setattr(sys, "argv", ["train_jax.py", f"--{name.replace('_', '-')}={value}"])
-        found[refused(lambda: command_line.training_arguments("x"))] += 1
+        found[refused(lambda: cli.training_arguments("x"))] += 1
 
     one()
     report("options", found, 0.5)
@@ -174,7 +177,7 @@ def test_archives_images_and_arrays(tmp_path: Path, examples: int) -> None:
         source = path.parent if name.startswith("images/") else path
         for _ in range(examples):
             path.write_bytes(damaged(contents, rng))
-            found[refused(partial(data.load, str(source), image_size=8, channels=3, progress=False))] += 1
+            found[refused(partial(datasets.load, str(source), image_size=8, channels=3, progress=False))] += 1
         report(name, found, 0.05 if source != path else 0.5)
         shutil.rmtree(path.parent) if source != path else path.unlink()
 

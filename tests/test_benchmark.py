@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from jax_sngan import benchmark_plan
-from jax_sngan.benchmark_run import Plan, measure
-from jax_sngan.errors import UserError
+from jax_sngan.benchmark import workloads
+from jax_sngan.benchmark.runner import Plan, measure
+from jax_sngan.system.errors import UserError
 
 # The keys that whoever reads the result relies on.
 KEYS = {
@@ -16,7 +16,7 @@ KEYS = {
 
 
 def test_a_row_is_made_of_medians():
-    work = benchmark_plan.Work("sample", benchmark_plan.works()["cnn32"].config, images=10, stands_for=100)
+    work = workloads.Work("sample", workloads.works()["cnn32"].config, images=10, stands_for=100)
     seconds = {"jax": [1.0, 2.0, 9.0], "eager": [8.0, 8.0, 9.0], "channels_last": [5.0, 6.0, 7.0]}
     told = {
         "jax": {"gflop": 30.0, "compile_s": 1.0, "mb": 5.0},
@@ -24,7 +24,7 @@ def test_a_row_is_made_of_medians():
         "channels_last": {"mb": 2.0},
         "compiled": {"failed": "no"},
     }
-    row = benchmark_plan.row(work, seconds, told, peak=100.0)
+    row = workloads.row(work, seconds, told, peak=100.0)
     assert row.keys() >= KEYS
     assert (row["jax_s"], row["torch_eager_s"], row["torch_best_s"], row["torch_best"]) == (20, 80, 60, "channels_last")
     assert (row["ratio_best"], row["ratio_eager"], row["gflop"], row["peak_share"]) == (3, 4, 300, 0.15)
@@ -35,21 +35,21 @@ def test_what_became_slower_is_said():
     def result(ratio, share):
         return {"rows": [{"work": "a", "ratio_best": ratio, "peak_share": share}]}
 
-    assert benchmark_plan.slower(result(2.0, 0.5), result(2.1, 0.9)) == []  # within a tenth; the share is not read
-    assert benchmark_plan.slower(result(2.0, 0.5), result(2.5, 0.5)) == ["a: ratio_best was 2.5, is 2"]
-    assert benchmark_plan.slower(result(None, 0.4), result(2.5, 0.5)) == ["a: peak_share was 0.5, is 0.4"]
-    assert benchmark_plan.slower(result(1.0, 0.1), {"rows": []}) == []
+    assert workloads.slower(result(2.0, 0.5), result(2.1, 0.9)) == []  # within a tenth; the share is not read
+    assert workloads.slower(result(2.0, 0.5), result(2.5, 0.5)) == ["a: ratio_best was 2.5, is 2"]
+    assert workloads.slower(result(None, 0.4), result(2.5, 0.5)) == ["a: peak_share was 0.5, is 0.4"]
+    assert workloads.slower(result(1.0, 0.1), {"rows": []}) == []
 
 
 def test_growth_is_the_exponent():
-    exponent, constant = benchmark_plan.growth([1, 2, 4, 8], [3, 12, 48, 192])
+    exponent, constant = workloads.growth([1, 2, 4, 8], [3, 12, 48, 192])
     assert exponent == pytest.approx(2)
     assert constant == pytest.approx(3)
 
 
 def test_jax_is_measured():
     small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
-    row = measure(benchmark_plan.works()["fashion"], Plan(2, 100.0, changes=small))
+    row = measure(workloads.works()["fashion"], Plan(2, 100.0, changes=small))
     assert row.keys() >= KEYS
     assert len(row["seconds"]["jax"]) == 2
     assert min(row["jax_s"], row["gflop"]) > 0
@@ -79,14 +79,14 @@ def test_what_is_wrong_is_named(script, tmp_path):
 )
 def test_kinds_are_forms_joined(kind, platform, arithmetic, words):
     with pytest.raises(UserError, match=words):
-        benchmark_plan.check_kind(kind, platform, arithmetic)
+        workloads.check_kind(kind, platform, arithmetic)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
-@pytest.mark.parametrize("arithmetic", benchmark_plan.ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", workloads.ARITHMETICS)
 def test_the_default_kinds_are_kinds(platform, arithmetic):
-    chosen = benchmark_plan.kinds(platform, arithmetic)
+    chosen = workloads.kinds(platform, arithmetic)
     for kind in chosen:
-        benchmark_plan.check_kind(kind, platform, arithmetic)
+        workloads.check_kind(kind, platform, arithmetic)
     assert ("autocast" in chosen) == (platform == "gpu" and arithmetic == "bfloat16")
     assert any("graphs" in kind for kind in chosen) == (platform == "gpu")

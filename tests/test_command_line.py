@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, TINY_OPTIONS, Outcome
-from jax_sngan.config import RunConfig, TrainConfig, flatten
+from jax_sngan.config.schema import RunConfig, TrainConfig, flatten
 
 Script = Callable[..., Outcome]
 

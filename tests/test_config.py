@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from jax_sngan.config import (
+from jax_sngan.config.presets import PRESETS, preset
+from jax_sngan.config.schema import (
     RESNET_HALVINGS,
     AugmentConfig,
     ModelConfig,
@@ -19,8 +20,7 @@ from jax_sngan.config import (
     replace,
     to_dict,
 )
-from jax_sngan.errors import UserError
-from jax_sngan.preset_configs import PRESETS, preset
+from jax_sngan.system.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import export, lax
 
-from jax_sngan import flops
+from jax_sngan.core import flops
 from jax_sngan.nn.conv import conv, conv_transpose
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
 

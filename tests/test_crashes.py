@@ -21,12 +21,12 @@ from faults import OPTIONS
 
 import jax_sngan
 from conftest import ROOT
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.checkpoint_steps import choose_start, steps_in
-from jax_sngan.config import ModelConfig, RunConfig, TrainConfig, replace
-from jax_sngan.run_log import last_logged, take_up
-from jax_sngan.train import train
-from jax_sngan.workdir import check_start, take
+from jax_sngan.config.schema import ModelConfig, RunConfig, TrainConfig, replace
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.log import last_logged, take_up
+from jax_sngan.runs.selection import choose_start, steps_in
+from jax_sngan.runs.workdir import check_start, take
+from jax_sngan.training.trainer import train
 
 STEPS = 24
 CONFIG = TrainConfig(

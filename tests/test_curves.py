@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Outcome
-from jax_sngan.config import TrainConfig, replace, to_dict
-from jax_sngan.curves import read_curves
-from jax_sngan.errors import UserError
+from jax_sngan.config.schema import TrainConfig, replace, to_dict
+from jax_sngan.evaluation.learning_curves import read_curves
+from jax_sngan.system.errors import UserError
 
 SCORE = "fcd_100_test_50"
 

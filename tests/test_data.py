@@ -18,17 +18,18 @@ from image_files import (
     refusal,
 )
 
-from jax_sngan import budget, data, machine, npz, originals
-from jax_sngan.errors import UserError
+from jax_sngan.data import datasets, official
+from jax_sngan.system import budget, machine, npz
+from jax_sngan.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_debian = pytest.mark.skipif(
-    not originals.DEBIAN["fashion_mnist"].is_dir(), reason="needs the Debian package dataset-fashion-mnist"
+    not official.DEBIAN["fashion_mnist"].is_dir(), reason="needs the Debian package dataset-fashion-mnist"
 )
 
 
 def test_embedded_images_are_1000_a_class_with_labels():
-    got = data.load("fashion", image_size=28, channels=1)
+    got = datasets.load("fashion", image_size=28, channels=1)
     assert got.images.shape == (10_000, 28, 28, 1)
     assert got.images.dtype == np.uint8
     assert got.labels.dtype == np.int32
@@ -41,16 +42,16 @@ def test_embedded_images_are_1000_a_class_with_labels():
 
 def test_embedded_images_are_the_ones_that_were_chosen():
     # Whoever changes the file changes every result that was measured on it.
-    assert data.load("fashion", image_size=28, channels=1).checksum() == (
+    assert datasets.load("fashion", image_size=28, channels=1).checksum() == (
         "777870279ccd3c6ff0ad11360fdb64190ad6073bdad5f03bdafa421d2280374e"
     )
 
 
 @needs_debian
 def test_embedded_images_are_training_images_and_no_test_image():
-    embedded = data.load("fashion", image_size=28, channels=1)
-    train = data.load("fashion_mnist", image_size=28, channels=1)
-    test = data.load("fashion_mnist", image_size=28, channels=1, split="test")
+    embedded = datasets.load("fashion", image_size=28, channels=1)
+    train = datasets.load("fashion_mnist", image_size=28, channels=1)
+    test = datasets.load("fashion_mnist", image_size=28, channels=1, split="test")
     (places,) = npz.read_npz(ROOT / "jax_sngan/datasets/fashion10k.npz", ("indices",))
     np.testing.assert_array_equal(embedded.images, train.images[places])
     np.testing.assert_array_equal(embedded.labels, train.labels[places])
@@ -91,7 +92,7 @@ def test_the_script_makes_the_embedded_file_again(tmp_path, monkeypatch, capsys)
 
 def test_checksum_sees_every_pixel_label_and_shape():
     def checksum(images, labels):
-        return data.Dataset("x", images, labels, (), True).checksum()
+        return datasets.Dataset("x", images, labels, (), True).checksum()
 
     images, labels = noise(4, 2, 3, 1), np.zeros(4, np.int32)
     before = checksum(images, labels)
@@ -115,7 +116,7 @@ def test_checksum_sees_every_pixel_label_and_shape():
 )
 def test_dataset_refuses_other_arrays(images, labels):
     with pytest.raises(ValueError, match="must be"):
-        data.Dataset("x", images, labels, (), True)
+        datasets.Dataset("x", images, labels, (), True)
 
 
 @pytest.mark.parametrize("options", [{"channels": 2}, {"image_size": 0}, {"split": "validation"}])

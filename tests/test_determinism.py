@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import pytest
 
-from jax_sngan import arithmetic
-from jax_sngan.arithmetic import compiler_options, describe_determinism
-from jax_sngan.config import RunConfig, replace
-from jax_sngan.sample import Generator, averaged
-from jax_sngan.state import create_state
-from jax_sngan.train import train
+from jax_sngan.config import arithmetic
+from jax_sngan.config.arithmetic import compiler_options, describe_determinism
+from jax_sngan.config.schema import RunConfig, replace
+from jax_sngan.core.state import create_state
+from jax_sngan.runs.sample import Generator, averaged
+from jax_sngan.training.trainer import train
 from tests.conftest import TINY
 
 # Refused by every compiler, so it shows which programs are compiled with the options of a run.

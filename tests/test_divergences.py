@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jax_sngan import data
+from jax_sngan.data import datasets
 from jax_sngan.metrics.divergences import (
     MOST_PAIRS,
     MOST_POINTS,
@@ -235,7 +235,7 @@ def test_slices_of_a_shift():
 
 
 def test_slices_of_real_images():
-    images = data.load("fashion", image_size=28, channels=1).images[:600]
+    images = datasets.load("fashion", image_size=28, channels=1).images[:600]
     same = sliced_wasserstein(images[:300], images[300:], projections=32)
     dimmed = sliced_wasserstein(images[:300], images[300:] // 2, projections=32)
     assert 0 < same < dimmed

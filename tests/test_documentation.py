@@ -23,9 +23,9 @@ from pages import PAGES, ROOT, blocks, commands, name, page_commands
 import jax_sngan
 from conftest import free_port
 from docs_build.commands import parser_of
-from jax_sngan.command_line import given
-from jax_sngan.config import RunConfig, TrainConfig, replace
-from jax_sngan.errors import UserError
+from jax_sngan.commands.cli import given
+from jax_sngan.config.schema import RunConfig, TrainConfig, replace
+from jax_sngan.system.errors import UserError
 
 QUICK = ["docs/tour.md"]  # of these the default run leaves out what is marked as long
 # Programs that a reader has; what follows them is checked where it names something of ours.

@@ -14,13 +14,15 @@ from scipy import stats
 
 import jax_sngan
 from conftest import TINY
-from jax_sngan import evaluate as evaluation
-from jax_sngan import subjects
-from jax_sngan.config import RunConfig
-from jax_sngan.errors import UserError
+from jax_sngan.config.schema import RunConfig
+from jax_sngan.evaluation import evaluate as evaluation
+from jax_sngan.evaluation import sources
 from jax_sngan.metrics import extractors, frechet_distance, kernel_distance, reference
 from jax_sngan.metrics.extractors import Extractor, of_function
-from jax_sngan.train import train
+from jax_sngan.system.errors import UserError
+from jax_sngan.training.evaluation import TrainingEvaluation
+from jax_sngan.training.loop import Scores
+from jax_sngan.training.trainer import train
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
@@ -71,8 +73,8 @@ def test_scores_are_of_the_checkpoints_images(tiny_run: Path) -> None:
 
 
 def test_batches_give_the_images_of_the_seed(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subjects, "BATCH", 64)
-    run = subjects.open_subject(tiny_run, step="latest", raw=False, standing=0)
+    monkeypatch.setattr(sources, "BATCH", 64)
+    run = sources.open_subject(tiny_run, step="latest", raw=False, standing=0)
     parts = [images for images, _ in run.batches(130, 3)]
     assert [len(p) for p in parts] == [64, 64, 2]
     np.testing.assert_array_equal(np.concatenate(parts), jax_sngan.load(tiny_run).sample(130, seed=3))
@@ -153,7 +155,7 @@ def test_path_length_is_of_the_runs_own_walk(tiny_run: Path) -> None:
     one = evaluation.evaluate(tiny_run, num=70, features=CLASSIFIER, metrics=["path_length"])["metrics"]
     assert list(one) == ["path_length_70_fashion"]
     generator = jax_sngan.load(tiny_run)
-    run = subjects.open_subject(tiny_run, step="latest", raw=False, standing=0)
+    run = sources.open_subject(tiny_run, step="latest", raw=False, standing=0)
     doubled = CLASSIFIER._replace(unrounded=lambda x: 2 * pixels(x))
     assert run.path_length(doubled, 70, 0) == pytest.approx(4 * one["path_length_70_fashion"], rel=1e-6)
     rounded = generator.images(np.ones((3, 4), np.float32))
@@ -164,10 +166,10 @@ def test_path_length_is_of_the_runs_own_walk(tiny_run: Path) -> None:
 
 def test_standing_statistics_are_those_of_a_pass_over_the_latents(tiny_run: Path) -> None:
     """Of one batch they are that batch's: generated in training mode it gives the same images."""
-    from jax_sngan.images import to_uint8
-    from jax_sngan.inputs import sample_latents
-    from jax_sngan.models import build
-    from jax_sngan.sample import STANDING_SEED
+    from jax_sngan.core.inputs import sample_latents
+    from jax_sngan.core.pixels import to_uint8
+    from jax_sngan.models.network import build
+    from jax_sngan.runs.sample import STANDING_SEED
 
     stored, standing = jax_sngan.load(tiny_run), jax_sngan.load(tiny_run, standing=64)
     z = sample_latents(STANDING_SEED, 64, 4, np.dtype(np.float32))
@@ -222,9 +224,14 @@ def test_training_is_the_same_to_the_bit_with_evaluation(tiny_run: Path, tmp_pat
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     plain = [json.dumps(line) for line in lines if "d_loss" in line]
     assert plain == (tiny_run / "metrics.jsonl").read_text().splitlines()
-    with jax_sngan.checkpoint.Checkpoints(workdir) as ours, jax_sngan.checkpoint.Checkpoints(tiny_run) as theirs:
-        shapes = jax_sngan.checkpoint.shapes(lambda: jax_sngan.create_state(TINY))
-        for a, b in zip(*(jax_sngan.state.jax.tree.leaves(c.restore(6, shapes)) for c in (ours, theirs)), strict=True):
+    with (
+        jax_sngan.runs.checkpoint.Checkpoints(workdir) as ours,
+        jax_sngan.runs.checkpoint.Checkpoints(tiny_run) as theirs,
+    ):
+        shapes = jax_sngan.runs.checkpoint.shapes(lambda: jax_sngan.create_state(TINY))
+        for a, b in zip(
+            *(jax_sngan.core.state.jax.tree.leaves(c.restore(6, shapes)) for c in (ours, theirs)), strict=True
+        ):
             np.testing.assert_array_equal(a, b)
         kept = ours.steps()
     scored = {line["step"]: line for line in lines if "d_loss" not in line}
@@ -250,15 +257,15 @@ def test_the_best_is_remembered_over_a_stop(tmp_path: Path) -> None:
     )
     values = iter([5.0, 3.0, 4.0, 9.0, 8.0, 8.5] + [6.0, 9.0, 8.0, 7.0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation.TrainingEvaluation, "__call__", lambda *_: evaluation.Scores({"x": 0.0}, next(values)))
+        patch.setattr(TrainingEvaluation, "__call__", lambda *_: Scores({"x": 0.0}, next(values)))
         train(TINY, run)
         shutil.rmtree(workdir / "checkpoints" / "6")
         train(TINY, run)  # from step 2
-    with jax_sngan.checkpoint.Checkpoints(workdir) as checkpoints:
+    with jax_sngan.runs.checkpoint.Checkpoints(workdir) as checkpoints:
         assert checkpoints.steps() == [2, 6]
         assert [checkpoints.metrics(s)["best_metric"] for s in (2, 6)] == [3.0, 7.0]
     assert jax_sngan.load(workdir, "best").step == 2
-    evaluate = evaluation.TrainingEvaluation(TINY, dataclasses.replace(run, evaluate_metrics="classes"))
+    evaluate = TrainingEvaluation(TINY, dataclasses.replace(run, evaluate_metrics="classes"))
     assert evaluate.sign == -1
 
 

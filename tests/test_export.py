@@ -17,12 +17,13 @@ import onnxruntime
 import pytest
 
 from conftest import TINY
-from jax_sngan import export, flops, onnx_graph, ort_web, web_page
-from jax_sngan.config import TrainConfig, replace
-from jax_sngan.errors import UserError
-from jax_sngan.models import Variables, build
-from jax_sngan.preset_configs import preset
-from jax_sngan.run_log import lines_up_to
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import TrainConfig, replace
+from jax_sngan.core import flops
+from jax_sngan.export import export, onnx_graph, ort_web, web_page
+from jax_sngan.models.network import Variables, build
+from jax_sngan.runs.log import lines_up_to
+from jax_sngan.system.errors import UserError
 
 BOTH = {"model.spectral_norm.networks": "both"}
 RESNET = {"model.architecture": "resnet", "model.image_size": 32, "model.channels": 3, "model.generator_width": 4}

@@ -25,13 +25,15 @@ from image_files import encoded, noise, put
 
 import jax_sngan
 from conftest import ROOT, Outcome
-from jax_sngan import inputs, lock, manifest, provenance
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.checkpoint_steps import check_step, choose_start, choose_step
-from jax_sngan.config import RunConfig, TrainConfig, from_dict, replace
-from jax_sngan.errors import UserError
-from jax_sngan.loop import TrainingDiverged
-from jax_sngan.train import JaxEngine, train
+from jax_sngan.config.schema import RunConfig, TrainConfig, from_dict, replace
+from jax_sngan.core import inputs
+from jax_sngan.runs import manifest, provenance
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.selection import check_step, choose_start, choose_step
+from jax_sngan.system import lock
+from jax_sngan.system.errors import UserError
+from jax_sngan.training.loop import TrainingDiverged
+from jax_sngan.training.trainer import JaxEngine, train
 
 STEPS = 40
 Script = Callable[..., Outcome]
@@ -224,7 +226,7 @@ def test_other_data_and_versions_are_named(whole: Path, copied: Path, monkeypatc
 
 def test_two_runs_do_not_share_a_workdir(script: Script, tmp_path: Path) -> None:
     """The other run is another process; when it is killed, its lock does not stay."""
-    code = "from pathlib import Path; from jax_sngan.lock import hold\nwith hold(Path('run')): print(); input()"
+    code = "from pathlib import Path; from jax_sngan.system.lock import hold\nwith hold(Path('run')): print(); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -294,7 +296,7 @@ def test_a_workdir_that_vanishes_is_one_line(whole: Path, started: Path, monkeyp
 def test_a_folder_that_may_not_be_written_to_is_one_line(whole: Path, started: Path) -> None:
     code = (
         "import os, sys\n"
-        "from pathlib import Path; from jax_sngan import command_line; from jax_sngan.lock import hold\n"
+        "from pathlib import Path; from jax_sngan import command_line; from jax_sngan.system.lock import hold\n"
         "def main():\n    os.setuid(65534)\n    with hold(Path(sys.argv[1])): pass\n"
         "command_line.run(main)"
     )
@@ -322,7 +324,7 @@ class Poisoned:
 def test_a_nan_stops_within_a_log_and_names_step_and_quantity(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jax_sngan.train.draw_inputs", Poisoned(16))
+    monkeypatch.setattr("jax_sngan.training.trainer.draw_inputs", Poisoned(16))
     with pytest.raises(TrainingDiverged, match=r"^d_\w+ is not finite at step 17; the checkpoint of step 14 is kept"):
         train(config_of(whole), RunConfig(**RUN, workdir=str(tmp_path / "run")))
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["step"] == 15
@@ -348,7 +350,7 @@ def test_a_rollback_goes_on_with_other_inputs_and_resumes_to_the_bit(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = config_of(whole), RunConfig(**RUN, on_nan="rollback")
-    monkeypatch.setattr("jax_sngan.train.draw_inputs", Poisoned(16))
+    monkeypatch.setattr("jax_sngan.training.trainer.draw_inputs", Poisoned(16))
     back, cut = (replace(run, {"workdir": str(tmp_path / name)}) for name in ("back", "cut"))
     assert train(config, back).step == STEPS
     lines = (tmp_path / "back/metrics.jsonl").read_text().splitlines()
@@ -369,7 +371,7 @@ def test_a_rollback_goes_on_with_other_inputs_and_resumes_to_the_bit(
 
 
 def test_a_run_goes_back_only_so_often(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jax_sngan.train.draw_inputs", Poisoned(16, rollbacks=9))
+    monkeypatch.setattr("jax_sngan.training.trainer.draw_inputs", Poisoned(16, rollbacks=9))
     run = RunConfig(**RUN, workdir=str(tmp_path / "run"), on_nan="rollback", max_rollbacks=2)
     with pytest.raises(TrainingDiverged, match=r"at step 17; .*step 14 is kept .*went back 2 times \(--max-roll"):
         train(config_of(whole), run)

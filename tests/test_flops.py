@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jax_sngan import flops
 from jax_sngan.accelerators.cost import flops_of_compiled
-from jax_sngan.config import ModelConfig, TrainConfig
-from jax_sngan.inputs import input_shapes
+from jax_sngan.config.schema import ModelConfig, TrainConfig
+from jax_sngan.core import flops
+from jax_sngan.core.inputs import input_shapes
+from jax_sngan.core.state import create_state
+from jax_sngan.core.step import training_step
 from jax_sngan.nn.conv import conv
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
-from jax_sngan.state import create_state
-from jax_sngan.update import training_step
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other backends take lax's forms")
 

@@ -28,8 +28,9 @@ from image_files import (
 )
 from PIL import Image
 
-from jax_sngan import archives, budget, data, folders, image_files, machine, originals, resize
-from jax_sngan.errors import UserError
+from jax_sngan.data import datasets, image_files, image_folder, official, resize
+from jax_sngan.system import archives, budget, machine
+from jax_sngan.system.errors import UserError
 
 JPEGS = Path(__file__).resolve().parents[2] / "shared/data/cifar10-jpeg.tar.xz"
 needs_jpegs = pytest.mark.skipif(not JPEGS.is_file(), reason=f"needs {JPEGS}, which is not part of the repository")
@@ -73,23 +74,23 @@ def test_class_folders_give_labels(tmp_path, classes_of_pngs):
     ],
 )
 def test_layouts_of_folders(names, labels, classes):
-    listing = folders.arrange(names, "train", "x")
+    listing = image_folder.arrange(names, "train", "x")
     assert listing.labels.tolist() == labels
     assert listing.classes == classes
 
 
 def test_test_images_come_from_their_own_folder_alone():
     names = ["train/a/1.png", "train/b/1.png", "validation/a/2.png", "validation/b/2.png"]
-    assert folders.arrange(names, "test", "x").names == ("validation/a/2.png", "validation/b/2.png")
-    assert folders.arrange([*names, "test/a/3.png"], "test", "x").names == ("test/a/3.png",)
+    assert image_folder.arrange(names, "test", "x").names == ("validation/a/2.png", "validation/b/2.png")
+    assert image_folder.arrange([*names, "test/a/3.png"], "test", "x").names == ("test/a/3.png",)
     for no_test in (["1.png"], ["a/1.png", "b/2.png"], ["train/1.png"]):
         with pytest.raises(UserError, match="test"):
-            folders.arrange(no_test, "test", "x")
+            image_folder.arrange(no_test, "test", "x")
 
 
 def test_order_depends_on_names_alone():
     names = ["b/1.png", "a/2.png", "a/10.png"]
-    assert folders.arrange(names, "train", "x").names == folders.arrange(names[::-1], "train", "x").names
+    assert image_folder.arrange(names, "train", "x").names == image_folder.arrange(names[::-1], "train", "x").names
 
 
 def test_a_second_start_reads_the_cache(tmp_path, classes_of_pngs, own_cache, monkeypatch, capsys):
@@ -334,7 +335,7 @@ def test_the_first_shared_jpegs_are_what_pillow_makes_of_them(tmp_path):
         if len(files) == 100:
             break
     (tmp_path / "some.tar.xz").write_bytes(PACKERS["tar.xz"](files))
-    got = data.load(str(tmp_path / "some.tar.xz"), image_size=32, channels=3, progress=False)
+    got = datasets.load(str(tmp_path / "some.tar.xz"), image_size=32, channels=3, progress=False)
     expected = [np.asarray(Image.open(io.BytesIO(files[name]))) for name in sorted(files)]
     np.testing.assert_array_equal(got.images, expected)
 
@@ -343,10 +344,10 @@ def test_the_first_shared_jpegs_are_what_pillow_makes_of_them(tmp_path):
 @needs_jpegs
 def test_the_shared_jpegs_are_read_from_their_archive():
     for split, each in (("test", 1_000), ("train", 5_000)):
-        got = data.load(str(JPEGS), image_size=32, channels=3, split=split, progress=False)
+        got = datasets.load(str(JPEGS), image_size=32, channels=3, split=split, progress=False)
         assert got.name == "folder:cifar10-jpeg"
         assert got.images.shape == (10 * each, 32, 32, 3)
         assert np.bincount(got.labels).tolist() == [each] * 10
-        assert got.classes == originals.CLASSES["cifar10"]
+        assert got.classes == official.CLASSES["cifar10"]
         # CIFAR-10's mean, as everyone normalises by; JPEG moves it little.
         np.testing.assert_allclose(got.images.mean((0, 1, 2)), (125.3, 123.0, 113.9), atol=1.5)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jax_sngan import foreign
-from jax_sngan.config import ModelConfig, replace
-from jax_sngan.convert import leaves, network_entries
-from jax_sngan.errors import UserError
-from jax_sngan.models import Variables
+from jax_sngan.config.schema import ModelConfig, replace
+from jax_sngan.interop import public_programs
+from jax_sngan.interop.torch_layout import leaves, network_entries
+from jax_sngan.models.network import Variables
+from jax_sngan.system.errors import UserError
 
 NETWORKS = json.loads((Path(__file__).parent / "foreign_networks.json").read_text())
 
@@ -25,7 +25,7 @@ def stand_ins(shapes):
 
 
 def config_of(entry, arrays, dtype="float32"):
-    options = foreign.model_options(entry["program"], entry["network"], arrays)
+    options = public_programs.model_options(entry["program"], entry["network"], arrays)
     return replace(ModelConfig(dtype=dtype), options)
 
 
@@ -33,10 +33,10 @@ def config_of(entry, arrays, dtype="float32"):
 def test_every_network_is_recognised_with_its_names_and_shapes(title):
     entry = NETWORKS[title]
     arrays = stand_ins(entry["arrays"])
-    assert foreign.recognise(arrays) == (entry["program"], entry["network"])
+    assert public_programs.recognise(arrays) == (entry["program"], entry["network"])
     config = config_of(entry, arrays)
-    expected = {name: a.shape for name, a in foreign.one_spelling(entry["program"], arrays).items()}
-    ours = foreign.shapes(entry["program"], config, entry["network"])
+    expected = {name: a.shape for name, a in public_programs.one_spelling(entry["program"], arrays).items()}
+    ours = public_programs.shapes(entry["program"], config, entry["network"])
     if title == "mimicry CGANPDDiscriminator32":  # its own spectral norm in two layers, which stores no v
         assert {ours.pop("l5.weight_v"), ours.pop("l_y.weight_v")} == {(128,)}
     assert ours == expected
@@ -59,7 +59,7 @@ def test_every_network_is_recognised_with_its_names_and_shapes(title):
 )
 def test_options_are_read_from_shapes(title, options):
     entry = NETWORKS[title]
-    found = foreign.model_options(entry["program"], entry["network"], stand_ins(entry["arrays"]))
+    found = public_programs.model_options(entry["program"], entry["network"], stand_ins(entry["arrays"]))
     assert options.items() <= found.items()
 
 
@@ -68,15 +68,15 @@ def random_file(title, rng, width=16):
     entry = NETWORKS[title]
     config = config_of(entry, stand_ins(entry["arrays"]))
     config = replace(config, {"generator_width": width, "discriminator_width": width, "latent_size": 7})
-    shapes = foreign.shapes(entry["program"], config, entry["network"])
+    shapes = public_programs.shapes(entry["program"], config, entry["network"])
     return entry, config, {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 @pytest.mark.parametrize("title", NETWORKS)
 def test_reading_then_writing_changes_no_bit(title):
     entry, config, arrays = random_file(title, np.random.default_rng(0))
-    variables = foreign.read(entry["program"], config, entry["network"], arrays)
-    again = foreign.write(entry["program"], config, entry["network"], variables)
+    variables = public_programs.read(entry["program"], config, entry["network"], arrays)
+    again = public_programs.write(entry["program"], config, entry["network"], variables)
     assert again.keys() == arrays.keys()
     for name, a in arrays.items():
         np.testing.assert_array_equal(again[name], a, err_msg=name, strict=True)
@@ -84,7 +84,7 @@ def test_reading_then_writing_changes_no_bit(title):
 
 def test_layouts_are_ours():
     _, config, arrays = random_file("authors generator 32 10 classes", np.random.default_rng(0))
-    params, spectral, batch = foreign.read("authors", config, "generator", arrays)
+    params, spectral, batch = public_programs.read("authors", config, "generator", arrays)
     assert spectral == {}
     block = params["blocks"]["1"]  # their block3
     kernel = arrays["block3/c1/W"]  # [out, in, 3, 3]
@@ -97,14 +97,14 @@ def test_layouts_are_ours():
 
 def test_mimicrys_embedding_is_scales_then_shifts():
     _, config, arrays = random_file("mimicry CGANPDGenerator32", np.random.default_rng(0))
-    norm = foreign.read("mimicry", config, "generator", arrays).params["blocks"]["0"]["norm2"]
+    norm = public_programs.read("mimicry", config, "generator", arrays).params["blocks"]["0"]["norm2"]
     np.testing.assert_array_equal(norm["scale"], arrays["block2.b2.embed.weight"][:, :16])
     np.testing.assert_array_equal(norm["bias"], arrays["block2.b2.embed.weight"][:, 16:])
 
 
 def test_a_v_that_is_not_stored_is_made_from_u():
     _, config, arrays = random_file("authors discriminator 32 10 classes", np.random.default_rng(0))
-    variables = foreign.read("authors", config, "discriminator", arrays)
+    variables = public_programs.read("authors", config, "discriminator", arrays)
     for layer, theirs in (("score", "l5"), ("embed", "l_y")):
         v = arrays[f"{theirs}/u"][0] @ arrays[f"{theirs}/W"]
         np.testing.assert_allclose(variables.spectral[layer]["norm"]["v"], v / np.linalg.norm(v), rtol=1e-6)
@@ -125,7 +125,7 @@ def test_mimicrys_own_spectral_norm_is_read_too():
             f"{layer}.sn_sigma": np.ones(1, np.float32),
         }
     own |= {"l5.bias": arrays["l5.bias"]}
-    expected, found = (foreign.read("mimicry", config, "discriminator", a) for a in (arrays, own))
+    expected, found = (public_programs.read("mimicry", config, "discriminator", a) for a in (arrays, own))
     for tree in Variables._fields:
         theirs = dict(leaves(getattr(found, tree)))
         for path, a in leaves(getattr(expected, tree)):
@@ -140,14 +140,14 @@ def test_counts_of_batches_are_ignored():
         ("authors generator 32 10 classes", "block2/b1/N"),
     ):
         entry, config, arrays = random_file(title, np.random.default_rng(0))
-        foreign.read(entry["program"], config, entry["network"], arrays | {name: np.array(3)})
+        public_programs.read(entry["program"], config, entry["network"], arrays | {name: np.array(3)})
 
 
 def test_chainers_own_loader_finds_its_counts():
     """`serializers.load_npz` asks for N of every batch normalisation."""
     entry, config, arrays = random_file("authors generator 32 10 classes", np.random.default_rng(0))
     norms = {name.removesuffix("avg_mean") for name in arrays if name.endswith("avg_mean")}
-    written = foreign.own_spelling(entry["program"], config, entry["network"], arrays)
+    written = public_programs.own_spelling(entry["program"], config, entry["network"], arrays)
     assert len(norms) == 7
     assert set(written) == {n for n in arrays if not n.endswith("/N")} | {f"{norm}N" for norm in norms}
     assert all(written[f"{norm}N"] == 0 and written[f"{norm}N"].shape == () for norm in norms)
@@ -159,7 +159,7 @@ def test_an_error_names_all_that_is_wrong_in_one_line():
     arrays["block9.c1.weight"] = np.zeros(3, np.float32)
     arrays["l5.bias"] = np.zeros(2, np.float32)
     with pytest.raises(UserError) as error:
-        foreign.read("mimicry", config, "discriminator", arrays)
+        public_programs.read("mimicry", config, "discriminator", arrays)
     line = str(error.value)
     assert "missing block2.c_sc.weight_u" in line
     assert "extra block9.c1.weight" in line
@@ -176,16 +176,16 @@ def test_an_error_names_all_that_is_wrong_in_one_line():
 )
 def test_other_networks_are_refused(names, message):
     with pytest.raises(UserError, match=message):
-        foreign.recognise(names)
+        public_programs.recognise(names)
 
 
 def test_a_network_of_another_depth_is_refused():
     arrays = stand_ins({f"block{i}.c1.weight": (8, 8, 3, 3) for i in range(2, 9)})
     with pytest.raises(UserError, match="has 3 to 5 blocks, got 7"):
-        foreign.model_options("mimicry", "generator", arrays)
+        public_programs.model_options("mimicry", "generator", arrays)
 
 
 def test_a_network_too_narrow_for_its_size_is_refused():
     arrays = stand_ins({f"block{i}.c1.weight": (8, 8, 3, 3) for i in range(2, 6)})
     with pytest.raises(UserError, match="for 64 pixels has a width of at least 16, got 8"):
-        foreign.model_options("mimicry", "generator", arrays)
+        public_programs.model_options("mimicry", "generator", arrays)

@@ -43,8 +43,10 @@ from image_files import (
 )
 from readers import in_a_process
 
-from jax_sngan import budget, data, machine, npz, resize, streams, subjects
-from jax_sngan.errors import UserError
+from jax_sngan.data import datasets, resize, streaming
+from jax_sngan.evaluation import sources
+from jax_sngan.system import budget, machine, npz
+from jax_sngan.system.errors import UserError
 
 SMALL = 2**26  # bytes that a refusal may take; the readers' own blocks are the most of it
 ONE = np.float32(0).tobytes()
@@ -165,11 +167,11 @@ def test_what_is_no_file_is_passed_over_and_named(mixed: Path, stream: Any, caps
 
 @pytest.mark.usefixtures("in_time")
 def test_scores_pass_over_what_is_no_file(mixed: Path) -> None:
-    assert subjects.GivenImages(mixed).total == 2
+    assert sources.GivenImages(mixed).total == 2
     for name in ("y.png", "z.png"):
         (mixed / name).unlink()
     with pytest.raises(UserError, match="holds no images"):
-        subjects.GivenImages(mixed)
+        sources.GivenImages(mixed)
 
 
 @pytest.mark.usefixtures("in_time")
@@ -178,13 +180,13 @@ def test_a_fifo_is_never_opened(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     os.mkfifo(path)
     assert f"{name}' is a FIFO" in refusal(str(path))
-    for read in (subjects.GivenImages, npz.read_whole_npz, _torch_file):
+    for read in (sources.GivenImages, npz.read_whole_npz, _torch_file):
         with pytest.raises(UserError, match=r"is a FIFO|must be a run's"):
             read(path)
 
 
 def _torch_file(path: Path) -> Any:
-    from jax_sngan import torch_file
+    from jax_sngan.interop import torch_file
 
     return torch_file.read(path)
 
@@ -193,7 +195,7 @@ def _torch_file(path: Path) -> Any:
 def test_a_stream_whose_file_becomes_a_fifo_names_it(tmp_path: Path) -> None:
     put(tmp_path / "folder", {"a.png": encoded(noise(8, 8, 3)), "b.png": encoded(noise(8, 8, 3))})
     images = load(str(tmp_path / "folder"), stream="always").images
-    assert isinstance(images, streams.StreamedImages)
+    assert isinstance(images, streaming.StreamedImages)
     (tmp_path / "folder/a.png").unlink()
     os.mkfifo(tmp_path / "folder/a.png")
     with pytest.raises(UserError, match=r"a\.png is a FIFO"):
@@ -251,11 +253,11 @@ def test_a_folder_decodes_no_more_pixels_than_its_size_allows(tmp_path: Path, mo
 
 
 def test_files_wait_in_memory_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jax_sngan import folders
+    from jax_sngan.data import image_folder
 
-    monkeypatch.setattr(folders, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(image_folder, "CHUNK_BYTES", 100)
     sizes = [10, 90, 1, 200, 100, 1, *[1] * 70]
-    chunks = list(folders._chunks((i, "", bytes(n)) for i, n in enumerate(sizes)))
+    chunks = list(image_folder._chunks((i, "", bytes(n)) for i, n in enumerate(sizes)))
     assert [i for chunk in chunks for i, _, _ in chunk] == list(range(len(sizes)))
     assert [[len(d) for _, _, d in chunk] for chunk in chunks][:4] == [[10, 90], [1], [200], [100]]
     assert max(map(len, chunks)) == 64
@@ -263,11 +265,16 @@ def test_files_wait_in_memory_up_to_a_number_of_bytes(monkeypatch: pytest.Monkey
 
 def test_progressive_jpegs_of_usual_scans_are_read(tmp_path: Path) -> None:
     """Pillow's own have ten scans; those of one component count for a third."""
-    from jax_sngan import image_cost
+    from jax_sngan.data import image_cost
 
     images = noise(64, 64, 3)
     assert image_cost.jpeg_passes(encoded(images, "JPEG")) == 1
     assert image_cost.jpeg_passes(encoded(images, "JPEG", progressive=True)) == 5
     assert image_cost.jpeg_passes(encoded(images[..., 0], "JPEG", progressive=True)) == 6
     put(tmp_path / "folder", {"a.jpg": encoded(images, "JPEG", progressive=True)})
-    assert data.load(str(tmp_path / "folder"), image_size=64, channels=3, progress=False).images.shape == (1, 64, 64, 3)
+    assert datasets.load(str(tmp_path / "folder"), image_size=64, channels=3, progress=False).images.shape == (
+        1,
+        64,
+        64,
+        3,
+    )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import TINY
-from jax_sngan.config import replace
-from jax_sngan.inputs import draw_inputs, image_order, input_shapes, sample_latents
+from jax_sngan.config.schema import replace
+from jax_sngan.core.inputs import draw_inputs, image_order, input_shapes, sample_latents
 
 DATA = types.SimpleNamespace(
     images=np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8),

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jax_sngan import jax_internals
-from jax_sngan.jax_internals import OPTIONS, PRIVATE, Option, flags, is_known, known
+from jax_sngan.system import jax_internals
+from jax_sngan.system.jax_internals import OPTIONS, PRIVATE, Option, flags, is_known, known
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("jax_sngan", "torch_ref", "parity_tests", "tests", "scripts", "docs_build", "examples", ".ci", "conftest.py")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_sngan import data, lipschitz
-from jax_sngan.config import ModelConfig, SpectralNormConfig
-from jax_sngan.lipschitz import certificate, certify, zero_padded_operator_norm
-from jax_sngan.models import build
+from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
+from jax_sngan.data import datasets
+from jax_sngan.lipschitz import certificate as lipschitz
+from jax_sngan.lipschitz.certificate import certificate, certify, zero_padded_operator_norm
+from jax_sngan.models.network import build
 from jax_sngan.nn.activations import leaky_relu
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.conv import conv
@@ -51,11 +52,11 @@ def discriminator(config, seed=0):
 def images(config, n=6, seed=0):
     """Real images in [-1, 1], and noise."""
     size = config.image_size
-    real = data.load("fashion", image_size=size, channels=config.channels).images[:n].astype(np.float32) / 127.5 - 1
+    real = datasets.load("fashion", image_size=size, channels=config.channels).images[:n].astype(np.float32) / 127.5 - 1
     return real, np.random.default_rng(seed).uniform(-1, 1, real.shape).astype(np.float32)
 
 
-# A discriminator whose Lipschitz constant is known, and one of a kind that lipschitz.py does not know of itself.
+# A discriminator whose Lipschitz constant is known, of a kind that lipschitz/certificate.py does not know of itself.
 
 
 class Chain(nnx.Module):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from jax_sngan import data, originals
-from jax_sngan.errors import UserError
+from jax_sngan.data import datasets, official
 from jax_sngan.metrics import (
     Moments,
     classes_covered,
@@ -15,6 +14,7 @@ from jax_sngan.metrics import (
     score_name,
     small_cnn,
 )
+from jax_sngan.system.errors import UserError
 
 RELATIVE = 1e-9  # issue 7: streamed and whole must agree to it; float64 leaves 1e-13 on these sizes
 
@@ -176,9 +176,9 @@ def test_score_names_say_the_protocol():
 @pytest.fixture(scope="module")
 def garments():
     """400 embedded images, 40 a class."""
-    whole = data.load("fashion", image_size=28, channels=1)
+    whole = datasets.load("fashion", image_size=28, channels=1)
     rows = np.concatenate([np.flatnonzero(whole.labels == c)[:40] for c in range(10)])
-    return data.Dataset("fashion (400 images)", whole.images[rows], whole.labels[rows], whole.classes, whole.flip)
+    return datasets.Dataset("fashion (400 images)", whole.images[rows], whole.labels[rows], whole.classes, whole.flip)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_classifier_learns(garments, trained):
     predictions = trained.probabilities(garments.images).argmax(1)
     assert (predictions == garments.labels).mean() > 0.7
     # The held-out images are no better known than new ones: the accuracy says what it claims.
-    whole = data.load("fashion", image_size=28, channels=1)
+    whole = datasets.load("fashion", image_size=28, channels=1)
     unseen = np.concatenate([np.flatnonzero(whole.labels == c)[40:100] for c in range(10)])
     measured = (trained.probabilities(whole.images[unseen]).argmax(1) == whole.labels[unseen]).mean()
     assert abs(measured - trained.accuracy) < 0.25  # 3 standard errors of 40 images
@@ -289,24 +289,24 @@ def test_classifier_goes_on_where_it_cannot_be_kept(garments, tmp_path):
 
 def test_classifier_of_the_default_set(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(classifier, "cached", lambda data, **_: data)  # looks at what it would be trained on
-    if originals.DEBIAN["fashion_mnist"].is_dir():
+    monkeypatch.setattr(classifier, "cached", lambda data, **_: datasets)  # looks at what it would be trained on
+    if official.DEBIAN["fashion_mnist"].is_dir():
         assert classifier.load().name == "fashion_mnist"
     assert classifier.load("fashion", image_size=32, channels=3).images.shape == (10_000, 32, 32, 3)
-    monkeypatch.setitem(originals.DEBIAN, "fashion_mnist", tmp_path / "absent")
+    monkeypatch.setitem(official.DEBIAN, "fashion_mnist", tmp_path / "absent")
     assert classifier.load().name == "fashion"
-    monkeypatch.setitem(originals.DEBIAN, "fashion_mnist", tmp_path)  # there, but without the files
+    monkeypatch.setitem(official.DEBIAN, "fashion_mnist", tmp_path)  # there, but without the files
     assert classifier.load().name == "fashion"
 
 
 def test_classifier_refuses_sets_that_teach_nothing(garments):
-    bare = data.Dataset("npz:x", garments.images, np.zeros(len(garments), np.int32), (), flip=False)
+    bare = datasets.Dataset("npz:x", garments.images, np.zeros(len(garments), np.int32), (), flip=False)
     with pytest.raises(UserError, match="npz:x has no such labels"):
         classifier.train(bare)
-    few = data.Dataset("npz:x", garments.images[:19], garments.labels[:19], garments.classes, flip=False)
+    few = datasets.Dataset("npz:x", garments.images[:19], garments.labels[:19], garments.classes, flip=False)
     with pytest.raises(UserError, match="at least 20 images"):
         classifier.train(few)
-    small = data.Dataset("npz:x", garments.images[:, :3, :3], garments.labels, garments.classes, flip=False)
+    small = datasets.Dataset("npz:x", garments.images[:, :3, :3], garments.labels, garments.classes, flip=False)
     with pytest.raises(UserError, match="3 x 3"):
         classifier.train(small)
 
@@ -316,6 +316,6 @@ def test_classifier_takes_colour_and_other_sizes():
     labels = rng.integers(0, 3, 60).astype(np.int32)
     images = rng.integers(0, 256, (60, 5, 7, 3)).astype(np.uint8)
     images[np.arange(60), :, labels] = 255  # the class is the column that is white
-    got = classifier.train(data.Dataset("npz:x", images, labels, tuple("abc"), flip=True), images_seen=540)
+    got = classifier.train(datasets.Dataset("npz:x", images, labels, tuple("abc"), flip=True), images_seen=540)
     assert got.features(images).shape == (60, 128)
     assert got.probabilities(images).shape == (60, 3)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from jax_sngan import data, mixtures
+from jax_sngan.data import datasets, mixtures
+from jax_sngan.data.mixtures import MIXTURES
+from jax_sngan.data.stacked import stacked_images, stacked_mode
 from jax_sngan.metrics import classifier
 from jax_sngan.metrics.modes import image_modes, mode_scores, point_modes, stacked_modes
-from jax_sngan.mixtures import MIXTURES
-from jax_sngan.stacked import stacked_images, stacked_mode
 
 # Within 3 std in the plane: 1 - exp(-9 / 2) (the squared distance is a chi-squared of 2 degrees).
 GOOD_SHARE = 1 - np.exp(-4.5)
@@ -18,7 +18,7 @@ GOOD_SHARE = 1 - np.exp(-4.5)
 
 @pytest.fixture(scope="module")
 def fashion():
-    return data.load("fashion", image_size=28, channels=1)
+    return datasets.load("fashion", image_size=28, channels=1)
 
 
 # Mixtures -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from jax_sngan.errors import UserError
 from jax_sngan.metrics import extractors, onnx_features
+from jax_sngan.system.errors import UserError
 
 
 class Session:

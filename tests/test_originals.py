@@ -21,10 +21,11 @@ from image_files import (
     tar_bytes,
 )
 
-from jax_sngan import data, downloads, files, originals
+from jax_sngan.data import datasets, official
+from jax_sngan.system import downloads, files
 
 needs_debian = pytest.mark.skipif(
-    not originals.DEBIAN["fashion_mnist"].is_dir(), reason="needs the Debian package dataset-fashion-mnist"
+    not official.DEBIAN["fashion_mnist"].is_dir(), reason="needs the Debian package dataset-fashion-mnist"
 )
 
 
@@ -59,7 +60,7 @@ def test_idx_files_are_found_and_read(tmp_path, below, zipped):
 
 @needs_debian
 def test_fashion_mnist_is_found_where_debian_puts_it():
-    got = data.load("fashion_mnist", image_size=32, channels=1, split="test")
+    got = datasets.load("fashion_mnist", image_size=32, channels=1, split="test")
     assert got.name == "fashion_mnist"
     assert got.images.shape == (10_000, 32, 32, 1)
     assert np.bincount(got.labels).tolist() == [1_000] * 10
@@ -186,7 +187,7 @@ def test_cifar_archives_and_folders_are_read(tmp_path, source, kind, place):
 def test_cifar_figures_carry_the_number_of_images_unless_it_is_the_official_one(tmp_path, monkeypatch):
     put(tmp_path, cifar_files("binary")[0])
     assert load("cifar10", data_dir=tmp_path).name == "cifar10 (20 images)"
-    monkeypatch.setitem(originals.OFFICIAL_SIZES["train"], "cifar10", 20)
+    monkeypatch.setitem(official.OFFICIAL_SIZES["train"], "cifar10", 20)
     assert load("cifar10", data_dir=tmp_path).name == "cifar10"
 
 
@@ -344,7 +345,7 @@ def test_idx_files_are_downloaded_from_a_file_url_too(tmp_path, monkeypatch):
 
 
 def test_without_a_network_one_line_says_what_to_get_and_where_to_put_it(own_cache, monkeypatch):
-    monkeypatch.setattr(originals, "DEBIAN", {})
+    monkeypatch.setattr(official, "DEBIAN", {})
     for source, said in (
         ("mnist", "train-images"),
         ("cifar100", "cifar-100-binary"),

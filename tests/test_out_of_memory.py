@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_sngan import command_line, manifest
-from jax_sngan.config import RunConfig
-from jax_sngan.errors import UserError
-from jax_sngan.out_of_memory import memory_line, out_of_memory
-from jax_sngan.train import JaxEngine, train
+from jax_sngan.commands import cli
+from jax_sngan.config.schema import RunConfig
+from jax_sngan.runs import manifest
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.out_of_memory import memory_line, out_of_memory
+from jax_sngan.training.trainer import JaxEngine, train
 from tests.conftest import ROOT, TINY, TINY_OPTIONS
 
 NAMED = ("--batch-size", "--accumulate N", "--model.compute-dtype bfloat16")
@@ -94,7 +95,7 @@ def test_a_step_without_memory(
     with monkeypatch.context() as patch:
         patch.setattr(JaxEngine, "steps", lambda self, k, count: impossible() if k == 4 else steps(self, k, count))
         with pytest.raises(SystemExit) as ended:
-            command_line.run(lambda: train(TINY, run) and 0)
+            cli.run(lambda: train(TINY, run) and 0)
     assert ended.value.code == 1
     line = capsys.readouterr().err.strip()
     assert "RESOURCE_EXHAUSTED" in line

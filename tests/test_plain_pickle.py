@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import noise
 
-from jax_sngan import data, plain_pickle
-from jax_sngan.errors import UserError
+from jax_sngan.data import datasets
+from jax_sngan.system import plain_pickle
+from jax_sngan.system.errors import UserError
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -57,7 +58,7 @@ def test_pickles_never_run_code(tmp_path, protocol, function):
     assert not target.exists()
     (tmp_path / "test_batch").write_bytes(evil)
     with pytest.raises(UserError, match="test_batch"):
-        data.load("cifar10", image_size=32, channels=3, split="test", data_dir=tmp_path)
+        datasets.load("cifar10", image_size=32, channels=3, split="test", data_dir=tmp_path)
     assert not target.exists()
 
 

@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jax_sngan import sample, update
-from jax_sngan.arithmetic import describe_precision
-from jax_sngan.config import RunConfig, TrainConfig, from_dict, replace, to_dict
-from jax_sngan.inputs import input_shapes
-from jax_sngan.models import build
+from jax_sngan.config.arithmetic import describe_precision
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import RunConfig, TrainConfig, from_dict, replace, to_dict
+from jax_sngan.core import step as update
+from jax_sngan.core.inputs import input_shapes
+from jax_sngan.core.state import create_state
+from jax_sngan.models.network import build
 from jax_sngan.nn.operator_norm import circular_operator_norm
-from jax_sngan.preset_configs import preset
-from jax_sngan.state import create_state
+from jax_sngan.runs import sample
 from jax_sngan.study import training
-from jax_sngan.train import train
+from jax_sngan.training.trainer import train
 from tests.conftest import TINY
 
 PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")

@@ -20,10 +20,10 @@ from faults import OPTIONS, sound_steps
 
 import jax_sngan
 from conftest import ROOT, Outcome, free_port
-from jax_sngan import processes
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.config import TrainConfig, from_dict
-from jax_sngan.errors import UserError
+from jax_sngan.config.schema import TrainConfig, from_dict
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.system import processes
+from jax_sngan.system.errors import UserError
 
 # Adam's eps of 1: see test_sharding.py. Logs seldom, so that a run without end is quick.
 NUMBERS = [

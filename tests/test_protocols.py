@@ -2,9 +2,9 @@
 
 import pytest
 
-from jax_sngan.config import TrainConfig, flatten
-from jax_sngan.preset_configs import names, preset
-from jax_sngan.protocols import PROTOCOLS, with_protocol
+from jax_sngan.config.presets import names, preset
+from jax_sngan.config.reference_programs import PROTOCOLS, with_protocol
+from jax_sngan.config.schema import TrainConfig, flatten
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jax_sngan import foreign, recording
-from jax_sngan.config import ModelConfig
-from jax_sngan.errors import UserError
+from jax_sngan.config.schema import ModelConfig
+from jax_sngan.interop import public_programs, recording
+from jax_sngan.system.errors import UserError
 
 STEPS, N_DIS, BATCH, G_BATCH, LATENT, SAMPLES = 2, 3, 4, 5, 6, 2
 
@@ -27,7 +27,7 @@ def trajectory(program, num_classes=0, **meta):
     arrays = {}
     for network, short in recording.NETWORKS.items():
         for when in ("init", "final"):
-            for name, shape in foreign.shapes(program, config, network).items():
+            for name, shape in public_programs.shapes(program, config, network).items():
                 part = (
                     ""
                     if program == "mimicry"
@@ -97,7 +97,7 @@ def test_mimicrys_protocol(tmp_path):
     assert {"final/d/l5.weight_u", "final/d/l5.weight_v"} <= recorded.expected["spectral"].keys()
 
 
-@pytest.mark.parametrize("program", foreign.PROGRAMS)
+@pytest.mark.parametrize("program", public_programs.PROGRAMS)
 def test_conditional(tmp_path, program):
     recorded = recording.load(saved(tmp_path, trajectory(program, num_classes=3)))
     assert recorded.config.model.num_classes == 3

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from image_files import encoded, noise
 from PIL import Image
 
-from jax_sngan import data, resize
-from jax_sngan.errors import UserError
+from jax_sngan.data import datasets, resize
+from jax_sngan.system.errors import UserError
 
 
 def test_mnist_like_images_are_padded_and_keep_every_pixel():
-    small = data.load("fashion", image_size=28, channels=1).images
-    large = data.load("fashion", image_size=32, channels=1).images
+    small = datasets.load("fashion", image_size=28, channels=1).images
+    large = datasets.load("fashion", image_size=32, channels=1).images
     np.testing.assert_array_equal(large[:, 2:30, 2:30], small)
     assert large.sum(dtype=np.int64) == small.sum(dtype=np.int64)
 
@@ -27,8 +27,8 @@ def test_padding_stops_where_the_border_would_be_most_of_the_image():
 
 
 def test_grey_becomes_three_equal_channels():
-    grey = data.load("fashion", image_size=28, channels=1).images
-    colour = data.load("fashion", image_size=28, channels=3).images
+    grey = datasets.load("fashion", image_size=28, channels=1).images
+    colour = datasets.load("fashion", image_size=28, channels=3).images
     np.testing.assert_array_equal(colour, np.broadcast_to(grey, colour.shape))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jax_sngan.config import RunConfig, TrainConfig
-from jax_sngan.lock import HeldElsewhere
-from jax_sngan.loop import Loop, Scores
-from jax_sngan.run_log import RunLog, duration
+from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.runs.log import RunLog, duration
+from jax_sngan.system.lock import HeldElsewhere
+from jax_sngan.training.loop import Loop, Scores
 
 STEP = 2.0  # seconds
 
@@ -26,7 +26,7 @@ class Clock:
 
 
 class Checkpoints:
-    """Sound ones (checkpoint_steps.HasSteps)."""
+    """Sound ones (selection.HasSteps)."""
 
     def __init__(self, start: int) -> None:
         self.written = [start] if start else []

@@ -13,9 +13,9 @@ from PIL import Image
 
 import jax_sngan
 from conftest import TINY
-from jax_sngan.config import replace
-from jax_sngan.errors import UserError
-from jax_sngan.sample import CHUNK, Generator, great_circle
+from jax_sngan.config.schema import replace
+from jax_sngan.runs.sample import CHUNK, Generator, great_circle
+from jax_sngan.system.errors import UserError
 
 
 def test_the_same_seed_gives_the_same_pixels(tiny_run: Path) -> None:
@@ -103,7 +103,8 @@ def test_sampling_loads_neither_torch_nor_the_trainer(programs: dict[str, str], 
 import sys
 import jax_sngan
 assert jax_sngan.load({str(tiny_run)!r}).sample(3, seed=0).shape == (3, 28, 28, 1)
-loaded = [name for name in ("torch", "jax_sngan.update", "jax_sngan.train", "tensorboardX") if name in sys.modules]
+unused = "torch", "jax_sngan.core.step", "jax_sngan.training.trainer", "tensorboardX"
+loaded = [name for name in unused if name in sys.modules]
 assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", code], env=programs, capture_output=True, text=True, check=False)

@@ -14,14 +14,10 @@ import pytest
 from drawn_states import drawn, start
 
 from conftest import TINY
-from jax_sngan.config import RunConfig, TrainConfig, replace
-from jax_sngan.data import Dataset
-from jax_sngan.errors import UserError
-from jax_sngan.inputs import draw_inputs, input_shapes, real_batch
-from jax_sngan.nn import winograd
-from jax_sngan.nn.conv import kernel_gradient
-from jax_sngan.preset_configs import names, preset
-from jax_sngan.sharding import (
+from jax_sngan.config.presets import names, preset
+from jax_sngan.config.schema import RunConfig, TrainConfig, replace
+from jax_sngan.core.inputs import draw_inputs, input_shapes, real_batch
+from jax_sngan.core.sharding import (
     check_split,
     input_shardings,
     make_mesh,
@@ -32,9 +28,13 @@ from jax_sngan.sharding import (
     sharded_step,
     split_spec,
 )
-from jax_sngan.state import create_state
-from jax_sngan.train import train
-from jax_sngan.update import train_step, training_step
+from jax_sngan.core.state import create_state
+from jax_sngan.core.step import train_step, training_step
+from jax_sngan.data.datasets import Dataset
+from jax_sngan.nn import winograd
+from jax_sngan.nn.conv import kernel_gradient
+from jax_sngan.system.errors import UserError
+from jax_sngan.training.trainer import train
 
 DEVICES = 8
 # In float64 sums in another order differ by this, relative to the largest number of an array or to 1.

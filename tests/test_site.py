@@ -10,7 +10,7 @@ import pytest
 from pages import ROOT
 
 from docs_build import commands, links, reference, source
-from jax_sngan.config import RunConfig, TrainConfig, flatten
+from jax_sngan.config.schema import RunConfig, TrainConfig, flatten
 
 # mkdocs, in a process where every connection is refused.
 OFFLINE = """
@@ -91,7 +91,7 @@ def test_every_public_function_has_its_entry(site: Path) -> None:
 
 def test_a_name_that_is_gone_ends_the_build() -> None:
     with pytest.raises(KeyError, match="defines no no_such"):
-        source.with_code("<!-- code: jax_sngan/losses.py no_such -->")
+        source.with_code("<!-- code: jax_sngan/core/losses.py no_such -->")
 
 
 def test_a_method_is_taken_without_its_indent() -> None:
@@ -99,9 +99,9 @@ def test_a_method_is_taken_without_its_indent() -> None:
 
 
 def test_links_to_source_files_lead_to_their_pages() -> None:
-    text = "[a](../jax_sngan/losses.py) [b](parity.md#x) [c](../CHANGELOG.md) [d](https://a.b/c.py)"
+    text = "[a](../jax_sngan/core/losses.py) [b](parity.md#x) [c](../CHANGELOG.md) [d](https://a.b/c.py)"
     made = links.for_site(text, "docs/layout.md", "layout.md")
-    assert made == "[a](source/jax_sngan/losses.py.md) [b](parity.md#x) [c](changelog.md) [d](https://a.b/c.py)"
+    assert made == "[a](source/jax_sngan/core/losses.py.md) [b](parity.md#x) [c](changelog.md) [d](https://a.b/c.py)"
     assert links.for_site("[x](docs/layout.md)", "CONTRIBUTING.md", "contributing.md") == "[x](layout.md)"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_sngan.config import SpectralNormConfig
+from jax_sngan.config.schema import SpectralNormConfig
 from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, normal
 from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.nn.spectral_norm import SpectralStat, estimate_sigma, power_iteration, spectral_normalize

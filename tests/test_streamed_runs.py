@@ -30,12 +30,14 @@ from image_files import (
 
 import jax_sngan
 from conftest import TINY, TINY_OPTIONS, start
-from jax_sngan import evaluate, inputs, streams
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.config import RunConfig, TrainConfig, replace
-from jax_sngan.folders import Stream
+from jax_sngan.config.schema import RunConfig, TrainConfig, replace
+from jax_sngan.core import inputs
+from jax_sngan.data import streaming
+from jax_sngan.data.image_folder import Stream
+from jax_sngan.evaluation import evaluate
 from jax_sngan.metrics.extractors import Extractor
-from jax_sngan.train import train
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.training.trainer import train
 
 
 @pytest.fixture(name="garments", scope="module")
@@ -210,7 +212,7 @@ def test_memory_stays_flat_over_10_000_steps(tmp_path: Path, programs: dict[str,
     machine with other work has less of it."""
     jpegs(tmp_path / "jpegs", 2000)
     images = load(str(tmp_path / "jpegs"), image_size=64, stream="always").images
-    assert isinstance(images, streams.StreamedImages)
+    assert isinstance(images, streaming.StreamedImages)
     began = time.process_time()
     for row in range(2000):
         images.decode(row)
@@ -258,7 +260,7 @@ def jpeg_rows(step: int, rollbacks: int) -> np.ndarray:
     return inputs.image_order(0, step, 320, 2000, rollbacks)
 
 
-def decoded_alone(images: streams.StreamedImages, rows: np.ndarray) -> tuple[float, float]:
+def decoded_alone(images: streaming.StreamedImages, rows: np.ndarray) -> tuple[float, float]:
     """In a process of its own: the seconds, and those of its processor, that images take with nothing around them."""
     began, cpu = time.monotonic(), time.process_time()
     for row in rows:
@@ -282,7 +284,7 @@ def test_the_reader_is_at_the_decoders_limit(tmp_path: Path) -> None:
     jpegs(tmp_path / "jpegs", 2000)
     images = load(str(tmp_path / "jpegs"), image_size=64, stream="always").images
     alone = load(str(tmp_path / "jpegs"), image_size=64, stream="always").images
-    assert isinstance(images, streams.StreamedImages)
+    assert isinstance(images, streaming.StreamedImages)
     rounds, steps = 5, 8
     bare, read = np.zeros(2), np.zeros(3)  # seconds; processor seconds of the decoder, and of this process
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -294,7 +296,7 @@ def test_the_reader_is_at_the_decoders_limit(tmp_path: Path) -> None:
             worker = next(p.pid for p in multiprocessing.active_children() if p.pid not in before)
             for _ in range(rounds):
                 bare += pool.apply(decoded_alone, (alone, np.concatenate([jpeg_rows(k, 0) for k in range(steps)])))
-                for timed in (streams.AHEAD + 1, steps):  # the first take what was decoded meanwhile
+                for timed in (streaming.AHEAD + 1, steps):  # the first take what was decoded meanwhile
                     start = np.array([time.monotonic(), _processor_seconds(worker or 0), time.process_time()])
                     for _ in range(timed):
                         step += 1

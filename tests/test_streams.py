@@ -22,10 +22,13 @@ from image_files import (
     refusal,
 )
 
-from jax_sngan import inputs, machine, provenance, streams
-from jax_sngan.errors import UserError
+from jax_sngan.core import inputs
+from jax_sngan.data import streaming
 from jax_sngan.metrics import reference
 from jax_sngan.metrics.extractors import Extractor
+from jax_sngan.runs import provenance
+from jax_sngan.system import machine
+from jax_sngan.system.errors import UserError
 
 IMAGES = noise(70, 8, 8, 3)
 FILES = {f"{'apple' if i < 30 else 'pear'}/{i:02d}.png": encoded(image) for i, image in enumerate(IMAGES)}
@@ -42,7 +45,7 @@ def folder_of_fruit(tmp_path: Path) -> Path:
     return tmp_path / "fruit"
 
 
-def taken(images: streams.StreamedImages, step: int, rollbacks: int) -> np.ndarray:
+def taken(images: streaming.StreamedImages, step: int, rollbacks: int) -> np.ndarray:
     return images.of_step(plan(step, rollbacks), step, rollbacks)
 
 
@@ -53,7 +56,7 @@ def test_a_stream_holds_what_memory_holds(fruit: Path, tmp_path: Path, kind: str
         path = tmp_path / f"fruit.{kind}"
         path.write_bytes(PACKERS[kind]({"notes.txt": b"x" * 700} | FILES))
     whole, stream = load(str(path)), load(str(path), stream="always")
-    assert isinstance(stream.images, streams.StreamedImages)
+    assert isinstance(stream.images, streaming.StreamedImages)
     assert stream.images.shape == whole.images.shape
     np.testing.assert_array_equal(stream.images[:], IMAGES)
     np.testing.assert_array_equal(stream.images[plan(1, 0)], IMAGES[plan(1, 0)])
@@ -69,7 +72,7 @@ def test_what_needs_half_of_the_memory_is_streamed(
     monkeypatch.setattr(machine, "memory", lambda: 2 * IMAGES.nbytes)
     assert isinstance(load(str(fruit)).images, np.ndarray)
     monkeypatch.setattr(machine, "memory", lambda: 2 * IMAGES.nbytes - 2)
-    assert isinstance(load(str(fruit)).images, streams.StreamedImages)  # not what is kept from before
+    assert isinstance(load(str(fruit)).images, streaming.StreamedImages)  # not what is kept from before
     assert "--stream auto" in refusal(str(fruit), stream="never")
     shutil.rmtree(own_cache)
     assert "unpack it" in refusal(str(_packed(fruit, "tar.gz")))
@@ -92,7 +95,7 @@ def test_what_cannot_be_streamed_says_so(fruit: Path, tmp_path: Path) -> None:
 def test_the_checksum_is_of_the_files_and_kept(fruit: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(str(fruit), stream="always").checksum()
     with monkeypatch.context() as patch:
-        patch.setattr("jax_sngan.image_files.FolderFiles.read", lambda *_: pytest.fail("read again"))
+        patch.setattr("jax_sngan.data.image_files.FolderFiles.read", lambda *_: pytest.fail("read again"))
         assert load(str(fruit), stream="always").checksum() == first
     os.utime(fruit / "apple/00.png", (1, 1))  # as a copy of the folder has it
     assert load(str(fruit), stream="always").checksum() == first
@@ -126,7 +129,7 @@ def test_steps_are_read_ahead_from_any_step_and_after_a_rollback(
     fruit: Path, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = load(str(fruit), stream="always").images
-    assert isinstance(images, streams.StreamedImages)
+    assert isinstance(images, streaming.StreamedImages)
     with images.reading_ahead(plan, 1000, workers):
         for step, rollbacks in ((7, 0), (8, 0), (9, 0), *(((3, 1), (4, 1)) if workers == 0 else ())):
             np.testing.assert_array_equal(taken(images, step, rollbacks), IMAGES[plan(step, rollbacks)])
@@ -140,7 +143,7 @@ def test_steps_are_read_ahead_from_any_step_and_after_a_rollback(
 
 def test_without_grain_it_is_one_line(fruit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = load(str(fruit), stream="always").images
-    assert isinstance(images, streams.StreamedImages)
+    assert isinstance(images, streaming.StreamedImages)
     monkeypatch.setitem(sys.modules, "grain", None)  # as if it were not installed
     with images.reading_ahead(plan, 4, 0), pytest.raises(UserError, match="streamed by grain, which is not installed"):
         taken(images, 0, 0)
@@ -148,7 +151,7 @@ def test_without_grain_it_is_one_line(fruit: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_damaged_image_and_a_dead_worker_are_one_line(fruit: Path) -> None:
     images = load(str(fruit), stream="always").images
-    assert isinstance(images, streams.StreamedImages)
+    assert isinstance(images, streaming.StreamedImages)
     bad = fruit / "pear/69.png"
     bad.write_bytes(FILES["pear/69.png"][:-40])
     rows = partial(_rows_in_turn, 35)  # the damaged one is the last of every second step

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from jax_sngan import data as data_sets
+from jax_sngan.data import datasets as data_sets
 from jax_sngan.metrics import classifier
 from jax_sngan.study import critics, figures, folder, page, plan, run, summary, training
 

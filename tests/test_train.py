@@ -15,12 +15,12 @@ import pytest
 
 import jax_sngan
 from conftest import TINY, TINY_OPTIONS, start
-from jax_sngan import provenance
-from jax_sngan.checkpoint import Checkpoints, shapes
-from jax_sngan.config import RunConfig, TrainConfig, from_dict, replace
-from jax_sngan.errors import UserError
-from jax_sngan.loop import TrainingDiverged
-from jax_sngan.train import train
+from jax_sngan.config.schema import RunConfig, TrainConfig, from_dict, replace
+from jax_sngan.runs import provenance
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.system.errors import UserError
+from jax_sngan.training.loop import TrainingDiverged
+from jax_sngan.training.trainer import train
 
 HOT = {"generator_optimizer.learning_rate": 1e38}  # the first step ends finite, the second's images do not
 
@@ -80,7 +80,7 @@ def test_another_config_in_the_same_workdir_is_refused_by_name(tiny_run: Path) -
 def test_a_linear_schedule_fixes_the_number_of_steps(tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run, tmp_path / "run")
     linear = replace(TINY, {"generator_optimizer.schedule": "linear"})
-    (tmp_path / "run" / "config.json").write_text(json.dumps(jax_sngan.config.to_dict(linear)))
+    (tmp_path / "run" / "config.json").write_text(json.dumps(jax_sngan.config.schema.to_dict(linear)))
     with pytest.raises(UserError, match="steps: 6 -> 8"):
         train(replace(linear, {"steps": 8}), RunConfig(workdir=str(tmp_path / "run")))
 

@@ -11,12 +11,12 @@ from drawn_states import start
 from flax import nnx
 
 from conftest import TINY
-from jax_sngan import update
-from jax_sngan.config import replace
-from jax_sngan.inputs import input_shapes
-from jax_sngan.models import Network, Variables, build
+from jax_sngan.config.schema import replace
+from jax_sngan.core import step
+from jax_sngan.core.inputs import input_shapes
+from jax_sngan.core.state import create_state
+from jax_sngan.models.network import Network, Variables, build
 from jax_sngan.nn.layers import Layer
-from jax_sngan.state import create_state
 
 WHOLE = 1e-10  # a mean of means is the mean, but for rounding
 # Beta 0: Adam's first moment is the gradient itself, so that a step of Adam's, nearly its sign, hides nothing.
@@ -49,7 +49,7 @@ def test_parts_of_a_batch_give_the_whole_ones_step(case: str) -> None:
     config = replace(BASE, CASES[case])
     state, inputs = start(config)
     (whole, logs), (parts, part_logs) = (
-        jax.jit(partial(update.training_step, replace(config, {"accumulate": n})))(state, inputs) for n in (1, 2)
+        jax.jit(partial(step.training_step, replace(config, {"accumulate": n})))(state, inputs) for n in (1, 2)
     )
     assert_close(part_logs, logs)
     assert_close(parts.generator_ema, whole.generator_ema)
@@ -72,7 +72,7 @@ def test_batch_normalisation_does_tie_a_batch_together() -> None:
     config = replace(BASE, {"model.generator_norm": "batch"})
     state, inputs = start(config)
     whole, parts = (
-        jax.jit(partial(update.generator_update, replace(config, {"accumulate": n})))(state, inputs)[0] for n in (1, 2)
+        jax.jit(partial(step.generator_update, replace(config, {"accumulate": n})))(state, inputs)[0] for n in (1, 2)
     )
     apart = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), parts.generator_opt.mu, whole.generator_opt.mu)
     assert max(jax.tree.leaves(apart)) > 1e-4
@@ -93,7 +93,7 @@ def test_a_step_in_bfloat16_leaves_a_state_of_float32(architecture: str) -> None
     }
     config = replace(TINY, changes)
     state = jax.eval_shape(partial(create_state, config))
-    after, logs = jax.eval_shape(partial(update.training_step, config), state, input_shapes(config))
+    after, logs = jax.eval_shape(partial(step.training_step, config), state, input_shapes(config))
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
     assert {a.dtype.name for a in jax.tree.leaves((after, logs))} == {"float32", "int32"}
 

@@ -11,12 +11,12 @@ from browser import Page, browser, chromium, served
 from PIL import Image
 from scipy.special import ndtri
 
-from jax_sngan import export, web_page
-from jax_sngan.config import TrainConfig, replace
-from jax_sngan.images import to_uint8
-from jax_sngan.models import build
-from jax_sngan.preset_configs import preset
-from jax_sngan.sample import great_circle
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import TrainConfig, replace
+from jax_sngan.core.pixels import to_uint8
+from jax_sngan.export import export, web_page
+from jax_sngan.models.network import build
+from jax_sngan.runs.sample import great_circle
 
 pytestmark = pytest.mark.long  # its onnxruntime-web comes from npm, once: 33 MB
 

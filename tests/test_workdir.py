@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, TINY, TINY_OPTIONS, Outcome
-from jax_sngan import files
-from jax_sngan.checkpoint import Checkpoints
-from jax_sngan.checkpoint_steps import choose_step, steps_in
-from jax_sngan.config import RunConfig, replace, to_dict
-from jax_sngan.errors import UserError
-from jax_sngan.lock import hold
-from jax_sngan.run_log import RunLog, take_up
-from jax_sngan.terminal import command, shown
-from jax_sngan.train import train
-from jax_sngan.workdir import check_ours, check_start, prepare, take
+from jax_sngan.config.schema import RunConfig, replace, to_dict
+from jax_sngan.runs.checkpoint import Checkpoints
+from jax_sngan.runs.log import RunLog, take_up
+from jax_sngan.runs.selection import choose_step, steps_in
+from jax_sngan.runs.workdir import check_ours, check_start, prepare, take
+from jax_sngan.system import files
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.lock import hold
+from jax_sngan.system.terminal import command, shown
+from jax_sngan.training.trainer import train
 
 Script = Callable[..., Outcome]
 
@@ -142,7 +142,10 @@ def test_a_link_out_of_a_workdir_is_refused_by_name(tmp_path: Path, name: str) -
 def test_a_lock_is_the_folders_whatever_it_is_called(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real").mkdir()
-    code = "import sys; from pathlib import Path; from jax_sngan.lock import hold\nwith hold(Path(sys.argv[1])): pass"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom jax_sngan.system.lock import hold\n"
+        "with hold(Path(sys.argv[1])): pass"
+    )
     with hold(tmp_path / "real"):
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / "link")], env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -258,7 +261,7 @@ def test_half_checkpoints_are_passed_over_and_named(tiny_run: Path, tmp_path: Pa
     ids=["empty", "{}", "[]", "null", "1", "short", "list", "deep", "huge", "not utf-8"],
 )
 def test_no_manifest_and_no_item_ends_in_a_traceback(tiny_run: Path, tmp_path: Path, text: str) -> None:
-    from jax_sngan import manifest
+    from jax_sngan.runs import manifest
 
     contents = text.encode("utf-8", "surrogateescape")
     for name in ("manifest.json", "provenance/metadata", "metrics/metrics", "unlogged/metadata", "config/metadata"):
@@ -337,7 +340,7 @@ def test_a_command_is_parted_by_a_shell_into_its_words(tmp_path: Path, word: str
 
 def test_commands_of_a_run_are_quoted_where_they_are_written(tmp_path: Path) -> None:
     workdir = tmp_path / "a;touch PWNED #"
-    from jax_sngan.workdir import sample_command
+    from jax_sngan.runs.workdir import sample_command
 
     prepare(workdir, replace(TINY, {"name": "evil\x1b[2J\nname"}), sample_command(workdir), folder=tmp_path / "out")
     text = (tmp_path / "out/README.txt").read_text()
@@ -355,7 +358,7 @@ def test_commands_of_a_run_are_quoted_where_they_are_written(tmp_path: Path) -> 
 def test_control_characters_of_a_config_do_not_reach_the_terminal(
     tiny_run: Path, tmp_path: Path, script: Script
 ) -> None:
-    from jax_sngan.evaluate import tell_of_path
+    from jax_sngan.evaluation.evaluate import tell_of_path
 
     assert shown("a\x1b]0;b\x07\n\x9b1m\u202e") == "a\\x1b]0;b\\x07\\n\\x9b1m\\u202e"
     assert str(UserError("x\x1b[2J\ny")).isprintable()
@@ -370,7 +373,7 @@ def test_control_characters_of_a_config_do_not_reach_the_terminal(
 
 
 def test_a_path_that_a_config_names_is_said(capsys: pytest.CaptureFixture) -> None:
-    from jax_sngan.evaluate import tell_of_path
+    from jax_sngan.evaluation.evaluate import tell_of_path
 
     tell_of_path("cifar10", "runs/a")
     assert capsys.readouterr().err == ""

@@ -17,13 +17,13 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jax_sngan.accelerators.targets import Target, card_text, target
-from jax_sngan.config import TrainConfig, from_dict
-from jax_sngan.errors import UserError
-from jax_sngan.inputs import input_shapes
-from jax_sngan.models import allow_dtype
-from jax_sngan.sharding import check_split, input_shardings, placed_shapes, sharded_step
-from jax_sngan.state import create_state
-from jax_sngan.update import train_step, training_step
+from jax_sngan.config.schema import TrainConfig, from_dict
+from jax_sngan.core.inputs import input_shapes
+from jax_sngan.core.sharding import check_split, input_shardings, placed_shapes, sharded_step
+from jax_sngan.core.state import create_state
+from jax_sngan.core.step import train_step, training_step
+from jax_sngan.models.network import allow_dtype
+from jax_sngan.system.errors import UserError
 
 # The least that TPU's compiler can be asked to search for fast tilings. jax 0.11 and later know the level alone.
 QUICK: dict[str, Any] = (

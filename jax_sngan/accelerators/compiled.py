@@ -22,10 +22,10 @@ import numpy as np
 
 from jax_sngan.accelerators.environment import COMPILER
 from jax_sngan.accelerators.targets import Target
-from jax_sngan.config import RunConfig, TrainConfig, to_dict
-from jax_sngan.errors import UserError
-from jax_sngan.kept_arrays import Arrays, kept_arrays
-from jax_sngan.sharding import mesh_size
+from jax_sngan.config.schema import RunConfig, TrainConfig, to_dict
+from jax_sngan.core.sharding import mesh_size
+from jax_sngan.system.array_cache import Arrays, kept_arrays
+from jax_sngan.system.errors import UserError
 
 BEAT = 20  # seconds between two signs of life
 PACKAGES = {"tpu": ("libtpu",), "cuda": ("jax-cuda13-plugin", "jax-cuda13-pjrt")}

@@ -6,9 +6,9 @@ from typing import Any
 from jax_sngan.accelerators.compiled import NotKept, compiled, request_for
 from jax_sngan.accelerators.report import figures
 from jax_sngan.accelerators.targets import target
-from jax_sngan.config import RunConfig
-from jax_sngan.errors import UserError
-from jax_sngan.preset_configs import preset
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import RunConfig
+from jax_sngan.system.errors import UserError
 
 
 def cell(name: str, column: str, say: Callable[[str], None], *, kept: bool) -> dict[str, Any]:

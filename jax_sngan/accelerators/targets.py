@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from jax_sngan.errors import UserError
+from jax_sngan.system.errors import UserError
 
 GIB = 2**30
 

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import trange
 
-from jax_sngan import originals
-from jax_sngan.cache_folder import cache_folder
-from jax_sngan.data import Dataset
-from jax_sngan.data import load as load_data
-from jax_sngan.errors import UserError
-from jax_sngan.kept_arrays import kept_arrays
+from jax_sngan.data import official
+from jax_sngan.data.datasets import Dataset
+from jax_sngan.data.datasets import load as load_data
 from jax_sngan.metrics import small_cnn
+from jax_sngan.system.array_cache import kept_arrays
+from jax_sngan.system.cache_folder import cache_folder
+from jax_sngan.system.errors import UserError
 
 RECIPE = 1  # part of the cache's key: raise it with any change to the network or its training
 BATCH = 100
@@ -99,12 +99,12 @@ def load(
     the test images have an fcd of 0.21 and 0.19.
 
     Args:
-      source: any labelled source of jax_sngan.data.load. Default: `fashion_mnist` where its files are on this
+      source: any labelled source of jax_sngan.data.datasets.load. Default: `fashion_mnist` where its files are on this
         machine, else `fashion`, which ships with the package.
       image_size: pixels a side of the images to be scored.
       channels: 1 or 3.
       seed: of the weights and of the order of images.
-      data_dir: as in jax_sngan.data.load.
+      data_dir: as in jax_sngan.data.datasets.load.
       say: takes a line when the classifier has to be trained; default: standard error.
     Raises:
       UserError: the source cannot be had, or has no labels.
@@ -216,6 +216,6 @@ def _evaluate(
 
 def fashion_mnist_here() -> Path | None:
     """The folder with Fashion-MNIST's training files on this machine, if there is one."""
-    places = (originals.DEBIAN["fashion_mnist"], cache_folder() / "downloads" / "fashion_mnist")
+    places = (official.DEBIAN["fashion_mnist"], cache_folder() / "downloads" / "fashion_mnist")
     wanted = ("train-images*", "train-labels*")
     return next((p for p in places if p.is_dir() and all(any(p.glob(w)) for w in wanted)), None)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_sngan.errors import UserError
 from jax_sngan.metrics import classifier, inception, onnx_features
+from jax_sngan.system.errors import UserError
 
 Outputs = tuple[np.ndarray, np.ndarray | None]  # features [n, d], and class probabilities [n, k] where it has them
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jax_sngan import downloads, torch_file
-from jax_sngan.cache_folder import cache_folder
-from jax_sngan.errors import UserError
+from jax_sngan.interop import torch_file
 from jax_sngan.metrics.inception_network import LAYERS, Weights, network, resize, shapes
+from jax_sngan.system import downloads
+from jax_sngan.system.cache_folder import cache_folder
+from jax_sngan.system.errors import UserError
 
 __all__ = ["LAYERS", "Inception", "Weights", "from_torch", "load", "network", "resize", "shapes"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
+from jax_sngan.data.stacked import stacked_mode
 from jax_sngan.metrics.divergences import kl_divergence
-from jax_sngan.stacked import stacked_mode
 
 
 class ModeScores(NamedTuple):
@@ -122,7 +122,7 @@ def stacked_modes(
     minimum: int = 1,
     true_shares: ArrayLike | None = None,
 ) -> ModeScores:
-    """Scores of stacked images (stacked.py) from what a classifier of single images says of each colour.
+    """Scores of stacked images (data/stacked.py) from what a classifier of single images says of each colour.
 
     Args:
       probabilities: three arrays [n, k], of red, green and blue.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_sngan.errors import UserError
+from jax_sngan.system.errors import UserError
 
 BATCH = 64
 

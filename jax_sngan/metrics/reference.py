@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_sngan.data import Dataset
-from jax_sngan.errors import UserError
-from jax_sngan.kept_arrays import kept_arrays
+from jax_sngan.data.datasets import Dataset
 from jax_sngan.metrics import Moments, class_moments, manifold
 from jax_sngan.metrics.extractors import Extractor
+from jax_sngan.system.array_cache import kept_arrays
+from jax_sngan.system.errors import UserError
 
 FORM = 1  # part of the cache's key: raise it with any change to what is kept
 BATCH = 1000  # real images that are held at once, where they are streamed

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_sngan.errors import UserError
 from jax_sngan.metrics import (
     Moments,
     class_moments,
@@ -22,6 +21,7 @@ from jax_sngan.metrics import (
 )
 from jax_sngan.metrics.extrapolation import frechet_extrapolation
 from jax_sngan.metrics.reference import Reference
+from jax_sngan.system.errors import UserError
 
 MINIMUM_SHARE = 0.02  # of the generated images, for a class to count as covered
 NEIGHBOURS_PRECISION, NEIGHBOURS_DENSITY = 3, 5  # k of precision and recall, of density and coverage: the papers'

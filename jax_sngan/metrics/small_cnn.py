@@ -10,10 +10,10 @@ import optax
 from jax import Array
 from numpy.typing import NDArray
 
-from jax_sngan.config import OptimizerConfig
-from jax_sngan.images import to_float
+from jax_sngan.config.schema import OptimizerConfig
+from jax_sngan.core.optim import adam_direction
+from jax_sngan.core.pixels import to_float
 from jax_sngan.nn.conv import conv
-from jax_sngan.optim import adam_direction
 
 FEATURES = 128
 CONVOLUTIONS = ((4, 2, 1, 32), (4, 2, 1, 64), (3, 1, 1, 64))  # kernel, stride, padding, channels out

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from jax_sngan.nn.activations import OUTPUTS
 from jax_sngan.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
 from jax_sngan.nn.dropout import keys_of_layers

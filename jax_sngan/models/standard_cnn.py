@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
 from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, in_full, layer_options, normal

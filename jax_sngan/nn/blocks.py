@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from jax_sngan.nn.dropout import dropout, keys_of_layers
 from jax_sngan.nn.layers import Conv, glorot_uniform, layer_options
 from jax_sngan.nn.normalization import normalization

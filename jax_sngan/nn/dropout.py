@@ -2,17 +2,17 @@
 
 from jax import Array
 
-from jax_sngan import noise
+from jax_sngan.nn import rng
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
     """x [n, ..., features] with each number zero with probability rate, else over 1 - rate; without a key, x itself."""
     if rate == 0 or key is None:
         return x
-    kept = noise.uniform(key, x.shape, x.dtype) >= rate
+    kept = rng.uniform(key, x.shape, x.dtype) >= rate
     return x * kept.astype(x.dtype) / (1 - rate)
 
 
 def keys_of_layers(key: Array | None, layers: int) -> list[Array | None]:
     """A pass's key -> one for each place that drops, or None for each where there is no key."""
-    return [None if key is None else noise.stream(key, i) for i in range(layers)]
+    return [None if key is None else rng.stream(key, i) for i in range(layers)]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config import ModelConfig, SpectralNormConfig
+from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
 from jax_sngan.nn.batched_spectral_norm import divide, estimate_sigmas, power_iterations
 from jax_sngan.nn.conv import conv_transpose
 from jax_sngan.nn.finer import conv_in, matmul

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.layer_norm import LayerNorm
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from jax_sngan.config import SpectralNormConfig
+from jax_sngan.config.schema import SpectralNormConfig
 
 SCOPE = "spectral_norm"  # the products that find a norm bear this name in compiled programs, and profiles
 

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jax_sngan import machine
+from jax_sngan.system import machine
 
 Slices = list[Array]
 Grid = list[Slices]  # [i][j]: i along the rows, j along the columns

@@ -14,11 +14,11 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
 
-from jax_sngan import penalties
-from jax_sngan.config import ModelConfig, OptimizerConfig, SpectralNormConfig
-from jax_sngan.losses import LOSSES
-from jax_sngan.models import Network, Variables, build
-from jax_sngan.optim import adam_direction, clip, descend, learning_rate
+from jax_sngan.config.schema import ModelConfig, OptimizerConfig, SpectralNormConfig
+from jax_sngan.core import penalties
+from jax_sngan.core.losses import LOSSES
+from jax_sngan.core.optim import adam_direction, clip, descend, learning_rate
+from jax_sngan.models.network import Network, Variables, build
 from jax_sngan.study.plan import CRITICS, Critic, Run
 
 BATCH, JUDGED = 256, 10_000  # points of each Gaussian in a training step, and for the estimate

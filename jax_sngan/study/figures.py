@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from jax_sngan.mixtures import MIXTURES, Mixture
-from jax_sngan.pictures import grid
+from jax_sngan.data.mixtures import MIXTURES, Mixture
+from jax_sngan.runs.pictures import grid
 from jax_sngan.study.folder import Finished
 from jax_sngan.study.plan import CRITICS, GANS
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jax_sngan.errors import UserError
-from jax_sngan.files import write_json, write_whole
-from jax_sngan.npz import read_whole_npz
-from jax_sngan.run_log import duration
+from jax_sngan.runs.log import duration
 from jax_sngan.study.plan import Run
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import write_json, write_whole
+from jax_sngan.system.npz import read_whole_npz
 
 MARK = "study.json"  # names a folder as one of ours
 Arrays = dict[str, NDArray[Any]]

@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from jax_sngan.config import TrainConfig, replace, to_dict
-from jax_sngan.errors import UserError
-from jax_sngan.preset_configs import preset
+from jax_sngan.config.presets import preset
+from jax_sngan.config.schema import TrainConfig, replace, to_dict
+from jax_sngan.system.errors import UserError
 
 VERSION = 1  # part of every key: raise it with any change to what a run computes
 N_DIS = {"points": 5, "images": 1}  # D updates for each of G, of every GAN alike

@@ -9,12 +9,12 @@ from typing import Any
 
 import jax
 
-from jax_sngan.compilation_cache import use_compilation_cache
-from jax_sngan.files import write_json, write_whole
-from jax_sngan.machine import cores
-from jax_sngan.run_log import duration
+from jax_sngan.runs.log import duration
 from jax_sngan.study import critics, figures, folder, page, plan, summary, training
 from jax_sngan.study.folder import Finished
+from jax_sngan.system.compilation_cache import use_compilation_cache
+from jax_sngan.system.files import write_json, write_whole
+from jax_sngan.system.machine import cores
 
 COMPUTE: dict[str, folder.Compute] = {
     "points": training.points,

@@ -13,21 +13,21 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-from jax_sngan import data as data_sets
-from jax_sngan.config import TrainConfig
-from jax_sngan.data import Dataset
-from jax_sngan.images import to_float
-from jax_sngan.inputs import draw_inputs, sample_latents
-from jax_sngan.lipschitz import Certificate, certificate
+from jax_sngan.config.schema import TrainConfig
+from jax_sngan.core.inputs import draw_inputs, sample_latents
+from jax_sngan.core.pixels import to_float
+from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.step import train_step, training_step
+from jax_sngan.data import datasets as data_sets
+from jax_sngan.data.datasets import Dataset
+from jax_sngan.data.mixtures import MIXTURES
+from jax_sngan.lipschitz.certificate import Certificate, certificate
 from jax_sngan.metrics import classifier, frechet_distance
 from jax_sngan.metrics.divergences import js_divergence, shared_histograms, wasserstein
 from jax_sngan.metrics.modes import ModeScores, image_modes, point_modes, stacked_modes
-from jax_sngan.mixtures import MIXTURES
-from jax_sngan.models import build
-from jax_sngan.sample import averaged, generate
-from jax_sngan.state import TrainState, create_state
+from jax_sngan.models.network import build
+from jax_sngan.runs.sample import averaged, generate
 from jax_sngan.study.plan import REMEDIES, Run, train_config
-from jax_sngan.update import train_step, training_step
 
 POINTS_SCORED = 2500  # as VEEGAN and PacGAN count modes
 POINTS_ASSIGNED = 1000  # of the exact Wasserstein distance

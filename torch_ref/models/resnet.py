@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.activations import OUTPUTS
 from torch_ref.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
 from torch_ref.nn.dropout import keys_of_layers

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.activations import OUTPUTS, leaky_relu
 from torch_ref.nn.dropout import dropout, keys_of_layers
 from torch_ref.nn.layers import Conv, ConvTranspose, Embedding, Linear, in_full, layer_options, normal

@@ -5,7 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.dropout import dropout, keys_of_layers
 from torch_ref.nn.layers import Conv, glorot_uniform, layer_options
 from torch_ref.nn.normalization import normalization

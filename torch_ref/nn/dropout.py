@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from torch_ref import noise
+from torch_ref.nn import rng
 
 
 def dropout(x: Tensor, rate: float, key: Tensor | None) -> Tensor:
@@ -14,10 +14,10 @@ def dropout(x: Tensor, rate: float, key: Tensor | None) -> Tensor:
     if rate == 0 or key is None:
         return x
     last = torch.movedim(x, 1, -1)
-    kept = torch.movedim(noise.uniform(key, tuple(last.shape), x.dtype) >= rate, -1, 1)
+    kept = torch.movedim(rng.uniform(key, tuple(last.shape), x.dtype) >= rate, -1, 1)
     return x * kept.to(x.dtype) / (1 - rate)
 
 
 def keys_of_layers(key: Tensor | None, layers: int) -> list[Tensor | None]:
     """A pass's key -> one for each place that drops, or None for each where there is no key."""
-    return [None if key is None else noise.stream(key, i) for i in range(layers)]
+    return [None if key is None else rng.stream(key, i) for i in range(layers)]

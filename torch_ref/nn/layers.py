@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jax_sngan.config import ModelConfig, SpectralNormConfig
+from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
 from torch_ref.nn.operator_norm import circular_operator_norm
 from torch_ref.nn.spectral_norm import add_spectral_norm
 

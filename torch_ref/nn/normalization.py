@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jax_sngan.config import ModelConfig
+from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.batch_norm import BatchNorm
 from torch_ref.nn.layer_norm import LayerNorm
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from jax_sngan.config import SpectralNormConfig
+from jax_sngan.config.schema import SpectralNormConfig
 
 WARMUP = 15  # power iterations that torch.nn.utils.parametrizations.spectral_norm makes when it is registered
 

@@ -1,0 +1,286 @@
+"""Command lines made from the config dataclasses; a user's mistake is one line on stderr and exit code 2.
+
+argparse, since tyro (DESIGN's plan) answers a wrong option with a box of many lines.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.machinery import ExtensionFileLoader
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+from jax_sngan.config.presets import names, preset
+from jax_sngan.config.reference_programs import PROTOCOLS, with_protocol
+from jax_sngan.config.schema import RunConfig, TrainConfig, flatten, replace
+from jax_sngan.runs.workdir import run_folder
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import check_output, write_json
+from jax_sngan.system.out_of_memory import memory_line, out_of_memory
+from jax_sngan.system.terminal import command, shown
+from jax_sngan.training.loop import Result, TrainingDiverged, describe_end
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors; options may be written with - or _; none may be shortened."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints `prog: message` and exits with 2."""
+        for kind, wanted in (("int|N", "a whole number"), ("float|X", "a number")):
+            message = re.sub(rf"argument (\S+): invalid (?:{kind}) value: ", rf"\1 must be {wanted}, got ", message)
+        self.exit(2, f"{self.prog}: {shown(message)}\n")
+
+    def add_step(self) -> None:
+        """--step, of what reads a run's checkpoint."""
+        help = "which checkpoint (default latest)"
+        self.add_argument("--step", default="latest", metavar="N|latest|best", help=help)
+
+    def add_output(self, option: str, what: str, *endings: str, default: str | None = None) -> None:
+        """An option that names a file to write, refused at once where it could not be written (files.check_output).
+
+        Args:
+          what: its help. Of --json, - is standard output.
+          endings: that the file's name must have; .json is a habit alone.
+          default: where the option is not given; checked too.
+        """
+        json = endings == (".json",)
+
+        def read(text: str) -> str:
+            if not (json and text == "-"):
+                try:
+                    check_output(Path(text), *endings, always=not json)
+                except UserError as error:
+                    raise argparse.ArgumentTypeError(str(error)) from error
+            return text
+
+        metavar = "FILE" if json else f"FILE{endings[0]}"
+        help = f"{what}; - is standard output" if json else what
+        self.add_argument(option, metavar=metavar, type=read, default=default, help=help)
+
+    def parse(self, args: Sequence[str] | None = None) -> argparse.Namespace:
+        """The arguments; an unknown option is answered with the one it resembles."""
+        given = [_dashed(a) for a in (sys.argv[1:] if args is None else args)]
+        parsed, unknown = self.parse_known_args(given)
+        if unknown:
+            name = unknown[0].split("=")[0]
+            known = [o for action in self._actions for o in action.option_strings]
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "--help lists what there is"
+            self.error(f"unknown {'option' if name.startswith('-') else 'argument'} {name}; {hint}")
+        return parsed
+
+
+def _dashed(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def add_options(parser: Parser, kind: Any, title: str, prefix: str = "", only: Sequence[str] | None = None) -> None:
+    """One option for each field of a config dataclass, nested ones as --outer.inner; none has a default of its own.
+
+    only: the fields that a command has a use for; default: all.
+    """
+    group = parser.add_argument_group(title)
+    hints = get_type_hints(kind)
+    nested = []
+    for f in dataclasses.fields(kind):
+        hint = hints[f.name]
+        if only is not None and f.name not in only:
+            continue
+        if dataclasses.is_dataclass(hint):
+            nested.append((f.name, hint))
+            continue
+        name = f"{prefix}{f.name}"
+        choices = get_args(hint) if get_origin(hint) is Literal else None
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            choices=choices,
+            type=str if choices else _reader(hint),
+            metavar=None if choices else _metavar(hint),
+            help=f.metadata["help"].replace("%", "%%"),
+        )
+    for name, hint in nested:
+        add_options(parser, hint, f"{prefix}{name}", f"{prefix}{name}.")
+
+
+def given(arguments: argparse.Namespace, kind: Any, prefix: str = "") -> dict[str, Any]:
+    """The options of a config dataclass that the command line names: dotted name -> value."""
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(kind):
+        name = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(hints[f.name]):
+            found |= given(arguments, hints[f.name], f"{name}.")
+        elif hasattr(arguments, name):
+            found[name] = getattr(arguments, name)
+    return found
+
+
+def training_arguments(description: str) -> tuple[TrainConfig, RunConfig, argparse.Namespace]:
+    """The command line of a training script: [PRESET] [--protocol NAME] and every option of both configs.
+
+    Returns:
+      (config, run, all arguments as parsed).
+    Raises:
+      UserError: a value that an option does not allow.
+    """
+    parser = Parser(description=description)
+    parser.add_argument("preset", nargs="?", default="fashion", metavar="PRESET", help=f"one of {', '.join(names())}")
+    parser.add_argument(
+        "--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print config, parameters and FLOPs; train nothing")
+    parser.add_output("--json", "write the result there", ".json")
+    add_options(parser, RunConfig, "where and how often results are written")
+    add_options(parser, TrainConfig, "training (defaults: the preset's)")
+    arguments = parser.parse()
+    config = preset(arguments.preset)
+    if arguments.protocol:
+        config = with_protocol(config, arguments.protocol)
+    config = replace(config, given(arguments, TrainConfig))
+    return config, replace(RunConfig(), given(arguments, RunConfig)), arguments
+
+
+def run_training(
+    config: TrainConfig,
+    run: RunConfig,
+    arguments: argparse.Namespace,
+    describe: Callable[[TrainConfig], dict[str, Any]],
+    train: Callable[[TrainConfig, RunConfig], Result],
+) -> int:
+    """Does what training_arguments asked for, by one wing's functions; returns the exit code."""
+    if arguments.dry_run:
+        told = describe(config)
+        if arguments.json != "-":
+            write_json("-", told)
+    else:
+        started = time.monotonic()
+        try:
+            result = train(config, run)
+        except TrainingDiverged as error:
+            print(f"{program()}: {shown(error)}", file=sys.stderr)
+            return 1
+        if result.writes:
+            describe_end(result, config, run_folder(config, run), started)
+        if result.stopped:
+            return 128 + result.stopped
+        if not result.writes:
+            return 0
+        told = {"step": result.step, "metrics": result.metrics, "picture": str(result.picture)}
+    if arguments.json:
+        write_json(arguments.json, told)
+    return 0
+
+
+def training_command(script: str, config: TrainConfig, workdir: Path) -> str:
+    """The command that goes on with a run: its preset, and each option in which its config differs from that."""
+    base = preset(config.name if config.name in names() else "fashion")
+    of_base, own = flatten(base), flatten(config)
+    changed = {name: value for name, value in own.items() if value != of_base[name]}
+    options = [
+        f"--{name.replace('_', '-')}={str(v).lower() if isinstance(v, bool) else v}" for name, v in changed.items()
+    ]
+    return command("python", f"scripts/{script}", base.name, *options, f"--workdir={workdir}", "--resume=must")
+
+
+def program() -> str:
+    """The script's name."""
+    return Path(sys.argv[0]).name
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C as Python has it, but not while a compiled module is being set up: jaxlib's would crash of it."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return _interrupt_soon()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _interrupt_soon() -> None:
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
+def _not_lost(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """hook, which is told of errors that Python can't raise where they come up, but for two of them.
+
+    A Ctrl-C that comes within a callback of the garbage collector (jax has one) would be told and forgotten, and the
+    script would go on: it comes again. And when a save has failed and Orbax, which raises it, is done, threads of
+    tensorstore call out once more.
+    """
+
+    def told(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            _interrupt_soon()
+        elif str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return told
+
+
+def _reader(hint: Any) -> Callable[[str], Any]:
+    kinds = [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
+    kind = kinds[0]
+
+    def read(text: str) -> Any:
+        if type(None) in get_args(hint) and text.lower() == "none":
+            return None
+        if kind is bool:
+            if text.lower() not in ("true", "false"):
+                raise ValueError(text)
+            return text.lower() == "true"
+        return kind(text)
+
+    read.__name__ = _metavar(hint)  # argparse names it in `invalid X value`
+    return read
+
+
+def _metavar(hint: Any) -> str:
+    kinds = [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
+    return {int: "N", float: "X", bool: "true|false", str: "TEXT"}[kinds[0]]
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Calls a script's main and exits with its code.
+
+    A UserError becomes one line and code 2, memory that ran out one and 1, Ctrl-C one and 130.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
+    sys.unraisablehook = _not_lost(sys.unraisablehook)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        code = main()
+    except UserError as error:
+        print(f"{program()}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGALRM):  # whoever is impatient now would see a traceback of these lines
+            signal.signal(number, signal.SIG_IGN)
+        sys.stdout.flush()
+        print(f"{program()}: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)  # XLA's threads, cut off in their work, may crash the interpreter's own way out
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        print(f"{program()}: {memory_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code or 0)

@@ -1,0 +1,1 @@
+"""What one training step is: inputs, losses, penalties, the update, its state and how devices share it."""

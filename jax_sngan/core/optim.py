@@ -1,0 +1,100 @@
+"""Adam in its two forms, learning-rate schedules, and the moving average of the generator."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jax_sngan.config.schema import OptimizerConfig
+
+
+def adam_direction(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adam's step for a learning rate of -1 (Kingma & Ba 2015, Algorithm 1); its state is optax.ScaleByAdamState.
+
+    With m and v the moments and c1, c2 = 1 - beta^t:
+      standard      (m / c1) / (sqrt(v / c2) + eps)          as torch and optax
+      epsilon_hat   sqrt(c2) / c1 * m / (sqrt(v) + eps)      as Chainer; the paper, end of section 2
+    Unlike optax.scale_by_adam, c1 and c2 keep all digits in float32: 1 - 0.999 there is off by 1e-5 (torch's is exact).
+    """
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(count=jnp.zeros((), jnp.int32), mu=zeros, nu=jax.tree.map(jnp.zeros_like, params))
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
+        del params
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: config.beta1 * m + (1 - config.beta1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: config.beta2 * v + (1 - config.beta2) * (g * g), state.nu, grads)
+
+        def step(m: Array, v: Array) -> Array:
+            c1, c2 = (_bias_correction(beta, count, m.dtype) for beta in (config.beta1, config.beta2))
+            if config.eps_form == "standard":
+                return (m / c1) / (jnp.sqrt(v) / jnp.sqrt(c2) + config.eps)
+            return (jnp.sqrt(c2) / c1) * m / (jnp.sqrt(v) + config.eps)
+
+        return jax.tree.map(step, mu, nu), optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _bias_correction(beta: float, count: Array, dtype: Any) -> Array:
+    """1 - beta^count; beta^count as exp(count log beta) leaves nothing to cancel."""
+    if beta == 0.0:
+        return jnp.ones((), dtype)
+    return -jnp.expm1(count.astype(dtype) * math.log(beta))
+
+
+def learning_rate(config: OptimizerConfig, step: Array, steps: int) -> Array:
+    """[] the rate of training step `step` (from 0) in a run of `steps`; all n_dis D updates of a step share it.
+
+    linear: constant up to decay_start, then in equal parts to 0 at `steps`, the value after the last step
+    (chainer.training.extensions.LinearShift, as the authors and torch-mimicry use it).
+    cosine: the same ends, along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts).
+    """
+    dtype = jnp.result_type(float)  # float64 where it is enabled
+    rate = jnp.asarray(config.learning_rate, dtype)
+    if config.schedule == "constant":
+        return rate
+    span = max(steps - config.decay_start, 1)
+    past = jnp.clip(step - config.decay_start, 0, span).astype(dtype)
+    if config.schedule == "cosine":
+        return rate * (0.5 * (1 + jnp.cos(jnp.pi * past / span)))
+    return rate * (1 - past / span)
+
+
+def descend(params: Any, direction: Any, rate: Array) -> Any:
+    """params - rate * direction, leaf by leaf."""
+    return jax.tree.map(lambda p, d: p - rate.astype(p.dtype) * d, params, direction)
+
+
+def clip(params: Any, bound: float) -> Any:
+    """Every number of params brought into [-bound, bound] (Arjovsky et al. 2017, Algorithm 1)."""
+    return jax.tree.map(lambda p: jnp.clip(p, -bound, bound), params)
+
+
+def average_decay(decay: float, warmup: bool, step: Array) -> float | Array:
+    """The decay of the average at training step `step` (from 0); warmup: min(decay, (1 + step) / (10 + step)).
+
+    tf.train.ExponentialMovingAverage's num_updates.
+    """
+    if not warmup:
+        return decay
+    done = step.astype(jnp.result_type(float))
+    return jnp.minimum(decay, (1 + done) / (10 + done))
+
+
+def moving_average(average: Any, params: Any, decay: float | Array) -> Any:
+    """decay * average + (1 - decay) * params, leaf by leaf; of parameters alone.
+
+    u and v must never be averaged: two unit vectors' mean is shorter, sigma shrinks, and evaluation explodes.
+    """
+
+    def mean(a: Array, p: Array) -> Array:
+        d = decay if isinstance(decay, float) else decay.astype(p.dtype)
+        return d * a + (1 - d) * p
+
+    return jax.tree.map(mean, average, params)

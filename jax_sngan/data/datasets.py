@@ -1,0 +1,271 @@
+"""Where images come from: uint8 [n, h, w, c] and labels [n], by the name of a data set, a file or a folder."""
+
+import hashlib
+import importlib.resources
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_sngan.data import image_folder, mixtures, resize, stacked
+from jax_sngan.data import official as originals
+from jax_sngan.data.image_folder import Stream
+from jax_sngan.data.streaming import ImageArray, StreamedImages
+from jax_sngan.system import archives, npz
+from jax_sngan.system.cache_folder import cache_folder
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.regular_files import other_kind
+
+BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
+# Mirrored digits are no digits. Fashion-MNIST's shoes all point left and its test images do too, so a mirrored shoe
+# is an image that the data do not hold, and one that evaluation would count against the generator.
+ONE_SIDED = ("fashion", "fashion_mnist", "mnist")
+MOST_CLASSES = 100_000
+POINTS, STACKS = 100_000, 50_000  # how many there are
+STACKED = {"stacked_fashion": "fashion", "stacked_mnist": "mnist"}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images in memory, or on disk and decoded when they are asked for.
+
+    Raises:
+      ValueError: the arrays are not of the types and shapes below, or there is no image.
+    """
+
+    name: str  # as reported with figures
+    images: ImageArray  # uint8 [n, h, w, c]; or points of the plane, float32 [n, 1, 1, 2]
+    labels: np.ndarray  # int32 [n]; zeros where there are none
+    classes: tuple[str, ...]  # names by label; () where there are no labels
+    flip: bool  # whether a mirrored image is still one of the data
+    files: str | None = None  # of a folder or archive: image_folder.Loaded.files
+
+    def __post_init__(self) -> None:
+        points = self.images.dtype == np.float32 and self.images.shape[1:] == (1, 1, 2)
+        if not (points or (self.images.dtype == np.uint8 and self.images.ndim == 4)) or not len(self.images):
+            raise ValueError(f"images must be uint8 [n, h, w, c], got {self.images.dtype} {list(self.images.shape)}")
+        if self.labels.dtype != np.int32 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"labels must be int32 [n], got {self.labels.dtype} {list(self.labels.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def summary(self) -> str:
+        """One line for a person: name, count and size."""
+        n, h, w, c = self.images.shape
+        if c == 2:
+            return f"{self.name}: {n:,} points of {len(self.classes)} Gaussians"
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        streamed = ", streamed" if isinstance(self.images, StreamedImages) else ""
+        return f"{self.name}: {n:,} images of {h}x{w}x{c}{classes}{streamed}"
+
+    def checksum(self) -> str:
+        """SHA-256 over shape, images and labels, in hexadecimal: two data sets are the same if it is.
+
+        Of a stream, whose images are never all decoded, the checksum of its files.
+        """
+        if isinstance(self.images, StreamedImages):
+            assert self.files is not None
+            return self.files
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images[:]).data)
+        digest.update(np.ascontiguousarray(self.labels, "<i4").data)
+        return digest.hexdigest()
+
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint keeps of its data: "summary"; "sha256" of images in memory; "files_sha256" of files."""
+        found = {"summary": self.summary()}
+        if not isinstance(self.images, StreamedImages):
+            found["sha256"] = self.checksum()
+        return found if self.files is None else found | {"files_sha256": self.files}
+
+
+def load(
+    source: str,
+    *,
+    image_size: int,
+    channels: int,
+    split: str = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    stream: Stream = "auto",
+) -> Dataset:
+    """The images of a source, brought to a size and a number of channels.
+
+    | source | what it is |
+    | --- | --- |
+    | `fashion` | 10,000 of Fashion-MNIST's training images, 1,000 a class, which ship with the package |
+    | `fashion_mnist`, `mnist` | the IDX files, gzipped or not |
+    | `cifar10`, `cifar100` | the official python or binary archive, or its unpacked folder; 100 fine classes |
+    | `grid`, `ring` | 100,000 points of 25 or 8 Gaussians in the plane (data/mixtures.py): 1 pixel, 2 channels |
+    | `stacked_fashion`, `stacked_mnist` | 50,000 stacks of three of those as colours, 1,000 modes (data/stacked.py) |
+    | FILE.npz | images uint8 [n, h, w, c] or [n, h, w] under images, x, arr_0 or x_train (for the split test:
+      test_images or x_test) and, if there are any, labels under labels, y, arr_1 or y_train (test_labels, y_test) |
+    | FOLDER, or a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip of one | images, in class folders or not
+      (data/image_folder.py) |
+
+    The named sources with original files look in data_dir alone if it is given; else where Debian's package puts
+    them, then among earlier downloads, and download what is missing, with checksums. Images of another size are
+    cropped square and resized; MNIST and its like are padded with zeros instead where that is enough (resize.fit).
+
+    Args:
+      source: see above.
+      image_size: pixels a side.
+      channels: 1 or 3; 2 for points.
+      split: "train" or "test".
+      data_dir: folder with the original files.
+      cache_dir: where downloads and decoded folders are kept; default $XDG_CACHE_HOME/jax_sngan or
+        ~/.cache/jax_sngan.
+      progress: show bars where it takes long.
+      stream: always: images of a folder stay on disk and are decoded when they are asked for; auto: where they would
+        take more than half of the memory; never: they are refused then.
+    Returns:
+      A Dataset. Its flip is False for digits and garments, else True. Its name is the source, with the number of
+      images where the official data have another: a figure on part of CIFAR-10 is not one on CIFAR-10. Folders and
+      archives are `folder:NAME`, npz files `npz:NAME`.
+    Raises:
+      UserError: one line on what was looked for, where, and how to supply it, or on what is wrong with it.
+    """
+    if (source in mixtures.MIXTURES) != (channels == 2):
+        raise UserError(
+            f"data {source!r} does not fit model.channels={channels}: "
+            f"{', '.join(mixtures.MIXTURES)} are points, with 2 channels; all else is images, with 1 or 3"
+        )
+    if stream == "always" and source in ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED):
+        raise UserError(f"stream must be auto or never for data {source!r}, which fits into any memory; got always")
+    if source in mixtures.MIXTURES:
+        return _points(source, split)
+    if source in STACKED:
+        return _stacked(source, image_size, channels, split, data_dir, cache_dir, progress)
+    if image_size < 1 or channels not in (1, 3):
+        raise UserError(f"images must have at least 1 pixel a side and 1 or 3 channels, got {image_size}, {channels}")
+    if split not in ("train", "test"):
+        raise UserError(f"split must be train or test, got {split!r}")
+    if data_dir is not None and source not in originals.NAMES:
+        raise UserError(f"--data-dir is for the originals of {', '.join(originals.NAMES)}, but --data is {source!r}")
+    if data_dir is not None and _kind(Path(data_dir)) != "folder":
+        raise UserError(f"--data-dir {str(data_dir)!r} is no folder; give the one that holds the files of {source}")
+    folder = None if data_dir is None else Path(data_dir)
+    images: ImageArray
+    cache = Path(cache_dir) if cache_dir is not None else cache_folder()
+    files = None
+    try:
+        if source == "fashion":
+            name, images, labels, classes = _embedded(split)
+        elif source in originals.NAMES:
+            images, labels = originals.load(source, split=split, data_dir=folder, cache=cache, progress=progress)
+            official = len(images) == originals.OFFICIAL_SIZES[split][source]
+            name, classes = source if official else f"{source} ({len(images)} images)", originals.CLASSES[source]
+        else:
+            name, images, labels, classes, files = _given(source, image_size, channels, split, cache, progress, stream)
+    except OSError as e:  # a folder without permission, a disk that fails
+        raise UserError(f"data {source!r} cannot be read: {e.filename or ''} {e.strerror or e}") from e
+    if isinstance(images, np.ndarray):
+        images = resize.fit(images, image_size, channels, pad=source in BLACK_BACKGROUND)
+    return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED, files=files)
+
+
+def _points(source: str, split: str) -> Dataset:
+    """Points of a mixture; the test split is drawn apart."""
+    mixture = mixtures.MIXTURES[source]()
+    xy, modes = mixture.sample(POINTS, seed=("train", "test").index(split))
+    return Dataset(source, xy.reshape(-1, 1, 1, 2), modes, tuple(map(str, range(len(mixture.centres)))), flip=False)
+
+
+def _stacked(
+    source: str, image_size: int, channels: int, split: str, data_dir: Any, cache_dir: Any, progress: bool
+) -> Dataset:
+    """Stacks of three images of a grey set."""
+    if channels != 3:
+        raise UserError(f"data {source!r} has 3 channels, one a colour; got model.channels={channels}")
+    grey = load(
+        STACKED[source], image_size=image_size, channels=1, split=split, data_dir=data_dir, cache_dir=cache_dir,
+        progress=progress,
+    )  # fmt: skip
+    k = len(grey.classes)
+    images, modes = stacked.stacked_images(np.asarray(grey.images), grey.labels, k, seed=0, count=STACKS)
+    names = tuple(f"{a}, {b}, {c}" for a in grey.classes for b in grey.classes for c in grey.classes)
+    return Dataset(source, images, modes, names, flip=False)
+
+
+_Parts = tuple[str, np.ndarray, np.ndarray, tuple[str, ...]]  # name, images, labels, classes
+
+
+def _given(
+    source: str, image_size: int, channels: int, split: str, cache: Path, progress: bool, stream: Stream
+) -> tuple[str, ImageArray, np.ndarray, tuple[str, ...], str | None]:
+    """A person's own images, an npz, a folder or an archive: as _Parts, and the checksum of files."""
+    path = Path(source)
+    kind = _kind(path) if source else None
+    suffix = archives.suffix(path) if kind == "file" else None
+    if kind == "file" and path.suffix.lower() == ".npz":
+        if stream == "always":
+            raise UserError(f"stream must be auto or never for {path}, which is one array; got always")
+        return f"npz:{path.stem}", *_npz(path, split), None
+    if kind == "folder" or suffix is not None:
+        if (owner := originals.belongs_to(path)) is not None:
+            raise UserError(f"{path} is an original of {owner}: use --data {owner} --data-dir {path.parent}")
+        name = f"folder:{path.resolve().name[: -len(suffix) if suffix else None]}"
+        return name, *image_folder.load(
+            path,
+            image_size=image_size,
+            channels=channels,
+            split=split,
+            cache=cache / "folders",
+            progress=progress,
+            stream=stream,
+        )
+    problem = "is no known data set and no file or folder that is there"
+    if kind:
+        problem = "is a file of an unknown kind" if kind == "file" else f"is {kind}, not a file or folder"
+    known = ", ".join(("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED))
+    raise UserError(
+        f"data {source!r} {problem}; it may be {known}, FILE.npz, FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
+    )
+
+
+def _kind(path: Path) -> str | None:
+    """ "file", "folder", what else stands there ("a FIFO"), or None where nothing does or it cannot be looked at."""
+    try:
+        if not path.exists():
+            return None
+        return "folder" if path.is_dir() else other_kind(path) or "file"
+    except (OSError, ValueError):  # a name too long, a folder above that is closed to us
+        return None
+
+
+def _embedded(split: str) -> _Parts:
+    if split == "test":
+        raise UserError("data 'fashion' ships no test images, so that they stay unseen; use fashion_mnist for them")
+    with importlib.resources.as_file(importlib.resources.files("jax_sngan") / "datasets/fashion10k.npz") as path:
+        if not path.is_file():
+            raise UserError(f"{path} is missing; install the package again")
+        images, labels = npz.read_npz(path, ("images",), ("labels",))
+    if images is None or labels is None:
+        raise UserError(f"{path} is not the file that the package ships; install the package again")
+    return "fashion", images[..., None], labels.astype(np.int32), originals.CLASSES["fashion_mnist"]
+
+
+def _npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Images [n, h, w, c], labels and classes of an npz file."""
+    image_names = {"train": ("images", "x", "arr_0", "x_train"), "test": ("test_images", "x_test")}[split]
+    label_names = {"train": ("labels", "y", "arr_1", "y_train"), "test": ("test_labels", "y_test")}[split]
+    images, labels = npz.read_npz(path, image_names, label_names)
+    if images is None:
+        raise UserError(f"{path} holds no {split} images; looked for an array named {', '.join(image_names)}")
+    if images.dtype != np.uint8:
+        raise UserError(f"{path}: images must be uint8 in 0 to 255, got {images.dtype}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise UserError(f"{path}: images must be [n, h, w] or [n, h, w, c] with c 1 or 3, got {list(images.shape)}")
+    if labels is None:
+        return images, np.zeros(len(images), np.int32), ()
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise UserError(f"{path}: labels must be {len(images)} integers, got {labels.dtype} {list(labels.shape)}")
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise UserError(f"{path}: labels must lie in 0 to {MOST_CLASSES - 1}, got {labels.min()} to {labels.max()}")
+    return images, labels.astype(np.int32), tuple(str(i) for i in range(int(labels.max()) + 1))

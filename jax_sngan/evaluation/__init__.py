@@ -1,0 +1,1 @@
+"""Scores of what a run, a folder or a file holds."""

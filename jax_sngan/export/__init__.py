@@ -1,0 +1,1 @@
+"""A trained generator for other programs: StableHLO, ONNX, a page for the browser."""

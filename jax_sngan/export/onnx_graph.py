@@ -1,0 +1,179 @@
+"""A generator as an ONNX graph, written from its own layers: no tracer, and nothing but standard operators.
+
+Maps are [n, c, h, w] inside, as ONNX has them, and [n, h, w, c] at the end, as everywhere in this package. Spectral
+norm is divided out of the kernels. The graph carries no value_info: onnxruntime-web refuses shapes of a free batch.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from jax_sngan.config.schema import ModelConfig
+from jax_sngan.models import mlp, resnet, standard_cnn
+from jax_sngan.models.network import Variables, build
+from jax_sngan.nn.batch_norm import BatchNorm
+from jax_sngan.nn.blocks import GeneratorBlock
+from jax_sngan.nn.layers import Conv, ConvTranspose, Linear
+from jax_sngan.nn.normalization import NoNorm
+
+OPSET = 17
+IR_VERSION = 8  # that of onnx 1.12, the first with this opset: older runtimes refuse a newer one
+
+
+class _Graph:
+    """Nodes in the order in which they run; a tensor is known by its name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: Any, dtype: type = np.float32) -> str:
+        """A tensor that stands in the file."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """A node; returns the name of its one result."""
+        output = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def to_map(self, x: str, h: int, w: int, c: int) -> str:
+        """[n, h * w * c] -> [n, c, h, w]."""
+        maps = self.add("Reshape", x, self.constant([-1, h, w, c], np.int64))
+        return self.add("Transpose", maps, perm=[0, 3, 1, 2])
+
+    def linear(self, layer: Linear, x: str) -> str:
+        """[n, in] -> [n, out]."""
+        return self.add("Gemm", x, self.constant(layer._weight(False)), *self._bias(layer))
+
+    def conv(self, layer: Conv, x: str, size: tuple[int, int]) -> str:
+        """[n, in, h, w] -> [n, out, h', w']; size: (h, w), which an exact spectral norm depends on."""
+        kernel = np.transpose(layer._weight(False, size), (3, 2, 0, 1))  # [out, in, k, k]
+        return self._convolve("Conv", layer, kernel, x)
+
+    def conv_transpose(self, layer: ConvTranspose, x: str, size: tuple[int, int]) -> str:
+        """[n, in, h, w] -> [n, out, h', w']; size: (h', w')."""
+        kernel = np.transpose(layer._weight(False, size), (3, 2, 0, 1))  # stored [k, k, out, in] -> [in, out, k, k]
+        return self._convolve("ConvTranspose", layer, kernel, x)
+
+    def _convolve(self, operator: str, layer: Conv | ConvTranspose, kernel: np.ndarray, x: str) -> str:
+        return self.add(
+            operator, x, self.constant(kernel), *self._bias(layer),
+            kernel_shape=kernel.shape[2:], strides=[layer.stride] * 2, pads=[layer.padding] * 4,
+        )  # fmt: skip
+
+    def _bias(self, layer: Any) -> list[str]:
+        return [] if layer.bias is None else [self.constant(layer.bias[...])]
+
+    def norm(self, norm: BatchNorm | NoNorm, x: str, labels: str = "") -> str:
+        """[n, c, ...] -> the same, by the running statistics; with labels [n, c, h, w]."""
+        if isinstance(norm, NoNorm):
+            return x
+        scale, bias, mean, var = (np.asarray(a[...], np.float64) for a in (norm.scale, norm.bias, norm.mean, norm.var))
+        if not labels or scale.ndim == 1:
+            given = [self.constant(a) for a in (scale, bias, mean, var)]
+            return self.add("BatchNormalization", x, *given, epsilon=norm.eps)
+        # A row of factors and one of summands for each class; the statistics are those of all classes.
+        factors = scale / np.sqrt(var + norm.eps)
+        for operator, table in (("Mul", factors), ("Add", bias - mean * factors)):
+            row = self.add("Gather", self.constant(table[:, :, None, None]), labels)  # [n, c, 1, 1]
+            x = self.add(operator, x, row)
+        return x
+
+    def upsample(self, kind: str, x: str) -> str:
+        """[n, c, h, w] -> [n, c, 2h, 2w]; kind: a name in nn/resample.py."""
+        how: dict[str, str] = {
+            "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+            "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+        }[kind]
+        return self.add("Resize", x, "", self.constant([1, 1, 2, 2]), **how)
+
+    def output(self, kind: str, x: str) -> str:
+        """What the generator's last layer goes through; kind: a name in nn/activations.py."""
+        return x if kind == "identity" else self.add("Tanh", x)
+
+
+def onnx_generator(config: ModelConfig, variables: Variables, about: dict[str, str]) -> onnx.ModelProto:
+    """The generator in evaluation mode.
+
+    Args:
+      config: of a float32 model.
+      variables: the generator's.
+      about: words that travel in the file, by name.
+    Returns:
+      a checked model: latents float32 [n, latent_size], with classes also labels int32 [n] -> images float32
+      [n, h, w, c]; n is free.
+    """
+    graph = _Graph()
+    labels = "labels" if config.num_classes else ""
+    x = _WRITERS[config.architecture](graph, build(config).generator.module(variables), "latents", labels)
+    graph.add("Identity", x, output="images")
+
+    def value(name: str, kind: int, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, ["n", *shape])
+
+    inputs = [value("latents", TensorProto.FLOAT, config.latent_size)]
+    if labels:
+        inputs.append(value("labels", TensorProto.INT32))
+    images = value("images", TensorProto.FLOAT, config.image_size, config.image_size, config.channels)
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "generator", inputs, [images], graph.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="jax-sngan",
+    )
+    helper.set_model_props(model, about)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _standard_cnn(graph: _Graph, module: standard_cnn.Generator, x: str, labels: str) -> str:
+    h, w, _ = module.map
+    x = graph.to_map(graph.linear(module.project, x), *module.map)
+    for deconv, norm in zip(module.deconvs, module.norms, strict=True):
+        h, w = 2 * h, 2 * w
+        x = graph.add("Relu", graph.norm(norm, graph.conv_transpose(deconv, x, (h, w)), labels))
+    return _image(graph, module.output, graph.conv(module.to_image, x, (h, w)))
+
+
+def _resnet(graph: _Graph, module: resnet.Generator, x: str, labels: str) -> str:
+    h, w, _ = module.map
+    x = graph.to_map(graph.linear(module.project, x), *module.map)
+    for block in module.blocks:
+        h, w = 2 * h, 2 * w
+        x = _block(graph, block, x, labels, (h, w))
+    x = graph.add("Relu", graph.norm(module.norm, x))
+    return _image(graph, module.output, graph.conv(module.to_image, x, (h, w)))
+
+
+def _block(graph: _Graph, block: GeneratorBlock, x: str, labels: str, size: tuple[int, int]) -> str:
+    h = graph.add("Relu", graph.norm(block.norm1, x, labels))
+    h = graph.conv(block.conv1, graph.upsample(block.upsampling, h), size)
+    h = graph.add("Relu", graph.norm(block.norm2, h, labels))
+    shortcut = graph.conv(block.shortcut, graph.upsample(block.upsampling, x), size)
+    return graph.add("Add", graph.conv(block.conv2, h, size), shortcut)
+
+
+def _mlp(graph: _Graph, module: mlp.Generator, x: str, labels: str) -> str:
+    for linear, norm in zip(module.hidden, module.norms, strict=True):
+        x = graph.add("Relu", graph.norm(norm, graph.linear(linear, x)))
+    x = graph.output(module.output, graph.linear(module.to_image, x))
+    return graph.add("Reshape", x, graph.constant([-1, *module.image], np.int64))
+
+
+def _image(graph: _Graph, output: str, x: str) -> str:
+    return graph.add("Transpose", graph.output(output, x), perm=[0, 2, 3, 1])
+
+
+_WRITERS: dict[str, Any] = {"standard_cnn": _standard_cnn, "resnet": _resnet, "mlp": _mlp}
+
+
+def first_layer(config: ModelConfig, variables: Variables) -> np.ndarray:
+    """The matrix [latent_size, features] that a latent meets first, its spectral norm divided out."""
+    module = build(config).generator.module(variables)
+    layer = module.hidden[0] if config.architecture == "mlp" else module.project
+    return np.asarray(layer._weight(False))

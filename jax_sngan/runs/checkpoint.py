@@ -1,0 +1,295 @@
+"""Orbax checkpoints: a run's state with its config and its last metrics, each under a sha256 manifest.
+
+A checkpoint is a folder WORKDIR/checkpoints/STEP. It gets that name, in one rename, when all its files and their
+manifest are on the disk; nothing of it is used before every file was found as the manifest has it, and no older one is
+removed before its name is on the disk too. Of several processes each writes its part of the state, and the first the
+manifest, when all have; all call the same methods in one order.
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+import orbax.checkpoint as ocp
+
+from jax_sngan.config.schema import TrainConfig, to_dict
+from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.models.network import Variables, allow_dtype
+from jax_sngan.runs import manifest
+from jax_sngan.runs.checkpoint_items import config_of, read, reason
+from jax_sngan.runs.provenance import provenance
+from jax_sngan.runs.selection import check_step, choose_step, kept, problem_of, scored, steps_in
+from jax_sngan.system import processes
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import make_folder, remove_folder, rename_aside, sync, sync_tree
+from jax_sngan.system.out_of_memory import out_of_memory
+
+
+def to_tree(state: TrainState) -> dict[str, Any]:
+    """The state as nested dicts of arrays, the form in the files: it does not depend on our classes."""
+    return {
+        name: part._asdict() if isinstance(part, (Variables, optax.ScaleByAdamState)) else part
+        for name, part in state._asdict().items()
+    }
+
+
+def from_tree(tree: dict[str, Any]) -> TrainState:
+    """The inverse of to_tree."""
+    kinds: dict[str, Callable[..., Any]] = {
+        "generator": Variables,
+        "discriminator": Variables,
+        "generator_opt": optax.ScaleByAdamState,
+        "discriminator_opt": optax.ScaleByAdamState,
+    }
+    return TrainState(**{name: kinds[name](**part) if name in kinds else part for name, part in tree.items()})
+
+
+class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """Orbax's way from a temporary name to the final one, with a stop between.
+
+    There all is brought onto the disk and the manifest is written: a power cut leaves no name without its contents.
+    """
+
+    @classmethod
+    def from_final(cls, final_path: Any, **options: Any) -> Any:
+        """See Orbax's class. An item's folder (state, config, …) goes the plain way: the step's manifest covers it."""
+        if not final_path.name.isdigit():
+            return ocp.path.atomicity.AtomicRenameTemporaryPath.from_final(final_path, **options)
+        path = super().from_final(final_path.with_name(f"{final_path.name}{UNSEALED}"), **options)
+        path.sealed = final_path
+        return path
+
+    def get_final(self) -> Any:
+        """The name of the complete checkpoint."""
+        return self.sealed
+
+    async def finalize(self) -> None:
+        """All files are written: onto the disk with them, the manifest, then the step's own name."""
+        await super().finalize()
+        unsealed = Path(self._final_path)
+        sync_tree(unsealed)
+        manifest.write(unsealed, int(self.sealed.name))
+        os.replace(unsealed, self.sealed)
+        sync(unsealed.parent)
+
+
+UNSEALED = ".unsealed"
+
+
+class Chosen(NamedTuple):
+    """One of a run's checkpoints, and what is needed to read it."""
+
+    step: int
+    config: TrainConfig
+    like: TrainState  # shapes and types, on one device
+
+
+class Checkpoints:
+    """The checkpoints of one workdir, in WORKDIR/checkpoints/STEP; a context, whose end waits for the last save."""
+
+    def __init__(self, workdir: str | Path, keep: int | None = None):
+        """keep: how many of the latest stay, beside the best; None where nothing will be saved."""
+        self.folder = Path(workdir).absolute() / "checkpoints"
+        self._keep = keep
+        self._problems: dict[int, str | None] = {}
+        self.scores: dict[int, float] = {}
+        self._saving: int | None = None  # the last that was begun
+        self._manager = self._open()
+        if keep is not None:
+            self.scores |= scored(self)
+
+    def _open(self) -> Any:
+        """Orbax's manager of the steps that are there now."""
+        writes = self._keep is not None
+        if writes:
+            processes.first_does(lambda: make_folder(self.folder))
+        self._steps: list[int] = processes.first_does(lambda: steps_in(self.folder))
+        options = ocp.CheckpointManagerOptions(
+            create=writes,
+            read_only=not writes,
+            save_interval_steps=int(writes),
+            temporary_path_class=SealedPath,
+            single_host_load_and_broadcast=processes.count() > 1,  # a network's file system may show them others late
+            lightweight_initialize=True,  # else it reads files that may be damaged, before anyone has looked
+        )
+        return ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._writing(self._close)  # an async save is lost without it
+        except UserError:
+            if kind is None:  # else it was told already, and Orbax tells it twice
+                raise
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, sound or not, ascending."""
+        return list(self._steps)
+
+    def problem(self, step: int) -> str | None:
+        """What is wrong with a step's files; None where they are sound. Each step is read once."""
+        if step not in self._problems:
+            self._problems[step] = processes.first_does(lambda: problem_of(self.folder / str(step), step, read))
+        return self._problems[step]
+
+    def set_aside(self, step: int, ending: str) -> Path:
+        """Renames a checkpoint, so that its step can be written anew; returns where it is now."""
+        aside = Path(processes.first_does(lambda: str(rename_aside(self.folder / str(step), ending))))
+        self._manager.close()
+        self._manager = self._open()  # its reload() would read the others' files
+        self._problems.pop(step, None)
+        self.scores.pop(step, None)
+        return aside
+
+    def save(
+        self,
+        state: TrainState,
+        config: TrainConfig,
+        metrics: dict[str, float],
+        unlogged: list[dict[str, float]],
+        *,
+        origin: dict[str, Any] | None = None,
+        rollbacks: int = 0,
+    ) -> None:
+        """Writes the state in the background; a step that is there already is left as it is.
+
+        metrics: the last logged. unlogged: each step's numbers since then, so that a resumed run's next log is the
+        mean over the same steps as the uninterrupted run's. origin: provenance.provenance(); None: of nothing but
+        this code. rollbacks: how often the run went back after a NaN: its inputs depend on it.
+
+        Raises:
+          UserError: this or the last checkpoint can't be written.
+        """
+        step = int(state.step)
+        if step in self._steps:
+            return
+        self.wait()
+        self._problems.pop(step, None)
+        if "best_metric" in metrics:
+            self.scores[step] = metrics["best_metric"]
+        progress = {"steps": list(unlogged), "rollbacks": rollbacks}  # the loop adds to its list while this is written
+        self._saving = step
+        self._writing(
+            lambda: self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(to_tree(state)),
+                    config=ocp.args.JsonSave(to_dict(config)),
+                    metrics=ocp.args.JsonSave(metrics),
+                    unlogged=ocp.args.JsonSave(progress),
+                    provenance=ocp.args.JsonSave(origin or provenance("jax", None, None)),
+                ),
+            ),
+        )
+        self._steps = sorted([*self._steps, step])
+
+    def wait(self) -> None:
+        """Returns once the last save is on disk; those that it takes the place of are gone then.
+
+        Raises:
+          UserError: it can't be written.
+        """
+        self._writing(self._finish)
+
+    def _finish(self) -> None:
+        self._manager.wait_until_finished()
+        if self._keep is None or self._saving is None:
+            return
+        stay = kept(self._steps, self._keep, self.scores)
+        if processes.is_first() and (self.folder / str(self._saving)).is_dir():  # else it failed, and the older stay
+            for step in set(self._steps) - set(stay):
+                remove_folder(self.folder / str(step))
+        self.scores = {step: score for step, score in self.scores.items() if step in stay}
+        self._steps = stay
+
+    def _close(self) -> None:
+        self._finish()
+        self._manager.close()
+
+    def _writing(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except (OSError, ValueError) as error:  # ValueError: what tensorstore makes of a full disk
+            there = steps_in(self.folder)  # the one that failed is not among them
+            left = f"the checkpoint of step {there[-1]} is intact" if there else "there is none before it"
+            raise UserError(f"a checkpoint cannot be written to {self.folder}: {reason(error)}; {left}") from error
+
+    def choose(self, step: str | int) -> Chosen:
+        """The checkpoint that latest, best or a number names; lets this process compute in its type.
+
+        Raises:
+          UserError: as selection.choose_step, or it is of another version.
+        """
+        number = choose_step(self, step)
+        config = self.config(number)
+        allow_dtype(config.model)
+        return Chosen(number, config, shapes(partial(create_state, config)))
+
+    def config(self, step: int) -> TrainConfig:
+        """The config that a checkpoint was made with."""
+        return config_of(self._item(step, "config"))
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """The metrics saved with a checkpoint."""
+        return self._item(step, "metrics")
+
+    def unlogged(self, step: int) -> list[dict[str, float]]:
+        """The numbers of the steps between the last log and a checkpoint."""
+        return self._item(step, "unlogged")["steps"]
+
+    def rollbacks(self, step: int) -> int:
+        """How often the run had gone back after a NaN."""
+        return self._item(step, "unlogged").get("rollbacks", 0)
+
+    def origin(self, step: int) -> dict[str, Any] | None:
+        """Which data, code and libraries made a checkpoint; None if it is older than that entry."""
+        return self._item(step, "provenance")
+
+    def _item(self, step: int, name: str) -> Any:
+        """What a sound checkpoint holds beside its arrays, read by the first process."""
+        check_step(self, step)
+        return processes.first_does(lambda: read(self.folder / str(step), False)[name])
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The whole state; like: a state, or its shapes and types with shardings."""
+        item = ocp.args.Composite(state=ocp.args.StandardRestore(to_tree(like)))
+        return from_tree(self._guarded(step, lambda: self._manager.restore(step, args=item)).state)
+
+    def restore_generator(self, step: int, like: TrainState) -> tuple[Variables, dict[str, Any]]:
+        """The generator's variables and its averaged parameters alone: no optimiser, no discriminator is read."""
+        tree = to_tree(like)
+        part = {"generator": tree["generator"], "generator_ema": tree["generator_ema"]}
+        args = ocp.args.PyTreeRestore(
+            item=part, restore_args=ocp.checkpoint_utils.construct_restore_args(part), partial_restore=True
+        )
+        with ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                read_only=True, create=False, save_interval_steps=0, lightweight_initialize=True
+            ),
+            item_handlers={"state": ocp.PyTreeCheckpointHandler()},
+        ) as manager:
+            tree = self._guarded(step, lambda: manager.restore(step, args=ocp.args.Composite(state=args))).state
+        return Variables(**tree["generator"]), tree["generator_ema"]
+
+    def _guarded(self, step: int, restore: Callable[[], Any]) -> Any:
+        check_step(self, step)
+        try:
+            return restore()
+        except Exception as error:  # Orbax raises nearly anything for files that are not what it expects
+            if out_of_memory(error):
+                raise
+            raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {reason(error)}") from error
+
+
+def shapes(state_of: Callable[[], TrainState]) -> TrainState:
+    """The state's shapes and types, on one device, without computing it."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.eval_shape(state_of)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), abstract)

@@ -1,0 +1,67 @@
+"""Pictures for people: grids as PNG, interpolations as GIF."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jax_sngan.system.files import write_whole
+
+FRAME = 80  # milliseconds of one picture of an animation
+POINTS_SIDE = 320  # pixels of a picture of points
+POINTS_REACH = 2.5  # the plane is shown from -this to +this
+
+
+def count(channels: int) -> int:
+    """How many samples one picture shows: 64 images, or 2,000 points (channels 2)."""
+    return 2000 if channels == 2 else 64
+
+
+def grid(images: np.ndarray, columns: int | None = None, scale: int = 1) -> Image.Image:
+    """uint8 [n, h, w, 1 or 3] -> one picture, row by row, as square as it can be; each pixel scale x scale.
+
+    Points, float [n, 1, 1, 2], are drawn where they lie.
+    """
+    n, h, w, c = images.shape
+    if c == 2:
+        return points(images.reshape(n, 2))
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    canvas = np.zeros((rows * columns, h, w, c), np.uint8)
+    canvas[:n] = images
+    sheet = canvas.reshape(rows, columns, h, w, c).transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, c)
+    picture = Image.fromarray(sheet[:, :, 0] if c == 1 else sheet)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def points(xy: np.ndarray) -> Image.Image:
+    """Points [n, 2] of the plane as black dots; what lies outside is not seen."""
+    pixel = np.floor((xy / POINTS_REACH + 1) / 2 * POINTS_SIDE)
+    shown = pixel[np.all((pixel >= 0) & (pixel < POINTS_SIDE), axis=1)].astype(int)  # NaN is not shown either
+    many = np.zeros((POINTS_SIDE, POINTS_SIDE))
+    np.add.at(many, (POINTS_SIDE - 1 - shown[:, 1], shown[:, 0]), 1)  # y grows upwards
+    return Image.fromarray((255 * 0.35**many).astype(np.uint8))
+
+
+def save_grid(path: str | Path, images: np.ndarray, columns: int | None = None, scale: int = 2) -> None:
+    """grid(images) as a PNG file.
+
+    Raises:
+      UserError: the file can't be written.
+    """
+    picture = grid(images, columns, scale)
+    write_whole(path, lambda p: picture.save(p, "PNG"))
+
+
+def save_animation(path: str | Path, frames: list[np.ndarray], scale: int = 2) -> None:
+    """Frames, each drawn as a grid, as a GIF that repeats.
+
+    Raises:
+      UserError: the file can't be written.
+    """
+    pictures = [grid(f, scale=scale) for f in frames]
+    write_whole(
+        path,
+        lambda p: pictures[0].save(p, "GIF", save_all=True, append_images=pictures[1:], duration=FRAME, loop=0),
+    )

@@ -1,0 +1,16 @@
+"""XLA's compiled programs kept on disk, so that a second start does not compile again."""
+
+import jax
+
+from jax_sngan.system.cache_folder import cache_folder
+
+LIMIT = 2 * 1024**3  # bytes; the programs used longest ago go first
+
+
+def use_compilation_cache() -> None:
+    """Turns the cache on, in cache_folder()/xla, unless jax was given another place (JAX_COMPILATION_CACHE_DIR)."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_compilation_cache_max_size", LIMIT)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

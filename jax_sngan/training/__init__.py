@@ -1,0 +1,1 @@
+"""The trainer: the loop over steps, its pictures, scores and checkpoints, until the end or a signal."""

@@ -1,0 +1,54 @@
+"""Scores of a generator while it trains: what the evaluations of one run share, and each of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.evaluation.evaluate import choose_real, lacking, load_real, open_features, real_name, score_one
+from jax_sngan.evaluation.sources import Subject
+from jax_sngan.metrics import scores
+from jax_sngan.metrics.reference import reference
+from jax_sngan.runs.sample import check_standing
+from jax_sngan.training.loop import Make, Scores
+
+
+class TrainingEvaluation:
+    """What the evaluations of one run share: the real images' features, taken once, and the extractor.
+
+    Each scores the averaged generator and its own weights on the latents of seed 0, as `evaluate` does of a checkpoint.
+    """
+
+    def __init__(self, config: TrainConfig, run: RunConfig):
+        """
+        Raises:
+          UserError: a metric is not known, lacks what it needs or (the first) cannot choose the best checkpoint; the
+            real images or the extractor can't be had.
+        """
+        self.config, self.run = config, run
+        self.asked = [name.strip() for name in run.evaluate_metrics.split(",")]
+        if run.evaluate_features in ("classifier", "inception"):
+            scores.check(self.asked, run.evaluate_features, lacking={})
+        subject = self._subject(lambda *_: np.zeros(0), "")
+        if run.standing_statistics:
+            check_standing(config.model, run.standing_statistics)
+        source, split = choose_real(run.evaluate_real, config.data, None, 0)
+        data_dir = run.data_dir if source == config.data else None
+        stream = run.stream if source == config.data else "auto"
+        data = load_real(source, split, subject, data_dir, stream)
+        self.extractor = open_features(run.evaluate_features, source, subject, data_dir)
+        scores.check(self.asked, self.extractor.name, lacking=lacking(subject, self.extractor, data))
+        self.sign = scores.lower_is_better(self.asked[0], self.extractor.name)
+        self.real = reference(data, self.extractor, real_name(source, split))
+
+    def __call__(self, generator: Callable[[bool], Make]) -> Scores:
+        """generator: of loop.Engine."""
+        standing = self.run.standing_statistics
+        values: dict[str, float] = {}
+        for average, suffix in ((True, f"_standing{standing}" if standing else ""), (False, "_raw")):
+            subject = self._subject(generator(average), suffix)
+            values |= score_one(subject, self.real, self.extractor, self.asked, self.run.evaluate_num, 0, True)
+        return Scores(values, self.sign * next(iter(values.values())))
+
+    def _subject(self, make: Make, suffix: str) -> Subject:
+        return Subject(self.config, None, make, name="a run in training", suffix=suffix)

@@ -1,0 +1,1 @@
+"""The machine and its files: processes, signals, locks, caches, and readers that bound what they decode."""
