@@ -28,7 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     origins |= {name: (ROOT / name).read_text() for name in links.ROOT_PAGES}
     origins[NOTEBOOK] = text
     linked = {links.outside(t, origin) for origin, text in origins.items() for t in links.targets(text)}
-    linked |= {path for wing in reference.WINGS for path in reference.modules(wing)}
+    linked |= {path for framework in reference.FRAMEWORKS for path in reference.modules(framework)}
     for path in sorted(p for p in linked if p and p not in links.ROOT_PAGES):
         made[links.page_of(path)] = links.source_page(path)
 

@@ -12,7 +12,7 @@ from docs_build.links import page_of
 from docs_build.source import ROOT, definition, fence
 from jax_sngan.config.schema import RunConfig, TrainConfig
 
-WINGS = ("jax_sngan", "torch_ref")
+FRAMEWORKS = ("jax_sngan", "torch_ref")
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields):$")
 
 
@@ -117,9 +117,9 @@ def commands_page() -> str:
 # Functions
 
 
-def modules(wing: str) -> list[str]:
-    """Paths of a wing's files with public definitions, from the repository's root."""
-    paths = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / wing).rglob("*.py"))
+def modules(framework: str) -> list[str]:
+    """Paths of a framework's files with public definitions, from the repository's root."""
+    paths = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / framework).rglob("*.py"))
     return [p for p in paths if _public(ast.parse((ROOT / p).read_text()))]
 
 
@@ -226,10 +226,10 @@ def _entry(path: str, node: ast.FunctionDef | ast.ClassDef) -> str:
 def module_page(path: str) -> str:
     """All public functions and classes of a file."""
     tree = ast.parse((ROOT / path).read_text())
-    wing, _, rest = path.partition("/")
+    framework, _, rest = path.partition("/")
     depth = "../" * (path.count("/") + 1)
     links = [f"[the file]({depth}{page_of(path)})"]
-    twin = f"{WINGS[1 - WINGS.index(wing)]}/{rest}"
+    twin = f"{FRAMEWORKS[1 - FRAMEWORKS.index(framework)]}/{rest}"
     if (ROOT / twin).exists() and _public(ast.parse((ROOT / twin).read_text())):
         links.append(f"[its twin in {twin.partition('/')[0]}]({depth}reference/{twin}.md)")
     head = f"# `{path}`\n\n{documentation(ast.get_docstring(tree) or '')}\n\n{', '.join(links)}\n"
@@ -237,16 +237,16 @@ def module_page(path: str) -> str:
 
 
 def functions_page() -> str:
-    """Every file of both wings with the first line of what it says."""
+    """Every file of both frameworks with the first line of what it says."""
     found = ["# Every public function\n\nMade from the files' docstrings, one page a file.\n"]
-    for wing in WINGS:
+    for framework in FRAMEWORKS:
         rows = []
-        for path in modules(wing):
+        for path in modules(framework):
             tree = ast.parse((ROOT / path).read_text())
             names = ", ".join(f"[`{n.name}`]({path}.md#{n.name})" for n in _public(tree))
             said = (ast.get_docstring(tree) or "").splitlines()[0]
-            rows.append([f"[`{path.removeprefix(wing + '/')}`]({path}.md)", escaped(said), names])
-        found.append(f"## {wing}\n\n{table(['file', 'what it is for', 'defines'], rows)}\n")
+            rows.append([f"[`{path.removeprefix(framework + '/')}`]({path}.md)", escaped(said), names])
+        found.append(f"## {framework}\n\n{table(['file', 'what it is for', 'defines'], rows)}\n")
     return "\n".join(found)
 
 
@@ -257,4 +257,6 @@ def pages() -> dict[str, str]:
         "reference/commands.md": commands_page(),
         "reference/functions.md": functions_page(),
     }
-    return found | {f"reference/{path}.md": module_page(path) for wing in WINGS for path in modules(wing)}
+    return found | {
+        f"reference/{path}.md": module_page(path) for framework in FRAMEWORKS for path in modules(framework)
+    }

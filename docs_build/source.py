@@ -47,13 +47,13 @@ def fence(text: str, language: str = "python", title: str = "") -> str:
 
 
 def with_code(markdown: str) -> str:
-    """A page with the code in place of its marks; `side by side` shows both wings', without docstrings."""
+    """A page with the code in place of its marks; `side by side` shows both frameworks', without docstrings."""
 
     def one(found: re.Match[str]) -> str:
         return fence(definition(found[1], found[2]), title=found[1])
 
     def both(found: re.Match[str]) -> str:
-        paths = [f"{wing}/{found[1]}" for wing in ("jax_sngan", "torch_ref")]
+        paths = [f"{framework}/{found[1]}" for framework in ("jax_sngan", "torch_ref")]
         blocks = "\n\n".join(fence(without_docstring(definition(p, found[2])), title=p) for p in paths)
         return f'<div class="twins" markdown="1">\n\n{blocks}\n\n</div>'
 

@@ -28,7 +28,7 @@ _HOME = {
     "train_step": "core.step",
     "with_protocol": "config.reference_programs",
 }
-_RENAMED = {"load_data": "load", "presets": "names"}
+_RENAMED = {"presets": "names"}
 
 __all__ = sorted(_HOME)  # built from the table above
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""How a number of one wing is held against the other's: one measure of error, and one place where it is judged."""
+"""How a number of one framework is held against the other's: one measure of error, and one place where it is judged."""
 
 from typing import Any, NamedTuple
 

@@ -204,7 +204,7 @@ def updates() -> Iterator[Case]:
         def step(dtype: str, config=config, flat=flat, inputs=inputs) -> Results:
             config = replace(config, {"model.dtype": dtype})
             reference = torch_ref.core.state.create_state(config)
-            torch_ref.core.state.load(reference, cast(flat, dtype))
+            torch_ref.core.state.load_state(reference, cast(flat, dtype))
             arrays = torch_ref.core.inputs.from_numpy(cast(inputs, dtype))
             reference, logs = torch_ref.core.step.training_step(config, reference, arrays)
             return torch_ref.core.state.dump(reference) | {f"logs.{k}": to_numpy(v) for k, v in logs.items()}

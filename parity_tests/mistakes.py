@@ -1,4 +1,4 @@
-"""Deliberate one-line mistakes in jax_sngan, each of which the ladder must catch (`python -m parity_tests.teeth`)."""
+"""Deliberate one-line mistakes in jax_sngan, which the ladder must catch (`python -m parity_tests.mutation`)."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class Mistake(NamedTuple):
     old: str  # in one line of the file, once in the file
     new: str
     effect: str  # what it would do in training
-    test: str  # a test of the ladder that catches it: what `teeth --quick` runs alone
+    test: str  # a test of the ladder that catches it: what `mutation --quick` runs alone
 
 
 def _rung_1(test: str) -> str:
@@ -901,7 +901,7 @@ MISTAKES = [
         "interop/torch_layout.py",
         "np.moveaxis(images, -1, -3)",
         "np.swapaxes(images, -1, -3)",
-        "the other wing trains on images that lie on their sides",
+        "the other framework trains on images that lie on their sides",
         _CNN_D,
     ),
     Mistake(
@@ -1071,8 +1071,8 @@ MISTAKES = [
     Mistake(
         "one dropout key in every layer",
         "nn/dropout.py",
-        "rng.stream(key, i)",
-        "rng.stream(key, 0)",
+        "rng.subkey(key, i)",
+        "rng.subkey(key, 0)",
         "layers of one shape drop the same activations",
         "test_2_normalization.py::test_every_layer_drops_by_its_own_key",
     ),

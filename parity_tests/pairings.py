@@ -119,8 +119,8 @@ NOT_TURNED = {
     "ema_decay": "rung 5: 0 and another",
     "name": "computes nothing",
     "data": "tests/test_data.py: which images",
-    "flip": "tests/test_inputs.py: inputs are drawn once for both wings",
-    "seed": "tests/test_inputs.py: inputs are drawn once for both wings",
+    "flip": "tests/test_inputs.py: inputs are drawn once for both frameworks",
+    "seed": "tests/test_inputs.py: inputs are drawn once for both frameworks",
 }
 
 

@@ -1,4 +1,4 @@
-"""What the tests of penalties share: each penalty with its options, points to take it at, its call in both wings."""
+"""What the tests of penalties share: each with its options, points to take it at, its call in both frameworks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Splits the rounding of one training step by stage: float32 against float64 in each wing, and wing against wing.
+"""The rounding of one training step by stage: float32 against float64 in each framework, and one against the other.
 
     python -m parity_tests.precision [--matmul-precision default|high|highest]
 
@@ -142,7 +142,7 @@ def torch_forward(state: torch_ref.core.state.TrainState, inputs: Any) -> Flat:
 
 def measure() -> dict[str, tuple[Flat, Flat, Flat]]:
     """Run -> (forward pass, a step in the middle of training, the first step of a run), arrays by name."""
-    images = datasets.load("fashion", image_size=28, channels=1)
+    images = datasets.load_data("fashion", image_size=28, channels=1)
     found: dict[str, tuple[Flat, Flat, Flat]] = {}
     states = {fresh: torch_layout.to_torch(CONFIG, random_state(CONFIG, fresh=fresh)) for fresh in (False, True)}
     drawn = {fresh: draw_inputs(CONFIG, images, 0 if fresh else 3) for fresh in states}
@@ -158,11 +158,11 @@ def measure() -> dict[str, tuple[Flat, Flat, Flat]]:
             state = jax.tree.map(jnp.asarray, torch_layout.from_torch(config, start))
             reference = torch_ref.core.state.create_state(config)
             if not fresh:
-                torch_ref.core.state.load(reference, start)
+                torch_ref.core.state.load_state(reference, start)
                 ours.append(jax_forward(config, state, inputs))
                 theirs.append(torch_forward(reference, arrays))
                 reference = torch_ref.core.state.create_state(config)
-            torch_ref.core.state.load(reference, start)
+            torch_ref.core.state.load_state(reference, start)
             state, logs = step(state, inputs)
             ours.append(_after(config, start, torch_layout.to_torch(config, state), logs))
             reference, torch_logs = torch_ref.core.step.training_step(config, reference, arrays)

@@ -164,7 +164,7 @@ def _growth(report: Mapping[str, Any]) -> str:
         parts.append('<p class="soft">Not run: --rungs asks for some rungs alone.</p>')
     else:
         parts.append(
-            "<p>Both wings train from the same weights on the same inputs. Beside their difference stands that of "
+            "<p>Both frameworks train from the same weights on the same inputs. Beside their difference stands that of "
             "torch from itself, when its first weights are moved by a rounding or its sums made in another order: no "
             "program can be expected to stay nearer.</p>"
         )

@@ -142,7 +142,7 @@ def sigmas(variables: Variables) -> np.ndarray:
 
 def train(config: TrainConfig, steps: int, rounding: Rounding) -> dict[str, np.ndarray]:
     """losses [steps, 2], of D (the last update's) and of G; sigmas [steps, layers]; gradient: the first step's of G."""
-    images = datasets.load(config.data, image_size=config.model.image_size, channels=config.model.channels)
+    images = datasets.load_data(config.data, image_size=config.model.image_size, channels=config.model.channels)
     single = replace(config, {"model.dtype": "float32"})  # all start from the same numbers
     state = jax.tree.map(lambda x: x.astype(config.model.dtype) if x.dtype.kind == "f" else x, create_state(single))
     step = jax.jit(with_rounding(partial(training_step, config), rounding))

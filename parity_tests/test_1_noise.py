@@ -1,4 +1,4 @@
-"""Rung 1, operations: the random numbers of an update, drawn by both wings from one key and equal to the bit."""
+"""Rung 1, operations: the random numbers of an update, drawn by both frameworks from one key and equal to the bit."""
 
 import itertools
 
@@ -43,16 +43,16 @@ def test_the_uses_have_the_same_numbers():
 def test_streams(key):
     ours, theirs = both_keys(key)
     for number in NUMBERS:
-        stream = rng.stream(ours, number)
+        stream = rng.subkey(ours, number)
         assert stream.dtype == jnp.uint32
-        assert_close(np.asarray(stream, np.int64), torch_noise.stream(theirs, number), EXACT, f"stream {number}")
-        assert_close(stream, jax.jit(rng.stream)(ours, jnp.int32(number)), EXACT, f"traced stream {number}")
+        assert_close(np.asarray(stream, np.int64), torch_noise.subkey(theirs, number), EXACT, f"stream {number}")
+        assert_close(stream, jax.jit(rng.subkey)(ours, jnp.int32(number)), EXACT, f"traced stream {number}")
 
 
 def test_published_numbers_of_threefry():
-    """Random123's known answer for key 0 and counter 0: both wings could be wrong alike."""
+    """Random123's known answer for key 0 and counter 0: both frameworks could be wrong alike."""
     ours, theirs = both_keys((0, 0))
-    assert numbers(rng.stream(ours, 0)) == numbers(torch_noise.stream(theirs, 0)) == (0x6B200159, 0x99BA4EFE)
+    assert numbers(rng.subkey(ours, 0)) == numbers(torch_noise.subkey(theirs, 0)) == (0x6B200159, 0x99BA4EFE)
     # Its third, whose counter has both words: torch_ref's rounds are its own.
     answer = torch_noise._threefry(both_keys(KEYS[5])[1], torch.tensor(0x243F6A88), torch.tensor(0x85A308D3))
     assert tuple(int(x) for x in answer) == (0xC4923A9C, 0x483DF7A0)
@@ -61,9 +61,9 @@ def test_published_numbers_of_threefry():
 def test_no_two_uses_share_a_stream():
     """Of a whole batch, of each of its parts, and of a dropout's layers below a use."""
     key = torch.tensor([3, 4])
-    parts = [torch_noise.stream(key, rng.PARTS + i) for i in range(4)]
-    uses = [torch_noise.stream(k, use) for k in (key, *parts) for use in range(rng.DROPOUT_PENALTY + 1)]
-    layers = [torch_noise.stream(use, i) for use in uses for i in range(3)]
+    parts = [torch_noise.subkey(key, rng.PARTS + i) for i in range(4)]
+    uses = [torch_noise.subkey(k, use) for k in (key, *parts) for use in range(rng.DROPOUT_PENALTY + 1)]
+    layers = [torch_noise.subkey(use, i) for use in uses for i in range(3)]
     every = [numbers(k) for k in (key, *parts, *uses, *layers)]
     assert len(set(every)) == len(every) == 1 + 4 + 45 + 135
 
@@ -106,7 +106,7 @@ def test_dequantize(dtype):
 
 @DTYPES
 def test_real_images_with_noise(dtype):
-    """The noise lies in the order of our maps, [n, h, w, c], in both wings."""
+    """The noise lies in the order of our maps, [n, h, w, c], in both frameworks."""
     config = replace(BASE, {"dequantize": True, "model.dtype": dtype})
     pixels = np.random.default_rng(1).integers(0, 256, (2, 4, 5, 3), np.uint8)
     ours, theirs = both_keys((5, 6))

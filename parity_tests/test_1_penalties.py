@@ -87,7 +87,7 @@ def test_of_a_linear_function(name, length):
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_of_a_constant_function(name, dtype):
-    """A root has no derivative at 0: both wings take 0, and neither takes infinity times it."""
+    """A root has no derivative at 0: both frameworks take 0, and neither takes infinity times it."""
     w = np.zeros(SIDE * SIDE * CHANNELS, dtype)
     target, sides = (PENALTIES[name][2].get(k, default) for k, default in (("target", 1.0), ("sides", "two")))
     for value, gradients in in_both(name, linear, linear, {"w": w}, draw(dtype)):

@@ -1,4 +1,4 @@
-"""Rung 2, layers: each with the same arrays in both wings, pass after pass, with all that a pass reads and writes."""
+"""Rung 2, layers: each with the same arrays in both frameworks, pass after pass, and all that it reads and writes."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ THREE = SpectralNormConfig(iterations=3)
 U_FIRST = SpectralNormConfig(order="u_first", warmup=15)
 NORMS = {"none": None, "v_first": V_FIRST, "three iterations": THREE, "u_first": U_FIRST}
 
-# Both wings ----------------------------------------------------------------------------------------------------------
+# Both frameworks -----------------------------------------------------------------------------------------------------
 
 
 class Twin(NamedTuple):
@@ -397,8 +397,8 @@ def test_gradients_see_u_and_v_as_constants(case):
 
 @pytest.mark.parametrize(("init", "scale"), [("glorot_uniform", math.sqrt(2)), ("normal", 0.02)])
 def test_kernels_start_as_torchs(init, scale):
-    # The wings draw apart, so spreads are compared: a standard deviation of 36,864 numbers is good to 0.4 %.
-    ours, theirs = (getattr(wing.nn.layers, init)(scale) for wing in (jax_sngan, torch_ref))
+    # The frameworks draw apart, so spreads are compared: a standard deviation of 36,864 numbers is good to 0.4 %.
+    ours, theirs = (getattr(framework.nn.layers, init)(scale) for framework in (jax_sngan, torch_ref))
     layer = jax_sngan.nn.layers.Conv(32, 128, 3, init=ours, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(0)

@@ -173,7 +173,7 @@ def test_dropout(rate, shape, dtype, tolerance):
     assert_close(y, features_last(expected), tolerance, "result")
     assert_close(gradient, features_last(leaf.grad), tolerance, "gradient")
     kept = np.asarray(noise.uniform(jnp.asarray(KEY), shape, jnp.dtype(dtype)), np.float64) >= rate
-    np.testing.assert_array_equal(np.asarray(y) != 0, kept)  # the same entries in both wings
+    np.testing.assert_array_equal(np.asarray(y) != 0, kept)  # the same entries in both frameworks
     np.testing.assert_array_equal(to_numpy(features_last(expected)) != 0, kept)
     assert_close(y, np.where(kept, x.astype(np.float64) / (1 - rate), 0).astype(dtype), tolerance, "scaled up")
 
@@ -183,17 +183,17 @@ def test_dropout(rate, shape, dtype, tolerance):
 def test_dropout_keeps_its_share(rate, dtype):
     n = 40_000
     ones = torch.ones(200, 200, dtype=getattr(torch, dtype))
-    wings = (
+    frameworks = (
         dropout(jnp.ones((200, 200), dtype), rate, jnp.asarray(KEY)).astype(jnp.float32),
         to_numpy(torch_dropout.dropout(ones, rate, TORCH_KEY).float()),
     )
-    for y in wings:
+    for y in frameworks:
         kept = np.asarray(y) != 0
         # Five standard deviations; bfloat16 compares a number and a rate that are each rounded to 8 bits.
         allowed = 5 * math.sqrt(rate * (1 - rate) / n) + (2**-8 if dtype == "bfloat16" else 0)
         assert abs(kept.mean() - (1 - rate)) < allowed
         assert abs(np.mean(np.asarray(y, np.float64)) - 1) < (allowed + 2**-8) / (1 - rate)  # the mean is kept
-    np.testing.assert_array_equal(*wings)
+    np.testing.assert_array_equal(*frameworks)
 
 
 def test_dropout_without_a_key_or_a_rate_is_nothing():

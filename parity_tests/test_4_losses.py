@@ -23,9 +23,9 @@ RNG = np.random.default_rng(0)
 SCORES = {  # real, generated; made [7] and [5] below, since the two numbers need not be the same
     "ordinary": (RNG.normal(size=7), RNG.normal(size=5)),
     "zero": ([0.0], [0.0]),
-    # The hinge is bent here: both wings must choose the same side's derivative.
+    # The hinge is bent here: both frameworks must choose the same side's derivative.
     "at the margins": ([1.0, -1.0], [-1.0, 1.0]),
-    # torch's softplus is the identity above 20, an error of 2e-9: neither wing may have it.
+    # torch's softplus is the identity above 20, an error of 2e-9: neither framework may have it.
     "where softplus is nearly straight": ([-20.5, -25.0, 21.0], [20.5, 25.0, -21.0]),
     "far out, right": ([1e3, 999.0], [-1e3, -999.0]),
     "far out, wrong": ([-1e3, -999.0], [1e3, 999.0]),

@@ -142,14 +142,14 @@ NO_TORCH_TWIN = {  # PyTorch's spectral norms have no such option; rung 2 holds 
 
 @cache
 def images(image_size: int, channels: int) -> datasets.Dataset:
-    return datasets.load("fashion", image_size=image_size, channels=channels)
+    return datasets.load_data("fashion", image_size=image_size, channels=channels)
 
 
 def both_steps(config: TrainConfig, step: Any, *, fresh: bool = False) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """State and logs under torch_ref's names after a step of ours and after a step of the reference, and its state."""
     state = random_state(config, fresh=fresh)
     reference = torch_ref.core.state.create_state(config)
-    torch_ref.core.state.load(reference, torch_layout.to_torch(config, state))
+    torch_ref.core.state.load_state(reference, torch_layout.to_torch(config, state))
     inputs = draw_inputs(drawing(config), images(config.model.image_size, config.model.channels), step=int(state.step))
     torch_inputs = torch_ref.core.inputs.from_numpy(torch_layout.inputs_to_torch(inputs))
 
@@ -238,7 +238,7 @@ LAST_LAYERS = {  # every kind of last layer: pixels and scores by convolution an
 
 @pytest.mark.parametrize("case", LAST_LAYERS)
 def test_one_step_computed_in_bfloat16(case):
-    """Sigma, weights, statistics and scores stay float32; each product's factors have eight bits in both wings."""
+    """Sigma, weights, statistics and scores stay float32; each product's factors have eight bits in both frameworks."""
     config = replace(BASE, {"model.dtype": "float32", "model.compute_dtype": "bfloat16", **LAST_LAYERS[case]})
     ours, theirs, _ = both_steps(config, quick_step(config))
     exact, _, _ = both_steps(replace(config, {"model.compute_dtype": "same"}), quick_step(config))
@@ -259,7 +259,7 @@ def test_a_generator_update_leaves_no_gradient_in_the_discriminator():
     assert all(p.grad is not None for p in state.generator.parameters())
 
 
-# What a step starts from and consumes: both wings are given the same, so it is held against what it should be. --------
+# What a step starts from and consumes: both frameworks are given the same, so it is held against what it should be. ---
 
 
 @pytest.mark.parametrize("changes", [{}, RESNET], ids=["standard_cnn", "resnet"])
@@ -275,9 +275,9 @@ def test_a_fresh_state_is_torch_refs(changes):
     for name, expected in theirs.items():
         if name not in drawn:
             np.testing.assert_array_equal(ours[name], expected, err_msg=name)
-    # The wings draw apart; the root mean squares of n numbers each differ by 1 / sqrt(n), seldom by six times that.
+    # The frameworks draw apart; the root mean squares of n numbers each differ by 1 / sqrt(n), seldom by six times it.
     for name in drawn:
-        a, b = (math.sqrt(np.mean(np.square(wing[name]))) for wing in (ours, theirs))
+        a, b = (math.sqrt(np.mean(np.square(framework[name]))) for framework in (ours, theirs))
         assert abs(a / b - 1) < 6 / math.sqrt(ours[name].size), name
     for name in (n for n in ours if n.startswith("generator_ema.")):
         np.testing.assert_array_equal(ours[name], ours[name.replace("generator_ema.", "generator.")])

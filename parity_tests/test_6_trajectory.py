@@ -1,6 +1,6 @@
-"""Rung 6, whole training runs: 200 steps on real images with the same inputs in both wings, every number.
+"""Rung 6, whole training runs: 200 steps on real images with the same inputs in both frameworks, every number.
 
-Almost nothing here is chaotic: after 200 steps the wings differ by little more than after ten. What does wander is
+Almost nothing here is chaotic: after 200 steps the frameworks differ by little more than after ten. What does wander is
 held against torch's own wandering (tolerances.py has the rule, docs/parity.md the reason).
 """
 
@@ -102,8 +102,8 @@ def test_a_learning_rate_one_step_late_is_seen_in_float64():
     late = replace(config, {"generator_optimizer.decay_start": 1})
     start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
     with threads(1):
-        wings = {"jax": JaxWing(config, start, QUICK_COMPILE)}
-        growth = grow(config, TorchWing(late, start), wings, steps=10, every=10)
+        frameworks = {"jax": JaxWing(config, start, QUICK_COMPILE)}
+        growth = grow(config, TorchWing(late, start), frameworks, steps=10, every=10)
     assert growth.jax("generator parameters")[-1] > 100 * TRAJECTORY_F64
 
 
@@ -114,14 +114,14 @@ def test_a_learning_rate_a_tenth_too_large_is_seen_in_float32():
         config, {"discriminator_optimizer.learning_rate": 1.1 * config.discriminator_optimizer.learning_rate}
     )
     start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
-    wings = {
+    frameworks = {
         "wrong": TorchWing(wrong, start),
         "channels_last": TorchWing(config, start, VARIATIONS["channels_last"]),
         "no oneDNN": TorchWing(config, start, VARIATIONS["no oneDNN"]),
         "reversed": TorchWing(config, start, reverse=True),
     }
     with threads(1):
-        growth = grow(config, TorchWing(config, start), wings, steps=10, every=5)
+        growth = grow(config, TorchWing(config, start), frameworks, steps=10, every=5)
     assert ratios(growth, "wrong")["losses"] > TRAJECTORY_F32_RATIO
     assert_inside(growth, name="reversed")
 

@@ -114,12 +114,12 @@ def test_the_published_file_is_known_by_its_checksum(
     path = tmp_path / inception.FILE.name
     torch.save({name: t.cpu() for name, t in network.state_dict().items()}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(UserError, match=r"its SHA-256 is [0-9a-f]{64}, not 6726825d[0-9a-f]{56}"):
-        inception.load(path)
+        inception.load_inception(path)
     # As the published file would.
     checksum = inception.downloads.digest_of(path, "sha256")
     monkeypatch.setattr(inception, "BATCH", 1)
     monkeypatch.setattr(inception, "FILE", inception.downloads.OfficialFile(path.name, "", (), sha256=checksum))
-    net = inception.load(path)
+    net = inception.load_inception(path)
     assert net.checksum == checksum
     grey = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), np.uint8)
     features, probabilities = net(grey)

@@ -1,4 +1,4 @@
-"""Rung 7, scores: both wings evaluate the same run alike, and keep the same best checkpoint."""
+"""Rung 7, scores: both frameworks evaluate the same run alike, and keep the same best checkpoint."""
 
 import json
 import runpy
@@ -25,20 +25,27 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-def test_both_wings_score_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squares: Extractor) -> None:
+def test_both_frameworks_score_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squares: Extractor
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate.classifier, "fashion_mnist_here", lambda: None)
     monkeypatch.setattr(evaluate, "open_extractor", lambda *_: squares)
-    wings = {"jax": train, "torch": runpy.run_path(str(ROOT / "scripts" / "train_torch.py"))["train"]}
+    frameworks = {"jax": train, "torch": runpy.run_path(str(ROOT / "scripts" / "train_torch.py"))["train"]}
     scores = {}
-    for wing, run_training in wings.items():
+    for framework, run_training in frameworks.items():
         options = {"evaluate_every": 1, "evaluate_num": 100, "evaluate_metrics": "fcd"}
         run = RunConfig(
-            workdir=str(tmp_path / wing), log_every=1, sample_every=0, keep_checkpoints=1, checkpoint_every=0, **options
+            workdir=str(tmp_path / framework),
+            log_every=1,
+            sample_every=0,
+            keep_checkpoints=1,
+            checkpoint_every=0,
+            **options,
         )
         run_training(CONFIG, run)
-        lines = [json.loads(line) for line in (tmp_path / wing / "metrics.jsonl").read_text().splitlines()]
-        scores[wing] = {line["step"]: line for line in lines if "d_loss" not in line}
+        lines = [json.loads(line) for line in (tmp_path / framework / "metrics.jsonl").read_text().splitlines()]
+        scores[framework] = {line["step"]: line for line in lines if "d_loss" not in line}
         assert [line["step"] for line in lines if "d_loss" in line] == [1, 2, 3]
     for step, ours in scores["jax"].items():
         theirs = scores["torch"][step]
@@ -49,5 +56,5 @@ def test_both_wings_score_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert Checkpoints(tmp_path / "torch").steps() == sorted({best, 3})
     assert scores["jax"][3]["fcd_100_fashion"] != scores["jax"][3]["fcd_100_fashion_raw"]
     with pytest.raises(UserError, match=r"standing_statistics is for train_jax\.py, got 64"):
-        wings["torch"](CONFIG, RunConfig(workdir=str(tmp_path / "no"), evaluate_every=1, standing_statistics=64))
+        frameworks["torch"](CONFIG, RunConfig(workdir=str(tmp_path / "no"), evaluate_every=1, standing_statistics=64))
     assert not (tmp_path / "no").exists()

@@ -27,7 +27,7 @@ def test_a_quick_check_passes_and_keeps_all(tmp_path: Path) -> None:
     assert of["ladder"]["run"] == of["ladder"]["planned"] == len(short_ladder.QUICK)
     assert set(of["benchmark_fashion_float32"]["row"]["seconds"]) == {"jax", "eager"}
     assert of["resume"]["to_the_bit"]  # a CPU's
-    assert of["compiled"]["works"]["fashion"]["kernels"] > 100
+    assert of["compiled"]["workloads"]["fashion"]["kernels"] > 100
     page = (tmp_path / "check/accelerator_check.html").read_text()
     assert "Accelerator check: passed" in page
 

@@ -21,7 +21,7 @@ SMALL = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width
 )
 def test_both_sides_do_the_same_step(arithmetic, kinds, apart):
     plan = Plan(1, 100.0, (*kinds, "graphs"), arithmetic, "cpu", SMALL)
-    row = measure(workloads.works()["fashion"], plan)
+    row = measure(workloads.workloads()["fashion"], plan)
     assert row["arithmetic"] == arithmetic
     assert list(row["failed"]) == ["graphs"]  # a kind that can't be had here does not stop the others
     assert set(row["seconds"]) == set(row["losses"]) == {"jax", *kinds}

@@ -1,4 +1,4 @@
-"""Conversion of whole training states between the wings: exact to the bit both ways, and refused where it cannot be."""
+"""Conversion of whole training states between the frameworks: exact to the bit both ways, else refused."""
 
 import jax
 import numpy as np
@@ -36,13 +36,13 @@ def test_conversion_is_exact_both_ways(changes, tmp_path):
     state = jax.tree.map(np.asarray, random_state(config))
     flat = torch_layout.to_torch(config, state)
     reference = torch_ref.core.state.create_state(config, seed=1)
-    torch_ref.core.state.load(reference, flat)
+    torch_ref.core.state.load_state(reference, flat)
     saved = Checkpoint(config, {"d_loss": 0.1}, [{"d_loss": 0.2}], torch_ref.core.state.dump(reference))
     torch_ref.runs.checkpoint.save(tmp_path / "state.pt", saved)
     found = torch_ref.runs.checkpoint.restore(tmp_path / "state.pt")
     assert found[:3] == saved[:3]
     other = torch_ref.core.state.create_state(config, seed=2)
-    torch_ref.core.state.load(other, found.state)
+    torch_ref.core.state.load_state(other, found.state)
     assert_same(torch_layout.from_torch(config, torch_ref.core.state.dump(other)), state)
 
 
@@ -58,7 +58,7 @@ def test_a_state_that_does_not_fit_is_refused(order):
     assert "extra generator.project.offset" in str(error.value)
     assert "misshapen discriminator.score.bias is float64 [2], not float64 [1]" in str(error.value)
     with pytest.raises(ValueError, match=r"missing generator.project.bias; left over generator.project.offset; disc"):
-        torch_ref.core.state.load(torch_ref.core.state.create_state(config), moved)
+        torch_ref.core.state.load_state(torch_ref.core.state.create_state(config), moved)
     wrong_type = flat | {"generator.norms.0.running_mean": flat["generator.norms.0.running_mean"].astype(np.float32)}
     with pytest.raises(UserError, match=r"generator.norms.0.running_mean is float32"):
         torch_layout.from_torch(config, wrong_type)

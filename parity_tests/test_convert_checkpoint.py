@@ -1,4 +1,4 @@
-"""convert_checkpoint.py as a person calls it: a run that changes wings, other programs' files, and refusals."""
+"""convert_checkpoint.py as a person calls it: a run that changes frameworks, other programs' files, and refusals."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def go_on(folder: Path, converted: str) -> str:
     return finish(start(folder, str(ROOT / words[1]), *words[2:], *OPTIONS[-4:-1]))
 
 
-def test_a_run_moves_between_the_wings_half_way(tmp_path: Path) -> None:
+def test_a_run_moves_between_the_frameworks_half_way(tmp_path: Path) -> None:
     """50 steps in torch and 50 in JAX are 100 steps in JAX, and the other way; the log goes on over the change, in the
     middle of one of its intervals of 20 steps."""
     jax_run = start(tmp_path, str(ROOT / "scripts/train_jax.py"), "fashion", *OPTIONS, "--workdir=jax")
@@ -93,7 +93,7 @@ def test_a_run_moves_between_the_wings_half_way(tmp_path: Path) -> None:
         "jax": torch_layout.to_torch(config, saved_by_jax(tmp_path / "jax_half", config, 100)),
         "torch": reference.Checkpoints(tmp_path / "torch_half").restore(100).state,
     }
-    # Biases in front of BatchNorm have a true gradient of zero: what either wing has for them is rounding that Adam
+    # Biases in front of BatchNorm have a true gradient of zero: what either has for them is rounding that Adam
     # turns into steps, so their kernel gives the scale. The running mean behind such a bias averages it with the rest,
     # error for error, and in so small a network is itself near zero: the same kernel gives its scale.
     scales = biases_before_batch_norm(config.model, whole)
@@ -372,7 +372,7 @@ def test_mistakes_are_one_line(arguments: list[str], words: list[str], converter
     assert [p.name for p in (mimicry / "full").iterdir()] == ["keep"]
 
 
-def test_runs_of_the_wrong_wing_or_kind_are_refused(converter: Callable, tmp_path: Path) -> None:
+def test_runs_of_the_wrong_framework_or_kind_are_refused(converter: Callable, tmp_path: Path) -> None:
     config = replace(BASE, {"model.dtype": "float32"})
     state = jax.tree.map(np.asarray, random_state(config))
     with Checkpoints(tmp_path / "jax", keep=1) as checkpoints:

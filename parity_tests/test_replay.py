@@ -21,7 +21,7 @@ FIRST = ROOT / "parity_tests/recordings/mimicry_32_ns_decay_classes.npz"
 
 
 def check(path: Path) -> None:
-    recorded = recording.load(path)
+    recorded = recording.load_recording(path)
     found = replay(recorded)
     print(table(recorded, found, REPLAY))
     assert list(found.deviations) == ["losses", "g_params", "d_params", "spectral", "batch_stats", "images"]
@@ -40,7 +40,7 @@ def test_recordings_beside_the_repository(shared_dir, name):
 
 def test_every_program_and_loss_is_replayed(shared_dir):
     paths = [*OWN, *(shared_dir / "oracles" / name for name in SHARED)]
-    replayed = {(r.program, r.config.loss) for r in map(recording.load, paths)}
+    replayed = {(r.program, r.config.loss) for r in map(recording.load_recording, paths)}
     known = {(program, ours) for program, losses in recording.LOSSES.items() for ours in losses.values()}
     assert replayed == known
 
@@ -54,7 +54,7 @@ def test_every_program_and_loss_is_replayed(shared_dir):
     ids=str,
 )
 def test_another_protocol_fails(change):
-    recorded = recording.load(FIRST)
+    recorded = recording.load_recording(FIRST)
     found = replay(recorded._replace(config=replace(recorded.config, change)))
     assert found.error > 10 * REPLAY
 
@@ -82,14 +82,14 @@ def tampered(path: Path, folder: Path, name: str, index: tuple[int, ...], by: fl
     ],
 )
 def test_a_number_moved_is_found(tmp_path, name, group, index):
-    recorded = recording.load(tampered(FIRST, tmp_path, name, index, by=1e-6))
+    recorded = recording.load_recording(tampered(FIRST, tmp_path, name, index, by=1e-6))
     errors = {g: d.error for g, d in replay(recorded).deviations.items()}
     assert errors.pop(group) == pytest.approx(1e-6, rel=0.01)
     assert max(errors.values()) <= REPLAY
 
 
 def test_a_start_moved_is_found(tmp_path):
-    recorded = recording.load(tampered(FIRST, tmp_path, "init/d/block2.c2.weight_u", (0,), by=1e-3))
+    recorded = recording.load_recording(tampered(FIRST, tmp_path, "init/d/block2.c2.weight_u", (0,), by=1e-3))
     assert replay(recorded).deviations["losses"].error > REPLAY
 
 
@@ -119,7 +119,7 @@ def test_the_script_fails_where_an_error_is_too_large(monkeypatch, tmp_path, cap
 
 
 def test_what_is_not_finite_is_null_and_fails():
-    recorded = recording.load(FIRST)
+    recorded = recording.load_recording(FIRST)
     images = recorded.inputs.real_images.copy()
     images[1, 0, 0, 3, 3, 1] = np.nan
     recorded = recorded._replace(inputs=recorded.inputs._replace(real_images=images))

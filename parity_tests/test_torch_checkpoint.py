@@ -1,4 +1,4 @@
-"""The reference's checkpoints outlast a power cut as those of the JAX wing do (tests/test_crashes.py)."""
+"""The reference's checkpoints outlast a power cut as those of the JAX framework do (tests/test_crashes.py)."""
 
 import random
 import shutil

@@ -26,7 +26,7 @@ def start_run(script: str, *arguments: str, folder: Path) -> subprocess.Popen[st
     return start(folder, str(ROOT / "scripts" / script), *OPTIONS, *arguments)
 
 
-def test_both_wings_write_the_same_run(tmp_path: Path) -> None:
+def test_both_frameworks_write_the_same_run(tmp_path: Path) -> None:
     """In float64. The torch run is stopped by a real signal on its way and resumed: it ends as if it had not been."""
     jax_run = start_run("train_jax.py", "--workdir=jax", folder=tmp_path)
     torch_run = start_run("train_torch.py", "--workdir=torch", "--log-every=1", folder=tmp_path)

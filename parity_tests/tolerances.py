@@ -1,4 +1,4 @@
-"""How far the two wings may be apart: one constant a rung and dtype, each with its reason.
+"""How far the two frameworks may be apart: one constant a rung and dtype, each with its reason.
 
 All are relative errors, max|ours - torch's| / max|torch's| of each array.
 

@@ -1,4 +1,4 @@
-"""Rung 6's runs: one training in both wings and in torch from other starts or by other sums, and how they part."""
+"""Rung 6's runs: one training in both frameworks and in torch from other starts or by other sums, and how they part."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +60,7 @@ class Growth:
         return [max(errors) for errors in zip(*own, strict=True)]
 
 
-class Wing:
+class Framework:
     """One run: its state by torch_ref's names, its logs, and the constants that its running means have taken up."""
 
     def __init__(self, config: TrainConfig):
@@ -126,7 +126,7 @@ class Wing:
         return flat | centred | {name: np.stack(values) for name, values in self.logs.items()}
 
 
-class JaxWing(Wing):
+class JaxWing(Framework):
     """The project."""
 
     def __init__(self, config: TrainConfig, start: Flat, compiler_options: dict[str, Any] | None):
@@ -148,7 +148,7 @@ class JaxWing(Wing):
         return logs
 
 
-class TorchWing(Wing):
+class TorchWing(Framework):
     """The reference, in a context that changes how sums are made, or with each batch in another order."""
 
     def __init__(
@@ -161,7 +161,7 @@ class TorchWing(Wing):
     ):
         super().__init__(config)
         self.state = torch_ref.core.state.create_state(config)
-        torch_ref.core.state.load(self.state, start)
+        torch_ref.core.state.load_state(self.state, start)
         self.context, self.reverse = context, reverse
 
     def dump(self) -> Flat:
@@ -190,7 +190,7 @@ def images(image_size: int, channels: int) -> Images:
     if channels == 2:
         points, labels = grid().sample(10_000, seed=0)
         return SimpleNamespace(images=points.astype(np.float64).reshape(-1, 1, 1, 2), labels=labels)
-    return datasets.load("fashion", image_size=image_size, channels=channels)
+    return datasets.load_data("fashion", image_size=image_size, channels=channels)
 
 
 def moved(config: TrainConfig, flat: Flat, seed: int, by: float = 1e-15) -> Flat:
@@ -208,36 +208,36 @@ def moved(config: TrainConfig, flat: Flat, seed: int, by: float = 1e-15) -> Flat
 
 
 def run(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 0) -> Growth:
-    """A training in both wings from torch's start, and in torch from that start moved by 1e-15, `moves` times.
+    """A training in both frameworks from torch's start, and in torch from that start moved by 1e-15, `moves` times.
 
     Args:
       steps: how many are done; the schedule is the config's.
       every: steps between two records; the last step is one too.
     """
     start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
-    wings: dict[str, Wing] = {"jax": JaxWing(config, start, RUN_COMPILE)}
+    frameworks: dict[str, Framework] = {"jax": JaxWing(config, start, RUN_COMPILE)}
     with threads(1):
-        return grow(config, TorchWing(config, start), wings | _torchs_own(config, start, moves), steps, every)
+        return grow(config, TorchWing(config, start), frameworks | _torchs_own(config, start, moves), steps, every)
 
 
 def run_torch(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 2) -> Growth:
     """The same without the project: torch from moved starts and, where images draw nothing, with batches reversed."""
     start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
-    wings: dict[str, Wing] = {}
+    frameworks: dict[str, Framework] = {}
     if not config.needs_keys:  # else the n-th image of a batch has random numbers of its own
-        wings["torch, batch reversed"] = TorchWing(config, start, reverse=True)
+        frameworks["torch, batch reversed"] = TorchWing(config, start, reverse=True)
     with threads(1):
-        return grow(config, TorchWing(config, start), wings | _torchs_own(config, start, moves), steps, every)
+        return grow(config, TorchWing(config, start), frameworks | _torchs_own(config, start, moves), steps, every)
 
 
-def _torchs_own(config: TrainConfig, start: Flat, moves: int) -> dict[str, Wing]:
+def _torchs_own(config: TrainConfig, start: Flat, moves: int) -> dict[str, Framework]:
     return {f"torch, moved {seed}": TorchWing(config, moved(config, start, seed)) for seed in range(moves)}
 
 
 def run_float32(
     config: TrainConfig, steps: int, *, every: int = 5, variations: Sequence[str] = tuple(VARIATIONS)
 ) -> Growth:
-    """A training in both wings, as it ships, and in torch by other orders of summation.
+    """A training in both frameworks, as it ships, and in torch by other orders of summation.
 
     Args:
       steps: how many are done; the schedule is the config's.
@@ -245,29 +245,31 @@ def run_float32(
       variations: of VARIATIONS; a batch reversed is always one more.
     """
     start = torch_ref.core.state.dump(torch_ref.core.state.create_state(config))
-    wings: dict[str, Wing] = {"jax": JaxWing(config, start, AS_SHIPPED)}
-    wings |= {f"torch, {name}": TorchWing(config, start, VARIATIONS[name]) for name in variations}
-    wings["torch, batch reversed"] = TorchWing(config, start, reverse=True)
+    frameworks: dict[str, Framework] = {"jax": JaxWing(config, start, AS_SHIPPED)}
+    frameworks |= {f"torch, {name}": TorchWing(config, start, VARIATIONS[name]) for name in variations}
+    frameworks["torch, batch reversed"] = TorchWing(config, start, reverse=True)
     with threads(2):
-        return grow(config, TorchWing(config, start), wings, steps, every)
+        return grow(config, TorchWing(config, start), frameworks, steps, every)
 
 
-def grow(config: TrainConfig, reference: Wing, wings: Mapping[str, Wing], steps: int, every: int) -> Growth:
+def grow(
+    config: TrainConfig, reference: Framework, frameworks: Mapping[str, Framework], steps: int, every: int
+) -> Growth:
     """All runs side by side on the same inputs, each held against the reference."""
-    curves: dict[str, dict[str, list[float]]] = {name: {} for name in wings}
+    curves: dict[str, dict[str, list[float]]] = {name: {} for name in frameworks}
     recorded: list[int] = []
     largest: dict[str, str] = {}
     real = images(config.model.image_size, config.model.channels)
     for k in range(steps):
         inputs = draw_inputs(config, real, k)
-        for wing in (reference, *wings.values()):
-            wing.step(inputs)
+        for framework in (reference, *frameworks.values()):
+            framework.step(inputs)
         if (k + 1) % every and k + 1 < steps:
             continue
         recorded.append(k + 1)
         expected = reference.record()
-        for name, wing in wings.items():
-            for group, (error, array) in errors(config.model, wing.record(), expected).items():
+        for name, framework in frameworks.items():
+            for group, (error, array) in errors(config.model, framework.record(), expected).items():
                 curves[name].setdefault(group, []).append(error)
                 if name == "jax":
                     largest[group] = array
@@ -303,7 +305,7 @@ def errors(config: ModelConfig, actual: Flat, expected: Flat) -> dict[str, tuple
 
 
 def group_of(name: str, cancelled: bool) -> str:
-    """The group of an array of Wing.record; cancelled: it belongs to a bias in front of BatchNorm."""
+    """The group of an array of Framework.record; cancelled: it belongs to a bias in front of BatchNorm."""
     part = name.split(".")[0]
     if part == "logs":
         return "losses"

@@ -1,4 +1,4 @@
-"""Whole trees of the two wings: random ones to start from, and the worst entry where they should agree."""
+"""Whole trees of the two frameworks: random ones to start from, and the worst entry where they should agree."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -134,7 +134,7 @@ def assert_same(actual: Any, expected: Any) -> None:
 def biases_before_batch_norm(config: ModelConfig, names: Iterable[str]) -> dict[str, str]:
     """Biases that BatchNorm cancels in training -> the kernel of the same layer.
 
-    Their true gradient is zero. What either wing computes is the rounding of terms as large as the kernel's gradient,
+    Their true gradient is zero. What either computes is the rounding of terms as large as the kernel's gradient,
     and Adam divides it by nearly itself. So the kernel gives the scale. In the ResNet's generator a constant added to
     a block's result passes the later shortcuts as a constant, down to the last BatchNorm.
     """

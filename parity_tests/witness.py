@@ -1,4 +1,4 @@
-"""A pytest plugin for `teeth`: which lines of jax_sngan a run reached, and what failed first, as one JSON file."""
+"""A pytest plugin for `mutation`: which lines of jax_sngan a run reached, and what failed first, as one JSON file."""
 
 import json
 import sys

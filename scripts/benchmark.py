@@ -16,10 +16,10 @@ from jax_sngan.system.files import read_json, write_json
 
 def main() -> int:
     """The exit code."""
-    works = plan.works()
+    workloads = plan.workloads()
     parser = cli.Parser(description=__doc__)
     parser.add_argument(
-        "--work", nargs="+", metavar="NAME", help=f"of {', '.join(works)} (default {' '.join(plan.DEFAULT)})"
+        "--work", nargs="+", metavar="NAME", help=f"of {', '.join(workloads)} (default {' '.join(plan.DEFAULT)})"
     )
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="of each side, in turn (default 3)")
     parser.add_argument(
@@ -43,7 +43,10 @@ def main() -> int:
     parser.add_output("--json", "write the result there", ".json")
     arguments = parser.parse()
     names = arguments.work or plan.DEFAULT
-    for option, values, known in (("--work", names, works), ("--arithmetic", arguments.arithmetic, plan.ARITHMETICS)):
+    for option, values, known in (
+        ("--work", names, workloads),
+        ("--arithmetic", arguments.arithmetic, plan.ARITHMETICS),
+    ):
         for value in values or ():
             if value not in known:
                 raise UserError(f"{option} must be of {', '.join(known)}; got {value}")
@@ -78,7 +81,7 @@ def main() -> int:
             print(f"{name}, {arithmetic} …", file=sys.stderr, flush=True)
             kinds = arguments.kinds or plan.kinds(platform, arithmetic)
             how = run.Plan(repetitions, peaks[arithmetic], kinds, arithmetic, arguments.device, changes)
-            rows.append(run.measure(works[name], how))
+            rows.append(run.measure(workloads[name], how))
     if arguments.starts:
         result |= run.starts("fashion")
     if arguments.sweep:

@@ -1,4 +1,4 @@
-"""Converts checkpoints between the wings, exact to the bit, and networks of two other programs. What IN is decides:
+"""Converts checkpoints between the frameworks, exact to the bit, and networks of other programs. What IN is decides:
 
   a run of train_torch.py, or its state.pt     OUT becomes a workdir that train_jax.py goes on from
   a run of train_jax.py                        OUT becomes a workdir that train_torch.py goes on from;
@@ -19,7 +19,7 @@ import numpy as np
 from jax_sngan.commands import cli
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.runs.log import lines_up_to
-from jax_sngan.runs.workdir import has_checkpoint, prepare, sample_command, wing_of
+from jax_sngan.runs.workdir import framework_of, has_checkpoint, prepare, sample_command
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_unused, new_folder, write_json, write_whole
 from jax_sngan.system.npz import read_whole_npz
@@ -34,7 +34,7 @@ SUFFIX = {"mimicry": ".pth", "authors": ".npz"}
 
 
 class Run(NamedTuple):
-    """One checkpoint of a run, from either wing or from another program."""
+    """One checkpoint of a run, from either framework or from another program."""
 
     config: TrainConfig
     state: "TrainState"
@@ -66,19 +66,19 @@ def main() -> None:
         raise UserError(f"no {source}; IN is a workdir, a .pt file, or a network of another program")
     if is_run and not has_checkpoint(source):
         raise UserError(f"no checkpoint in {source}; a workdir holds checkpoints/STEP")
-    wing = wing_of(source) if is_run else None
+    framework = framework_of(source) if is_run else None
     check_unused(out)
-    allowed: dict[str, Any] = {"--step": is_run, "--format": wing == "jax", "--raw": bool(arguments.format)}
+    allowed: dict[str, Any] = {"--step": is_run, "--format": framework == "jax", "--raw": bool(arguments.format)}
     asked = {"--step": arguments.step, "--format": arguments.format, "--raw": arguments.raw}
     for name, value in asked.items():
         if value and not allowed[name]:
             needs = {"--step": "a workdir as IN", "--format": "a workdir of train_jax.py as IN", "--raw": "--format"}
             raise UserError(f"{name} needs {needs[name]}")
-    if out.suffix == ".pt" and (wing != "jax" or arguments.format):
+    if out.suffix == ".pt" and (framework != "jax" or arguments.format):
         raise UserError(f"OUT would be a folder, got {out}; a .pt is made from a workdir of train_jax.py")
 
     if is_run:
-        read = read_torch_run if wing == "torch" else read_jax_run
+        read = read_torch_run if framework == "torch" else read_jax_run
         run, foreign = read(source, arguments.step or "latest"), None
     else:
         run, foreign = read_file(source, arguments.pair, given)
@@ -87,7 +87,7 @@ def main() -> None:
         raise UserError(f"{name} needs another program's network as IN; {source} has its whole config")
     if arguments.format:
         done = write_networks(out, run, arguments.format, average=not arguments.raw)
-    elif wing == "jax":
+    elif framework == "jax":
         done = write_torch(out, run)
     else:
         done = write_jax_run(out, run)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jax_sngan.commands import cli
-from jax_sngan.data.official import DEBIAN, load
+from jax_sngan.data.official import DEBIAN, load_official
 from jax_sngan.system.files import write_whole
 from jax_sngan.system.npz import read_npz
 
@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--target", type=Path, default=TARGET, help="the npz to write or to compare")
     parser.add_argument("--verify", action="store_true", help="compare with the official files; exit 1 if it differs")
     options = parser.parse()
-    images, labels = load("fashion_mnist", split="train", data_dir=options.source, cache=options.source)
+    images, labels = load_official("fashion_mnist", split="train", data_dir=options.source, cache=options.source)
     chosen = choose(labels)
     arrays = {
         "images": images[chosen, ..., 0],  # uint8 [10000, 28, 28]

@@ -1,4 +1,4 @@
-"""Learning curves of runs side by side, of either wing; runs that differ in their seed alone make one with a band."""
+"""Learning curves of runs of either framework; those that differ in the seed alone are one, with a band."""
 
 from dataclasses import asdict
 from typing import Any

@@ -23,7 +23,7 @@ def main() -> int:
     from jax_sngan.system.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
-    recorded = recording.load(arguments.trajectory)
+    recorded = recording.load_recording(arguments.trajectory)
     found = replay.replay(recorded)
     if arguments.json != "-":
         print("\n".join(map(shown, replay.table(recorded, found, arguments.tolerance).split("\n"))))

@@ -15,14 +15,14 @@ def main() -> int:
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
-    """As train_jax.py's: the two wings have the same parameters and do the same work."""
+    """As train_jax.py's: the two frameworks have the same parameters and do the same work."""
     from jax_sngan.training.trainer import describe
 
     return describe(config)
 
 
 def train(config: TrainConfig, run: RunConfig) -> Result:
-    """The bridge: the JAX wing's data, first state and inputs, laid out for torch."""
+    """The bridge: the JAX framework's data, first state and inputs, laid out for torch."""
     import numpy as np
 
     from jax_sngan.core.inputs import draw_inputs, sample_latents

@@ -14,7 +14,7 @@ from jax_sngan.data import datasets
 from jax_sngan.system import downloads
 from jax_sngan.system.errors import UserError
 
-load = functools.partial(datasets.load, image_size=8, channels=3, progress=False)
+load = functools.partial(datasets.load_data, image_size=8, channels=3, progress=False)
 
 
 @pytest.fixture(name="own_cache", autouse=True)

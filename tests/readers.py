@@ -96,7 +96,7 @@ def recording(path: Path) -> list[np.ndarray]:
     """A recorded trajectory."""
     from jax_sngan.interop import recording
 
-    return [recording.load(path).sample_latents]
+    return [recording.load_recording(path).sample_latents]
 
 
 def checkpoint(path: Path) -> list[np.ndarray]:

@@ -117,7 +117,7 @@ def test_the_plan_has_all_that_is_asked_of_it(tmp_path: Path) -> None:
             if s.name.startswith("benchmark_"):
                 row = s.name.removesuffix("_compiled")
                 beside.setdefault(row, set()).update(json.loads(s.command[2])["kinds"])
-    assert len(beside) == len(plan.WORKS) * len(PROBED["gflops"])
+    assert len(beside) == len(plan.WORKLOADS) * len(PROBED["gflops"])
     for row, kinds in beside.items():
         assert kinds == set(workloads.kinds("gpu", row.rpartition("_")[2]))
     without = PROBED | {"without": {"torch": "no times of its side"}}
@@ -160,7 +160,7 @@ def test_the_page_says_what_was_found_and_what_was_not() -> None:
         "probe": PROBED,
         "ladder": ladder,
         "benchmark_fashion_tf32": {"row": row, "passed": True},
-        "compiled": {"works": {"fashion": estimated}},
+        "compiled": {"workloads": {"fashion": estimated}},
         "resume": {"of": "the log", "error": 1e-7, "tolerance": 1e-3, "to_the_bit": False, "passed": True},
     }
     common = {"what": "", "seconds": 1.0, "limit_s": 9.0}

@@ -177,7 +177,7 @@ def test_archives_images_and_arrays(tmp_path: Path, examples: int) -> None:
         source = path.parent if name.startswith("images/") else path
         for _ in range(examples):
             path.write_bytes(damaged(contents, rng))
-            found[refused(partial(datasets.load, str(source), image_size=8, channels=3, progress=False))] += 1
+            found[refused(partial(datasets.load_data, str(source), image_size=8, channels=3, progress=False))] += 1
         report(name, found, 0.05 if source != path else 0.5)
         shutil.rmtree(path.parent) if source != path else path.unlink()
 
@@ -212,7 +212,7 @@ def test_networks_of_other_programs_and_recordings(tmp_path: Path, examples: int
         if i % 3 == 0:
             path.write_bytes(damaged(path.read_bytes(), rng))
         found["conversions"][refused(lambda: adopt([NetworkFile(path, read_whole_npz(path), None)], {}))] += 1
-        found["replays"][refused(lambda: recording.load(path))] += 1
+        found["replays"][refused(lambda: recording.load_recording(path))] += 1
     for kind, counts in found.items():
         report(kind, counts, 1.0)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]

@@ -16,7 +16,7 @@ KEYS = {
 
 
 def test_a_row_is_made_of_medians():
-    work = workloads.Work("sample", workloads.works()["cnn32"].config, images=10, stands_for=100)
+    work = workloads.Workload("sample", workloads.workloads()["cnn32"].config, images=10, stands_for=100)
     seconds = {"jax": [1.0, 2.0, 9.0], "eager": [8.0, 8.0, 9.0], "channels_last": [5.0, 6.0, 7.0]}
     told = {
         "jax": {"gflop": 30.0, "compile_s": 1.0, "mb": 5.0},
@@ -49,7 +49,7 @@ def test_growth_is_the_exponent():
 
 def test_jax_is_measured():
     small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
-    row = measure(workloads.works()["fashion"], Plan(2, 100.0, changes=small))
+    row = measure(workloads.workloads()["fashion"], Plan(2, 100.0, changes=small))
     assert row.keys() >= KEYS
     assert len(row["seconds"]["jax"]) == 2
     assert min(row["jax_s"], row["gflop"]) > 0

@@ -15,11 +15,11 @@ from jax_sngan.system.errors import UserError
 SCORE = "fcd_100_test_50"
 
 
-def write_run(workdir: Path, config: TrainConfig, scores: dict[int, float], wing: str = "jax") -> str:
+def write_run(workdir: Path, config: TrainConfig, scores: dict[int, float], framework: str = "jax") -> str:
     """A run's folder as far as it is read here: its options, its log, and whose checkpoints stand in it."""
     checkpoint = workdir / "checkpoints" / "4"
     checkpoint.mkdir(parents=True)
-    (checkpoint / {"jax": "manifest.json", "torch": "state.pt"}[wing]).touch()
+    (checkpoint / {"jax": "manifest.json", "torch": "state.pt"}[framework]).touch()
     (workdir / "config.json").write_text(json.dumps(to_dict(config)))
     lines = [{"step": step, "d_loss": 1.0, "g_loss": float(step)} for step in (1, 2, 3, 4)]
     lines += [{"step": step, SCORE: value, f"{SCORE}_raw": 9.0} for step, value in scores.items()]

@@ -29,7 +29,7 @@ needs_debian = pytest.mark.skipif(
 
 
 def test_embedded_images_are_1000_a_class_with_labels():
-    got = datasets.load("fashion", image_size=28, channels=1)
+    got = datasets.load_data("fashion", image_size=28, channels=1)
     assert got.images.shape == (10_000, 28, 28, 1)
     assert got.images.dtype == np.uint8
     assert got.labels.dtype == np.int32
@@ -42,16 +42,16 @@ def test_embedded_images_are_1000_a_class_with_labels():
 
 def test_embedded_images_are_the_ones_that_were_chosen():
     # Whoever changes the file changes every result that was measured on it.
-    assert datasets.load("fashion", image_size=28, channels=1).checksum() == (
+    assert datasets.load_data("fashion", image_size=28, channels=1).checksum() == (
         "777870279ccd3c6ff0ad11360fdb64190ad6073bdad5f03bdafa421d2280374e"
     )
 
 
 @needs_debian
 def test_embedded_images_are_training_images_and_no_test_image():
-    embedded = datasets.load("fashion", image_size=28, channels=1)
-    train = datasets.load("fashion_mnist", image_size=28, channels=1)
-    test = datasets.load("fashion_mnist", image_size=28, channels=1, split="test")
+    embedded = datasets.load_data("fashion", image_size=28, channels=1)
+    train = datasets.load_data("fashion_mnist", image_size=28, channels=1)
+    test = datasets.load_data("fashion_mnist", image_size=28, channels=1, split="test")
     (places,) = npz.read_npz(ROOT / "jax_sngan/datasets/fashion10k.npz", ("indices",))
     np.testing.assert_array_equal(embedded.images, train.images[places])
     np.testing.assert_array_equal(embedded.labels, train.labels[places])

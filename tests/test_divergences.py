@@ -235,7 +235,7 @@ def test_slices_of_a_shift():
 
 
 def test_slices_of_real_images():
-    images = datasets.load("fashion", image_size=28, channels=1).images[:600]
+    images = datasets.load_data("fashion", image_size=28, channels=1).images[:600]
     same = sliced_wasserstein(images[:300], images[300:], projections=32)
     dimmed = sliced_wasserstein(images[:300], images[300:] // 2, projections=32)
     assert 0 < same < dimmed

@@ -226,7 +226,9 @@ def test_other_data_and_versions_are_named(whole: Path, copied: Path, monkeypatc
 
 def test_two_runs_do_not_share_a_workdir(script: Script, tmp_path: Path) -> None:
     """The other run is another process; when it is killed, its lock does not stay."""
-    code = "from pathlib import Path; from jax_sngan.system.lock import hold\nwith hold(Path('run')): print(); input()"
+    code = (
+        "from pathlib import Path; from jax_sngan.system.lock import locked\nwith locked(Path('run')): print(); input()"
+    )
     other = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -237,7 +239,7 @@ def test_two_runs_do_not_share_a_workdir(script: Script, tmp_path: Path) -> None
     assert outcome.is_one_line("another run works in run", "--workdir"), outcome
     other.send_signal(signal.SIGKILL)
     other.communicate()
-    with lock.hold(tmp_path / "run"):
+    with lock.locked(tmp_path / "run"):
         pass
 
 
@@ -296,9 +298,9 @@ def test_a_workdir_that_vanishes_is_one_line(whole: Path, started: Path, monkeyp
 def test_a_folder_that_may_not_be_written_to_is_one_line(whole: Path, started: Path) -> None:
     code = (
         "import os, sys\n"
-        "from pathlib import Path; from jax_sngan import command_line; from jax_sngan.system.lock import hold\n"
-        "def main():\n    os.setuid(65534)\n    with hold(Path(sys.argv[1])): pass\n"
-        "command_line.run(main)"
+        "from pathlib import Path; from jax_sngan.commands import cli; from jax_sngan.system.lock import locked\n"
+        "def main():\n    os.setuid(65534)\n    with locked(Path(sys.argv[1])): pass\n"
+        "cli.run(main)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(started)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,

@@ -335,7 +335,7 @@ def test_the_first_shared_jpegs_are_what_pillow_makes_of_them(tmp_path):
         if len(files) == 100:
             break
     (tmp_path / "some.tar.xz").write_bytes(PACKERS["tar.xz"](files))
-    got = datasets.load(str(tmp_path / "some.tar.xz"), image_size=32, channels=3, progress=False)
+    got = datasets.load_data(str(tmp_path / "some.tar.xz"), image_size=32, channels=3, progress=False)
     expected = [np.asarray(Image.open(io.BytesIO(files[name]))) for name in sorted(files)]
     np.testing.assert_array_equal(got.images, expected)
 
@@ -344,7 +344,7 @@ def test_the_first_shared_jpegs_are_what_pillow_makes_of_them(tmp_path):
 @needs_jpegs
 def test_the_shared_jpegs_are_read_from_their_archive():
     for split, each in (("test", 1_000), ("train", 5_000)):
-        got = datasets.load(str(JPEGS), image_size=32, channels=3, split=split, progress=False)
+        got = datasets.load_data(str(JPEGS), image_size=32, channels=3, split=split, progress=False)
         assert got.name == "folder:cifar10-jpeg"
         assert got.images.shape == (10 * each, 32, 32, 3)
         assert np.bincount(got.labels).tolist() == [each] * 10

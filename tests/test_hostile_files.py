@@ -272,7 +272,7 @@ def test_progressive_jpegs_of_usual_scans_are_read(tmp_path: Path) -> None:
     assert image_cost.jpeg_passes(encoded(images, "JPEG", progressive=True)) == 5
     assert image_cost.jpeg_passes(encoded(images[..., 0], "JPEG", progressive=True)) == 6
     put(tmp_path / "folder", {"a.jpg": encoded(images, "JPEG", progressive=True)})
-    assert datasets.load(str(tmp_path / "folder"), image_size=64, channels=3, progress=False).images.shape == (
+    assert datasets.load_data(str(tmp_path / "folder"), image_size=64, channels=3, progress=False).images.shape == (
         1,
         64,
         64,

@@ -1,4 +1,4 @@
-"""The house keeps its shape: imports go down only, the wings do not import each other, twins have the same names."""
+"""The house keeps its shape: imports go down only, neither framework imports the other, twins have the same names."""
 
 import ast
 import graphlib
@@ -54,7 +54,7 @@ TWINS = [
     "models/resnet",
     "models/mlp",
 ]
-# (file, names) that one wing has and the other does not, each with the reason.
+# (file, names) that one framework has and the other does not, each with the reason.
 ONLY_IN_JAX = {
     # Gradients in the forms that XLA runs well; torch's convolutions bring their own.
     "nn/conv": {
@@ -202,7 +202,7 @@ def test_only_parity_tests_import_torch(name):
 
 @pytest.mark.parametrize("module", TWINS)
 def test_twins_have_the_same_names(module):
-    paths = [ROOT / wing / f"{module}.py" for wing in ("jax_sngan", "torch_ref")]
+    paths = [ROOT / framework / f"{module}.py" for framework in ("jax_sngan", "torch_ref")]
     assert [p for p in paths if not p.exists()] == []
     ours, theirs = (public_names(p) for p in paths)
     # Equality: an exception whose reason is gone fails as well.

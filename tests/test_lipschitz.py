@@ -52,7 +52,10 @@ def discriminator(config, seed=0):
 def images(config, n=6, seed=0):
     """Real images in [-1, 1], and noise."""
     size = config.image_size
-    real = datasets.load("fashion", image_size=size, channels=config.channels).images[:n].astype(np.float32) / 127.5 - 1
+    real = (
+        datasets.load_data("fashion", image_size=size, channels=config.channels).images[:n].astype(np.float32) / 127.5
+        - 1
+    )
     return real, np.random.default_rng(seed).uniform(-1, 1, real.shape).astype(np.float32)
 
 

@@ -176,7 +176,7 @@ def test_score_names_say_the_protocol():
 @pytest.fixture(scope="module")
 def garments():
     """400 embedded images, 40 a class."""
-    whole = datasets.load("fashion", image_size=28, channels=1)
+    whole = datasets.load_data("fashion", image_size=28, channels=1)
     rows = np.concatenate([np.flatnonzero(whole.labels == c)[:40] for c in range(10)])
     return datasets.Dataset("fashion (400 images)", whole.images[rows], whole.labels[rows], whole.classes, whole.flip)
 
@@ -192,7 +192,7 @@ def test_classifier_learns(garments, trained):
     predictions = trained.probabilities(garments.images).argmax(1)
     assert (predictions == garments.labels).mean() > 0.7
     # The held-out images are no better known than new ones: the accuracy says what it claims.
-    whole = datasets.load("fashion", image_size=28, channels=1)
+    whole = datasets.load_data("fashion", image_size=28, channels=1)
     unseen = np.concatenate([np.flatnonzero(whole.labels == c)[40:100] for c in range(10)])
     measured = (trained.probabilities(whole.images[unseen]).argmax(1) == whole.labels[unseen]).mean()
     assert abs(measured - trained.accuracy) < 0.25  # 3 standard errors of 40 images
@@ -291,12 +291,12 @@ def test_classifier_of_the_default_set(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(classifier, "cached", lambda data, **_: datasets)  # looks at what it would be trained on
     if official.DEBIAN["fashion_mnist"].is_dir():
-        assert classifier.load().name == "fashion_mnist"
-    assert classifier.load("fashion", image_size=32, channels=3).images.shape == (10_000, 32, 32, 3)
+        assert classifier.load_classifier().name == "fashion_mnist"
+    assert classifier.load_classifier("fashion", image_size=32, channels=3).images.shape == (10_000, 32, 32, 3)
     monkeypatch.setitem(official.DEBIAN, "fashion_mnist", tmp_path / "absent")
-    assert classifier.load().name == "fashion"
+    assert classifier.load_classifier().name == "fashion"
     monkeypatch.setitem(official.DEBIAN, "fashion_mnist", tmp_path)  # there, but without the files
-    assert classifier.load().name == "fashion"
+    assert classifier.load_classifier().name == "fashion"
 
 
 def test_classifier_refuses_sets_that_teach_nothing(garments):

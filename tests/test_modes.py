@@ -18,7 +18,7 @@ GOOD_SHARE = 1 - np.exp(-4.5)
 
 @pytest.fixture(scope="module")
 def fashion():
-    return datasets.load("fashion", image_size=28, channels=1)
+    return datasets.load_data("fashion", image_size=28, channels=1)
 
 
 # Mixtures -----------------------------------------------------------------------------------------------------------

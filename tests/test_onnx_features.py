@@ -52,14 +52,14 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (70, 4, 5, 3), np.uint8)
 
 def test_channels_come_first_where_the_network_says_so(network: Callable) -> None:
     path, session = network(["n", 3, 4, 5])
-    made = onnx_features.load(path)(IMAGES)
+    made = onnx_features.load_onnx(path)(IMAGES)
     np.testing.assert_array_equal(made, IMAGES.transpose(0, 3, 1, 2).reshape(70, -1))
     assert session.seen == [(np.float32, (64, 3, 4, 5)), (np.float32, (6, 3, 4, 5))]
 
 
 def test_free_axes_and_bytes_are_given_as_they_are(network: Callable) -> None:
     path, session = network([None, None, None, None], "tensor(uint8)", outputs=2)
-    features, probabilities = onnx_features.load(path)(IMAGES)
+    features, probabilities = onnx_features.load_onnx(path)(IMAGES)
     np.testing.assert_array_equal(features, IMAGES.reshape(70, -1))
     assert probabilities.shape == (70, 1)
     assert session.seen[0] == (np.uint8, (64, 4, 5, 3))
@@ -71,12 +71,12 @@ def test_free_axes_and_bytes_are_given_as_they_are(network: Callable) -> None:
 def test_what_it_cannot_take_is_said(network: Callable, tmp_path: Path) -> None:
     path, _ = network(["n", 3, 32, 32])
     with pytest.raises(UserError, match=r"takes images \['n', 3, 32, 32\], not \[4, 5, 3\]"):
-        onnx_features.load(path)(IMAGES)
+        onnx_features.load_onnx(path)(IMAGES)
     with pytest.raises(UserError, match="no file"):
-        onnx_features.load(tmp_path / "other.onnx")
+        onnx_features.load_onnx(tmp_path / "other.onnx")
     path, _ = network(["n", 10])
     with pytest.raises(UserError, match=r"must have one input, uint8 or float32 of 4 axes"):
-        onnx_features.load(path)
+        onnx_features.load_onnx(path)
 
 
 def test_weights_beside_the_file_are_part_of_its_checksum(tmp_path: Path) -> None:

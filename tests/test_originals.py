@@ -60,7 +60,7 @@ def test_idx_files_are_found_and_read(tmp_path, below, zipped):
 
 @needs_debian
 def test_fashion_mnist_is_found_where_debian_puts_it():
-    got = datasets.load("fashion_mnist", image_size=32, channels=1, split="test")
+    got = datasets.load_data("fashion_mnist", image_size=32, channels=1, split="test")
     assert got.name == "fashion_mnist"
     assert got.images.shape == (10_000, 32, 32, 1)
     assert np.bincount(got.labels).tolist() == [1_000] * 10

@@ -58,7 +58,7 @@ def test_pickles_never_run_code(tmp_path, protocol, function):
     assert not target.exists()
     (tmp_path / "test_batch").write_bytes(evil)
     with pytest.raises(UserError, match="test_batch"):
-        datasets.load("cifar10", image_size=32, channels=3, split="test", data_dir=tmp_path)
+        datasets.load_data("cifar10", image_size=32, channels=3, split="test", data_dir=tmp_path)
     assert not target.exists()
 
 

@@ -64,7 +64,7 @@ def saved(tmp_path, arrays):
 
 
 def test_the_authors_protocol(tmp_path):
-    recorded = recording.load(saved(tmp_path, trajectory("authors", loss="dcgan", lr_decay="linear")))
+    recorded = recording.load_recording(saved(tmp_path, trajectory("authors", loss="dcgan", lr_decay="linear")))
     config = recorded.config
     assert recorded.program == "authors"
     assert (config.update_order, config.passes, config.loss) == ("generator_first", "separate", "non_saturating")
@@ -82,7 +82,7 @@ def test_the_authors_protocol(tmp_path):
 
 
 def test_mimicrys_protocol(tmp_path):
-    recorded = recording.load(saved(tmp_path, trajectory("mimicry", loss="ns", lr_decay=None)))
+    recorded = recording.load_recording(saved(tmp_path, trajectory("mimicry", loss="ns", lr_decay=None)))
     config = recorded.config
     assert recorded.program == "mimicry"
     assert (config.update_order, config.passes, config.loss) == (
@@ -99,7 +99,7 @@ def test_mimicrys_protocol(tmp_path):
 
 @pytest.mark.parametrize("program", public_programs.PROGRAMS)
 def test_conditional(tmp_path, program):
-    recorded = recording.load(saved(tmp_path, trajectory(program, num_classes=3)))
+    recorded = recording.load_recording(saved(tmp_path, trajectory(program, num_classes=3)))
     assert recorded.config.model.num_classes == 3
     assert recorded.inputs.g_labels.shape == (STEPS, G_BATCH)
     assert recorded.sample_labels.shape == (SAMPLES,)
@@ -107,13 +107,13 @@ def test_conditional(tmp_path, program):
 
 def test_decay_may_start_late_and_end_later(tmp_path):
     arrays = trajectory("mimicry", lr_decay="linear", start_step=1, num_steps=100)
-    config = recording.load(saved(tmp_path, arrays)).config
+    config = recording.load_recording(saved(tmp_path, arrays)).config
     assert (config.steps, config.generator_optimizer.decay_start) == (100, 1)
 
 
 def test_every_array_is_compared(tmp_path):
     arrays = trajectory("mimicry", num_classes=3)
-    expected = recording.load(saved(tmp_path, arrays)).expected
+    expected = recording.load_recording(saved(tmp_path, arrays)).expected
     assert list(expected) == list(recording.GROUPS)
     compared = {name for group in expected.values() for name in group}
     assert compared == {n for n in arrays if n.startswith(("final/", "losses/")) or n == "sample/images"}
@@ -200,7 +200,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, change, words):
     change(arrays)
     path = saved(tmp_path, arrays)
     with pytest.raises(UserError) as error:
-        recording.load(path)
+        recording.load_recording(path)
     line = str(error.value)
     assert "\n" not in line
     assert line.startswith(str(path))
@@ -212,16 +212,16 @@ def test_conditional_needs_every_label(tmp_path, name):
     arrays = trajectory("authors", num_classes=3)
     without(name)(arrays)
     with pytest.raises(UserError, match=f"missing {name}"):
-        recording.load(saved(tmp_path, arrays))
+        recording.load_recording(saved(tmp_path, arrays))
 
 
 def test_labels_are_classes(tmp_path):
     arrays = trajectory("authors", num_classes=3)
     arrays["inputs/g_labels"][1, 0] = 3  # jax would take class 2 instead, without a word
     with pytest.raises(UserError, match=r"inputs/g_labels must be from 0 to 2, got . to 3"):
-        recording.load(saved(tmp_path, arrays))
+        recording.load_recording(saved(tmp_path, arrays))
     with pytest.raises(UserError, match="inputs/g_labels holds float64, not whole numbers"):
-        recording.load(saved(tmp_path, arrays | {"inputs/g_labels": np.ones((STEPS, G_BATCH))}))
+        recording.load_recording(saved(tmp_path, arrays | {"inputs/g_labels": np.ones((STEPS, G_BATCH))}))
 
 
 class Booby:
@@ -235,7 +235,7 @@ def test_pickles_are_refused(tmp_path):
     arrays = trajectory("mimicry")
     arrays["losses/g"] = np.array([Booby()], dtype=object)
     with pytest.raises(UserError, match=r"losses/g.* holds object"):
-        recording.load(saved(tmp_path, arrays))
+        recording.load_recording(saved(tmp_path, arrays))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not an archive", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'}"])
@@ -243,14 +243,14 @@ def test_no_npz(tmp_path, content):
     path = tmp_path / "trajectory.npz"
     path.write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
-        recording.load(path)
+        recording.load_recording(path)
 
 
 def test_cut_short(tmp_path):
     path = saved(tmp_path, trajectory("mimicry"))
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(UserError, match="damaged"):
-        recording.load(path)
+        recording.load_recording(path)
 
 
 def test_the_script_says_it_in_one_line(script, tmp_path):

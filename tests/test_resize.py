@@ -13,8 +13,8 @@ from jax_sngan.system.errors import UserError
 
 
 def test_mnist_like_images_are_padded_and_keep_every_pixel():
-    small = datasets.load("fashion", image_size=28, channels=1).images
-    large = datasets.load("fashion", image_size=32, channels=1).images
+    small = datasets.load_data("fashion", image_size=28, channels=1).images
+    large = datasets.load_data("fashion", image_size=32, channels=1).images
     np.testing.assert_array_equal(large[:, 2:30, 2:30], small)
     assert large.sum(dtype=np.int64) == small.sum(dtype=np.int64)
 
@@ -27,8 +27,8 @@ def test_padding_stops_where_the_border_would_be_most_of_the_image():
 
 
 def test_grey_becomes_three_equal_channels():
-    grey = datasets.load("fashion", image_size=28, channels=1).images
-    colour = datasets.load("fashion", image_size=28, channels=3).images
+    grey = datasets.load_data("fashion", image_size=28, channels=1).images
+    colour = datasets.load_data("fashion", image_size=28, channels=3).images
     np.testing.assert_array_equal(colour, np.broadcast_to(grey, colour.shape))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from jax_sngan.config.schema import RunConfig, TrainConfig
 from jax_sngan.runs.log import RunLog, duration
-from jax_sngan.system.lock import HeldElsewhere
+from jax_sngan.system.lock import LockedElsewhere
 from jax_sngan.training.loop import Loop, Scores
 
 STEP = 2.0  # seconds
@@ -114,7 +114,7 @@ def lines(
         clock.now += 50  # loading the data, say
         engine: Any = SlowEngine(clock, start, nan_at)
         Loop(
-            config, options, tmp_path, log, engine, HeldElsewhere(), evaluate if options.evaluate_every else None
+            config, options, tmp_path, log, engine, LockedElsewhere(), evaluate if options.evaluate_every else None
         ).run_all()
     told = re.findall(r"step (\d+)/600  d_loss .*  (\S+) steps/s  (\S+) left", capsys.readouterr().out)
     return [(int(step), float(speed), left) for step, speed, left in told]

@@ -71,8 +71,8 @@ def test_what_a_page_loads_is_there(site: Path) -> None:
 
 def test_pages_show_what_they_are_made_of(site: Path) -> None:
     text = {n: re.sub(r"<[^>]+>", "", (site / n).read_text()) for n in ("spectral_norm.html", "notebook.html")}
-    for wing in ("jax_sngan", "torch_ref"):
-        code = source.definition(f"{wing}/nn/spectral_norm.py", "estimate_sigma").splitlines()[-1]
+    for framework in ("jax_sngan", "torch_ref"):
+        code = source.definition(f"{framework}/nn/spectral_norm.py", "estimate_sigma").splitlines()[-1]
         assert code.strip() in text["spectral_norm.html"].replace("&quot;", '"')
     assert "by SVD" in text["notebook.html"]
     options = (site / "reference/options.html").read_text()
@@ -83,7 +83,7 @@ def test_pages_show_what_they_are_made_of(site: Path) -> None:
 
 
 def test_every_public_function_has_its_entry(site: Path) -> None:
-    for path in [p for wing in reference.WINGS for p in reference.modules(wing)]:
+    for path in [p for framework in reference.FRAMEWORKS for p in reference.modules(framework)]:
         page = (site / "reference" / f"{path}.html").read_text()
         names = re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", (ROOT / path).read_text(), re.MULTILINE)
         assert [n for n in names if f'id="{n}"' not in page] == [], path

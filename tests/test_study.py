@@ -113,7 +113,7 @@ def test_the_same_run_gives_the_same_numbers(study):
 
 
 def test_a_run_on_images(monkeypatch):
-    fashion = data_sets.load("fashion", image_size=28, channels=1)
+    fashion = data_sets.load_data("fashion", image_size=28, channels=1)
     few = dataclasses.replace(fashion, images=fashion.images[:400], labels=fashion.labels[:400])
     judge = classifier.train(few, images_seen=400)
     monkeypatch.setattr(classifier, "load", lambda source, image_size: judge)

@@ -19,7 +19,7 @@ from jax_sngan.runs.selection import choose_step, steps_in
 from jax_sngan.runs.workdir import check_ours, check_start, prepare, take
 from jax_sngan.system import files
 from jax_sngan.system.errors import UserError
-from jax_sngan.system.lock import hold
+from jax_sngan.system.lock import locked
 from jax_sngan.system.terminal import command, shown
 from jax_sngan.training.trainer import train
 
@@ -143,10 +143,10 @@ def test_a_lock_is_the_folders_whatever_it_is_called(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real").mkdir()
     code = (
-        "import sys\nfrom pathlib import Path\nfrom jax_sngan.system.lock import hold\n"
-        "with hold(Path(sys.argv[1])): pass"
+        "import sys\nfrom pathlib import Path\nfrom jax_sngan.system.lock import locked\n"
+        "with locked(Path(sys.argv[1])): pass"
     )
-    with hold(tmp_path / "real"):
+    with locked(tmp_path / "real"):
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / "link")], env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True, text=True, check=False,
@@ -159,7 +159,7 @@ def test_a_lock_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_text("mine")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.lock").symlink_to(tmp_path / "theirs")
-    with pytest.raises(UserError, match=r"cannot write .*run"), hold(tmp_path / "run"):
+    with pytest.raises(UserError, match=r"cannot write .*run"), locked(tmp_path / "run"):
         pass
     assert (tmp_path / "theirs").read_text() == "mine"
 

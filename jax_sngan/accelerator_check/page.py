@@ -97,7 +97,7 @@ def _compiled(told: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]])
     like = [r for r in rows if r["arithmetic"] == "tf32"] or rows  # as it was compiled
     measured = {r["work"]: r["jax_s"] for r in like}
     lines = []
-    for work, e in told["works"].items():
+    for work, e in told["workloads"].items():
         s = e["seconds"] or {}
         peaks = [_ms(s.get(name)) for name in ("compute", "bandwidth", "launch", "step")]
         lines.append((work, *peaks, _ms(measured.get(work)), f"{e['kernels']:,}", _number(e["gb"]), e["why"]))

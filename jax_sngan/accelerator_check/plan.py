@@ -7,7 +7,7 @@ from typing import Any
 from jax_sngan.accelerator_check.check import Stage
 from jax_sngan.benchmark.workloads import kinds
 
-WORKS = ("fashion", "cnn32", "resnet32")
+WORKLOADS = ("fashion", "cnn32", "resnet32")
 
 
 def first(quick: bool) -> Stage:
@@ -24,7 +24,7 @@ def stages(scratch: Path, probed: dict[str, Any], *, quick: bool) -> list[list[S
       quick: tiny networks and two cases of the ladder, to see that it works.
     """
     on_cpu, torch = probed["machine"]["platform"] == "cpu", "torch" not in probed["without"]
-    works, limit = WORKS[:1] if quick else WORKS, 300 if quick else 120
+    workloads, limit = WORKLOADS[:1] if quick else WORKLOADS, 300 if quick else 120
     untimed = []
     if torch and "pytest" not in probed["without"]:
         command = ("parity_tests.short_ladder", *(["--quick"] if quick else []))
@@ -38,13 +38,13 @@ def stages(scratch: Path, probed: dict[str, Any], *, quick: bool) -> list[list[S
         Stage("mesh", "a step on a mesh of one device", _jax("mesh", more), limit),
         Stage("resume", "a run that was cut off goes on", _jax("resume", kept), limit),
     ]
-    read = _jax("compiled", more | {"works": works})
+    read = _jax("compiled", more | {"workloads": workloads})
     # What JAX does where nothing is said comes first, with all of torch's kinds; torch.compile takes a minute each.
     usual, *others = sorted(probed["gflops"], key=("tf32", "bfloat16", "float32").index)
-    timed = [_run(probed, work, usual, None, quick=quick) for work in works]
+    timed = [_run(probed, work, usual, None, quick=quick) for work in workloads]
     timed.append(Stage("compiled", "what the compiled step says of its time", read, limit))
     for slow in (False, True):
-        timed += [_run(probed, work, arithmetic, slow, quick=quick) for arithmetic in others for work in works]
+        timed += [_run(probed, work, arithmetic, slow, quick=quick) for arithmetic in others for work in workloads]
     return ([[stage] for stage in untimed] if on_cpu else [untimed]) + [[stage] for stage in timed]
 
 

@@ -19,7 +19,7 @@ from jax_sngan.accelerator_check.measured import chip_of, estimate, mfu
 from jax_sngan.benchmark.jax_side import RandomImages
 from jax_sngan.benchmark.jax_side import probe as benchmark_probe
 from jax_sngan.benchmark.runner import Plan, machine, measure
-from jax_sngan.benchmark.workloads import ARITHMETICS, works
+from jax_sngan.benchmark.workloads import ARITHMETICS, workloads
 from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.core.inputs import draw_inputs
@@ -63,20 +63,20 @@ def benchmark(options: dict[str, Any], write: Write) -> None:
     plan = Plan(
         options["repetitions"], options["peak"], options["kinds"], arithmetic, changes=TINY if options["quick"] else {}
     )
-    row = measure(works()[options["work"]], plan)
+    row = measure(workloads()[options["work"]], plan)
     device = row["devices"]["jax"]
     write({"row": row | {"mfu": mfu(device, arithmetic, row["gflop"], row["jax_s"])}, "passed": True})
 
 
 def compiled(options: dict[str, Any], write: Write) -> None:
-    """The time of each work's step by its compiled program, TF32 where there is such a thing."""
+    """The time of each workload's step by its compiled program, TF32 where there is such a thing."""
     found: dict[str, Any] = {}
-    for name in options["works"]:
-        config = replace(works()[name].config, ARITHMETICS["tf32"] | (TINY if options["quick"] else {}))
+    for name in options["workloads"]:
+        config = replace(workloads()[name].config, ARITHMETICS["tf32"] | (TINY if options["quick"] else {}))
         state, inputs = create_state(config), draw_inputs(config, RandomImages(config), 0)
         step = train_step(config).lower(state, inputs).compile()  # type: ignore[attr-defined]
         found[name] = estimate(step.as_text() or "", jax.devices()[0].device_kind)
-        write({"works": found})
+        write({"workloads": found})
 
 
 def mesh(options: dict[str, Any], write: Write) -> None:

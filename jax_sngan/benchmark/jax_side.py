@@ -17,7 +17,7 @@ import numpy as np
 
 from jax_sngan.accelerators.cost import flops_of_compiled
 from jax_sngan.benchmark.server import Prepared, serve
-from jax_sngan.benchmark.workloads import ARITHMETICS, Work, works
+from jax_sngan.benchmark.workloads import ARITHMETICS, Workload, workloads
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core import flops
 from jax_sngan.core.inputs import Inputs, draw_inputs, input_shapes
@@ -40,7 +40,7 @@ class RandomImages:
         self.labels = np.arange(2048, dtype=np.int32) % max(m.num_classes, 1)
 
 
-def prepare(work: Work, folder: Path) -> Prepared:
+def prepare(work: Workload, folder: Path) -> Prepared:
     """Writes the folder, compiles, and measures what the host and the power iterations take."""
     keep_freed_memory()
     config = work.config
@@ -116,7 +116,7 @@ def _power_iterations(config: TrainConfig, state: TrainState) -> Callable[[], No
     return lambda: jax.block_until_ready(all_of_them(state))
 
 
-def _sampling(work: Work, state: TrainState) -> tuple[dict[str, Any], Callable[[int], None]]:
+def _sampling(work: Workload, state: TrainState) -> tuple[dict[str, Any], Callable[[int], None]]:
     m = work.config.model
     latents = np.random.default_rng(0).normal(size=(work.images, m.latent_size)).astype(m.dtype)
     network = build(m).generator
@@ -177,12 +177,12 @@ def probe() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serves one work, or prints the probe."""
+    """Serves one workload, or prints the probe."""
     if sys.argv[1] == "probe":
         print(json.dumps(probe()))
         return
     name, folder, changes = sys.argv[1:4]
-    work = works()[name]
+    work = workloads()[name]
     serve(lambda: prepare(work._replace(config=replace(work.config, json.loads(changes))), Path(folder)))
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from jax_sngan.benchmark.workloads import ARITHMETICS, Work, growth, row
+from jax_sngan.benchmark.workloads import ARITHMETICS, Workload, growth, row
 from jax_sngan.runs.provenance import version_of
 from jax_sngan.system.files import write_whole
 from jax_sngan.system.machine import cores, processor
@@ -24,7 +24,7 @@ STEPS = 10  # of a repetition on a GPU or TPU
 
 
 class Side:
-    """A process that serves one work (server.serve)."""
+    """A process that serves one workload (server.serve)."""
 
     def __init__(self, command: Sequence[str], log: Path):
         self._log = log.open("w+")
@@ -77,17 +77,17 @@ def environment() -> dict[str, str]:
 
 
 class Plan(NamedTuple):
-    """How a work is measured."""
+    """How a workload is measured."""
 
     repetitions: int  # of each side, in turn
     peak: float  # GFLOP/s of a matrix product
     kinds: Sequence[str] = ()  # of torch's side (benchmark_plan)
     arithmetic: str = "float32"
     device: str = "auto"  # of torch's side, as RunConfig.device
-    changes: Mapping[str, Any] = {}  # of the work's config
+    changes: Mapping[str, Any] = {}  # of the workload's config
 
 
-def measure(work: Work, plan: Plan) -> dict[str, Any]:
+def measure(work: Workload, plan: Plan) -> dict[str, Any]:
     """One row: both sides start from the same state and see the same inputs.
 
     Raises:
@@ -193,14 +193,14 @@ SWEEPS: dict[str, tuple[str, str, list[int]]] = {
 }
 
 
-def sweep(works: dict[str, Work], repetitions: int, peak: float) -> list[dict[str, Any]]:
+def sweep(workloads: dict[str, Workload], repetitions: int, peak: float) -> list[dict[str, Any]]:
     """JAX's time and memory as one size grows, and the exponent of the growth from the two largest on."""
     found = []
     for name, (work, option, sizes) in SWEEPS.items():
         points = []
         for size in tqdm(sizes, desc=f"sweep {name}", leave=False, disable=None):
             options = ["model.generator_width", "model.discriminator_width"] if option == "width" else [option]
-            r = measure(works[work], Plan(repetitions, peak, changes=dict.fromkeys(options, size)))
+            r = measure(workloads[work], Plan(repetitions, peak, changes=dict.fromkeys(options, size)))
             points.append({"size": size, "jax_s": r["jax_s"], "gflop": r["gflop"], "jax_mb": r["jax_mb"]})
         exponent, constant = growth([p["size"] for p in points[-2:]], [p["jax_s"] for p in points[-2:]])
         overhead, rate = _overhead([p["gflop"] for p in points], [p["jax_s"] for p in points])

@@ -1,4 +1,4 @@
-"""One side of the benchmark as a process: it prepares a work, then answers each line on its input with one of JSON.
+"""One side of the benchmark as a process: it prepares a workload, then answers each line on its input with one of JSON.
 
 The lines: `go N`, N steps one after another, answered by the seconds of one; `memory`, answered by the MiB at the peak
 of those so far, on the device where that has a memory of its own. Each side runs apart, so that memory is its own and

@@ -44,7 +44,7 @@ def check_kind(kind: str, platform: str, arithmetic: str) -> None:
         raise UserError(f"--kinds: autocast is for --arithmetic bfloat16 alone, got {kind} with {arithmetic}")
 
 
-class Work(NamedTuple):
+class Workload(NamedTuple):
     """One row of the table."""
 
     name: str
@@ -53,8 +53,8 @@ class Work(NamedTuple):
     stands_for: int = 0  # images that the row's seconds are scaled to
 
 
-def works() -> dict[str, Work]:
-    """Every work by name."""
+def workloads() -> dict[str, Workload]:
+    """Every workload by name."""
     resnet = replace(cifar10_resnet(), {"generator_batch_multiplier": 1})
     cnn = cifar10_cnn()
     penalty = {
@@ -64,13 +64,13 @@ def works() -> dict[str, Work]:
         "model.discriminator_norm": "layer",
     }
     all_works = [
-        Work("resnet32", resnet),  # an iteration: five D updates and one of G, batch 64 each
-        Work("resnet32_ndis1", replace(resnet, {"n_dis": 1})),
-        Work("cnn32", cnn),
-        Work("wgan_gp", replace(cnn, penalty)),
-        Work("sample_resnet32", resnet, images=512, stands_for=10_000),
-        Work("fashion", fashion()),
-        Work("resnet32_narrow", replace(resnet, {"model.generator_width": 32, "model.discriminator_width": 32})),
+        Workload("resnet32", resnet),  # an iteration: five D updates and one of G, batch 64 each
+        Workload("resnet32_ndis1", replace(resnet, {"n_dis": 1})),
+        Workload("cnn32", cnn),
+        Workload("wgan_gp", replace(cnn, penalty)),
+        Workload("sample_resnet32", resnet, images=512, stands_for=10_000),
+        Workload("fashion", fashion()),
+        Workload("resnet32_narrow", replace(resnet, {"model.generator_width": 32, "model.discriminator_width": 32})),
     ]
     return {w.name: w for w in all_works}
 
@@ -80,7 +80,7 @@ DEFAULT = ("resnet32", "cnn32", "wgan_gp", "sample_resnet32", "fashion")
 
 
 def row(
-    work: Work,
+    work: Workload,
     seconds: Mapping[str, list[float]],
     told: Mapping[str, dict[str, Any]],
     peak: float,

@@ -163,7 +163,7 @@ def run_training(
     describe: Callable[[TrainConfig], dict[str, Any]],
     train: Callable[[TrainConfig, RunConfig], Result],
 ) -> int:
-    """Does what training_arguments asked for, by one wing's functions; returns the exit code."""
+    """Does what training_arguments asked for, by one framework's functions; returns the exit code."""
     if arguments.dry_run:
         told = describe(config)
         if arguments.json != "-":

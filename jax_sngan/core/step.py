@@ -68,8 +68,8 @@ def discriminator_update(
             )
         real = real_images(config, inputs.real_images, key)
         if config.augment.any:
-            real = augment(config.augment, real, _stream(key, rng.AUGMENT_REAL))
-            fake = augment(config.augment, fake, _stream(key, rng.AUGMENT_FAKE))
+            real = augment(config.augment, real, _subkey(key, rng.AUGMENT_REAL))
+            fake = augment(config.augment, fake, _subkey(key, rng.AUGMENT_FAKE))
 
         seen = {"real": real, "fake": fake, "real_labels": inputs.real_labels, "d_labels": inputs.d_labels}
         seen |= _penalty_points(config, real, key)
@@ -131,7 +131,7 @@ def real_images(config: TrainConfig, images: Array, key: Array | None) -> Array:
         return images.astype(dtype)
     if not config.dequantize:
         return to_float(images, dtype)
-    return dequantize(images, rng.uniform(_stream(key, rng.DEQUANTIZE), images.shape, dtype))
+    return dequantize(images, rng.uniform(_subkey(key, rng.DEQUANTIZE), images.shape, dtype))
 
 
 def passes(config: TrainConfig) -> int:
@@ -197,9 +197,9 @@ def _penalty_points(config: TrainConfig, real: Array, key: Array | None) -> dict
     """Random numbers of the config's penalty, for the whole batch: mix [n], around like real; those that it needs."""
     kind, drawn = config.penalty.kind, {}
     if kind in ("gradient_penalty", "dragan"):
-        drawn["mix"] = rng.uniform(_stream(key, rng.MIX), (len(real),), real.dtype)
+        drawn["mix"] = rng.uniform(_subkey(key, rng.MIX), (len(real),), real.dtype)
     if kind == "dragan":
-        drawn["around"] = rng.uniform(_stream(key, rng.SURROUNDINGS), real.shape, real.dtype)
+        drawn["around"] = rng.uniform(_subkey(key, rng.SURROUNDINGS), real.shape, real.dtype)
     return drawn
 
 
@@ -232,7 +232,7 @@ def generator_update(
                 hold=True,
             )
             if config.augment.any:
-                fake = augment(config.augment, fake, _stream(key, rng.AUGMENT_FAKE))
+                fake = augment(config.augment, fake, _subkey(key, rng.AUGMENT_FAKE))
             scores, d_after = networks.discriminator.apply(
                 discriminator, fake, inputs.g_labels, train=True, key=_use(key, rng.DROPOUT_FAKE), hold=True
             )
@@ -267,7 +267,7 @@ def _in_parts(
         name: a.reshape(n, len(a) // n, *a.shape[1:]) for name in batched if (a := getattr(inputs, name)) is not None
     }
     if (key := getattr(inputs, key_name)) is not None:
-        split[key_name] = jnp.stack([rng.stream(key, rng.PARTS + i) for i in range(n)])
+        split[key_name] = jnp.stack([rng.subkey(key, rng.PARTS + i) for i in range(n)])
 
     def one(carry_and_sum: Any, arrays: dict[str, Array]) -> tuple[Any, None]:
         carry, so_far = carry_and_sum
@@ -280,15 +280,15 @@ def _in_parts(
     return carry, jax.tree.map(lambda x: x / n, total)
 
 
-def _stream(key: Array | None, number: int) -> Array:
+def _subkey(key: Array | None, number: int) -> Array:
     """The key of one use; the config says that it is needed, so it must be there."""
     if key is None:
         raise ValueError("these inputs have no keys, but the config draws more than latents (TrainConfig.needs_keys)")
-    return rng.stream(key, number)
+    return rng.subkey(key, number)
 
 
 def _use(key: Array | None, number: int) -> Array | None:
-    return None if key is None else rng.stream(key, number)
+    return None if key is None else rng.subkey(key, number)
 
 
 def _descend(optimizer: OptimizerConfig, steps: int, params: Tree, gradients: Tree, step: Array, opt: Any):  # type: ignore[no-untyped-def]
@@ -311,7 +311,7 @@ def training_step(
 
     rounds = {name: a for name in (*_D_BATCH, "d_keys") if (a := getattr(inputs, name)) is not None}
     if _made_at_once(config, mesh):
-        keys = None if inputs.d_keys is None else jax.vmap(partial(rng.stream, number=rng.DROPOUT_G))(inputs.d_keys)
+        keys = None if inputs.d_keys is None else jax.vmap(partial(rng.subkey, number=rng.DROPOUT_G))(inputs.d_keys)
         generator = build(config.model).generator
         rounds["made"], moved = generator.passes(state.generator, inputs.d_latents, inputs.d_labels, keys)
         state = state._replace(generator=moved)

@@ -82,7 +82,7 @@ class Dataset:
         return found if self.files is None else found | {"files_sha256": self.files}
 
 
-def load(
+def load_data(
     source: str,
     *,
     image_size: int,
@@ -156,7 +156,9 @@ def load(
         if source == "fashion":
             name, images, labels, classes = _embedded(split)
         elif source in originals.NAMES:
-            images, labels = originals.load(source, split=split, data_dir=folder, cache=cache, progress=progress)
+            images, labels = originals.load_official(
+                source, split=split, data_dir=folder, cache=cache, progress=progress
+            )
             official = len(images) == originals.OFFICIAL_SIZES[split][source]
             name, classes = source if official else f"{source} ({len(images)} images)", originals.CLASSES[source]
         else:
@@ -181,7 +183,7 @@ def _stacked(
     """Stacks of three images of a grey set."""
     if channels != 3:
         raise UserError(f"data {source!r} has 3 channels, one a colour; got model.channels={channels}")
-    grey = load(
+    grey = load_data(
         STACKED[source], image_size=image_size, channels=1, split=split, data_dir=data_dir, cache_dir=cache_dir,
         progress=progress,
     )  # fmt: skip
@@ -209,7 +211,7 @@ def _given(
         if (owner := originals.belongs_to(path)) is not None:
             raise UserError(f"{path} is an original of {owner}: use --data {owner} --data-dir {path.parent}")
         name = f"folder:{path.resolve().name[: -len(suffix) if suffix else None]}"
-        return name, *image_folder.load(
+        return name, *image_folder.load_folder(
             path,
             image_size=image_size,
             channels=channels,

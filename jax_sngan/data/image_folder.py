@@ -96,7 +96,7 @@ class Loaded(NamedTuple):
     files: str  # SHA-256 of the size, and of each image's label and file in their order
 
 
-def load(
+def load_folder(
     path: Path,
     *,
     image_size: int,

@@ -53,7 +53,7 @@ _CIFAR_BATCHES = {
 }
 
 
-def load(
+def load_official(
     source: str, *, split: str, data_dir: Path | None, cache: Path, progress: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """One split of an official data set.

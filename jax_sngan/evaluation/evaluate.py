@@ -57,7 +57,7 @@ def evaluate(
       seed: of the latents, or of which images are taken where there are more than num; of the kernel distance.
       seeds: how many seeds, from `seed` on; with 2 or more a value is their mean, with its interval.
       protocol: 10k_5k (10,000 real, 5,000 generated images) or 50k_50k; default: all real images.
-      real, split: the data to compare with, as data.load takes them. Default: what the run was trained on, for
+      real, split: the data to compare with, as load_data takes them. Default: what the run was trained on, for
         `fashion` the official test images where they are on this machine. split defaults to test where the data have
         official test images, enough for the protocol; else train.
       features: classifier (trained once on the real set's training images), inception, FILE.pth, FILE.onnx, a function
@@ -181,7 +181,7 @@ def real_name(source: str, split: str) -> str:
 
 
 def load_real(source: str, split: str, given: Subject, data_dir: str | None, stream: Stream = "auto") -> Dataset:
-    """The real images, brought to the size of the generated ones; stream: of data.load.
+    """The real images, brought to the size of the generated ones; stream: of load_data.
 
     Raises:
       UserError: they can't be had.
@@ -190,7 +190,7 @@ def load_real(source: str, split: str, given: Subject, data_dir: str | None, str
     if data_dir is None and source == "fashion_mnist":
         here = classifier.fashion_mnist_here()
         data_dir = str(here) if here else None
-    return data_sets.load(source, split=split, data_dir=data_dir, stream=stream, **size)
+    return data_sets.load_data(source, split=split, data_dir=data_dir, stream=stream, **size)
 
 
 def open_features(features: Features, source: str, given: Subject, data_dir: str | None) -> Extractor:
@@ -202,7 +202,7 @@ def open_features(features: Features, source: str, given: Subject, data_dir: str
     if not isinstance(features, str):
         return _named(features)
     size: dict[str, Any] = {"image_size": given.image_size, "channels": given.channels}
-    return open_extractor(features, lambda: classifier.load(source, data_dir=data_dir, **size))
+    return open_extractor(features, lambda: classifier.load_classifier(source, data_dir=data_dir, **size))
 
 
 def _named(features: Extractor | Callable[[np.ndarray], Any]) -> Extractor:

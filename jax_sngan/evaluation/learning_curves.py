@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jax_sngan.config.fields import flatten
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.runs.log import OF_STANDING, values_of
-from jax_sngan.runs.workdir import config_of, wing_of
+from jax_sngan.runs.workdir import config_of, framework_of
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_whole
 
@@ -23,7 +23,7 @@ class Curve:
     """One number over the training of n runs that differ in their seed alone.
 
     Attributes:
-      name: the config's, with the wing where it is torch's, and the options that tell it from another of that name.
+      name: the config's, with the framework where it is torch's, and the options that tell it from others so named.
       runs: their folders.
       steps: [k] where every run has a value.
       values: [n, k].
@@ -44,20 +44,22 @@ class Curve:
 class _Run:
     workdir: Path
     config: TrainConfig
-    wing: str
+    framework: str
     found: dict[str, dict[int, float]]  # by the number's name: step -> value
 
     @property
     def kind(self) -> dict[str, object]:
         """All but the seed."""
-        return {name: value for name, value in flatten(self.config).items() if name != "seed"} | {"wing": self.wing}
+        return {name: value for name, value in flatten(self.config).items() if name != "seed"} | {
+            "framework": self.framework
+        }
 
 
 def read_curves(workdirs: Sequence[str | Path], metrics: Sequence[str] | None = None) -> dict[str, list[Curve]]:
     """The curves of runs, by the number's name.
 
     Args:
-      workdirs: folders of runs of either wing, each once.
+      workdirs: folders of runs of either framework, each once.
       metrics: names as in metrics.jsonl; default: every score of the averaged generator that the first run has.
     Returns:
       name -> one curve a kind of run, in the order of the folders.
@@ -82,7 +84,7 @@ def read_curves(workdirs: Sequence[str | Path], metrics: Sequence[str] | None = 
 def _read(workdir: Path) -> _Run:
     if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
         raise UserError(f"{workdir} is no run's folder: it must hold config.json and metrics.jsonl")
-    return _Run(workdir, config_of(workdir), wing_of(workdir) or "jax", values_of(workdir / "metrics.jsonl"))
+    return _Run(workdir, config_of(workdir), framework_of(workdir) or "jax", values_of(workdir / "metrics.jsonl"))
 
 
 def _scores(run: _Run) -> list[str]:
@@ -100,8 +102,8 @@ def _names(firsts: Sequence[_Run]) -> list[str]:
     """A name for each kind; those of one config name get the options in which they differ from each other."""
     names = []
     for run in firsts:
-        name = run.config.name + ("" if run.wing == "jax" else f", {run.wing}")
-        alike = [r.kind for r in firsts if r.config.name == run.config.name and r.wing == run.wing]
+        name = run.config.name + ("" if run.framework == "jax" else f", {run.framework}")
+        alike = [r.kind for r in firsts if r.config.name == run.config.name and r.framework == run.framework]
         differing = [option for option, value in run.kind.items() if any(kind[option] != value for kind in alike)]
         names.append(", ".join([name, *(f"{option} {run.kind[option]}" for option in differing)]))
     return names

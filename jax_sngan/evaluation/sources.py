@@ -112,7 +112,7 @@ class GivenImages(Subject):
           UserError: there are no images at path, or they cannot be read.
         """
         self.image_size, self.channels = _size(path)
-        data = data_sets.load(str(path), image_size=self.image_size, channels=self.channels)
+        data = data_sets.load_data(str(path), image_size=self.image_size, channels=self.channels)
         self._images, self._labels = data.images, data.labels
         self.name, self.suffix = str(path), ""
         self.total, self.classes = len(data), len(data.classes)

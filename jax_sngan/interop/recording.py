@@ -46,7 +46,7 @@ class Recording(NamedTuple):
     expected: dict[str, Flat]  # group -> name in the file -> array
 
 
-def load(path: str | Path) -> Recording:
+def load_recording(path: str | Path) -> Recording:
     """Reads and checks a recording; no code of the file runs.
 
     Raises:

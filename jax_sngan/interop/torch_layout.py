@@ -160,7 +160,7 @@ def _flat_maps(config: ModelConfig, network: str, layer: Path) -> _FlatMaps:
 
 
 def _kernel(path: Path, name: str, shape: tuple[int, ...], flat: _FlatMaps) -> Entry:
-    embedding = path[-2] == "embed"  # its rows are classes in both wings
+    embedding = path[-2] == "embed"  # its rows are classes in both frameworks
 
     def to_torch(kernel: np.ndarray) -> np.ndarray:
         weight = kernel if embedding else kernel_to_torch(kernel)
@@ -177,7 +177,7 @@ def _kernel(path: Path, name: str, shape: tuple[int, ...], flat: _FlatMaps) -> E
 
 
 def _vector(path: Path, name: str, shape: tuple[int, ...], side: tuple[int, int] | None) -> Entry:
-    """An array that both wings lay out alike, but for a flattened map along its first axis."""
+    """An array that both frameworks lay out alike, but for a flattened map along its first axis."""
     if side is None:
         return Entry(path, name, shape, np.asarray, np.asarray)
     h, w = side

@@ -47,7 +47,7 @@ def certify_run(
         state = checkpoints.restore(number, like)
     m = config.model
     tell_of_path(config.data, str(workdir))
-    data = data_sets.load(config.data, image_size=m.image_size, channels=m.channels, data_dir=data_dir)
+    data = data_sets.load_data(config.data, image_size=m.image_size, channels=m.channels, data_dir=data_dir)
     rows = np.random.default_rng(seed).choice(len(data), min(num, len(data)), replace=False)
     generator = Generator(config, number, state.generator)
     labels = data.labels[rows] if m.num_classes else None

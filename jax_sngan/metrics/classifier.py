@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from tqdm import trange
 
 from jax_sngan.data import official
-from jax_sngan.data.datasets import Dataset
-from jax_sngan.data.datasets import load as load_data
+from jax_sngan.data.datasets import Dataset, load_data
 from jax_sngan.metrics import small_cnn
 from jax_sngan.system.array_cache import kept_arrays
 from jax_sngan.system.cache_folder import cache_folder
@@ -83,7 +82,7 @@ class Classifier(NamedTuple):
         return json.dumps(facts, sort_keys=True)
 
 
-def load(
+def load_classifier(
     source: str | None = None,
     *,
     image_size: int = 28,
@@ -99,12 +98,12 @@ def load(
     the test images have an fcd of 0.21 and 0.19.
 
     Args:
-      source: any labelled source of jax_sngan.data.datasets.load. Default: `fashion_mnist` where its files are on this
+      source: any labelled source of jax_sngan.load_data. Default: `fashion_mnist` where its files are on this
         machine, else `fashion`, which ships with the package.
       image_size: pixels a side of the images to be scored.
       channels: 1 or 3.
       seed: of the weights and of the order of images.
-      data_dir: as in jax_sngan.data.datasets.load.
+      data_dir: as in jax_sngan.load_data.
       say: takes a line when the classifier has to be trained; default: standard error.
     Raises:
       UserError: the source cannot be had, or has no labels.

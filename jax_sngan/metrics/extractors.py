@@ -57,7 +57,7 @@ def of_inception(weights: Path | None = None) -> Extractor:
     Raises:
       UserError: its weights can't be had, or are not those that were published.
     """
-    net = inception.load(weights)
+    net = inception.load_inception(weights)
     return Extractor("inception", net.checksum, net.__call__, None, net.unrounded_features)
 
 
@@ -67,7 +67,7 @@ def of_onnx(path: Path) -> Extractor:
     Raises:
       UserError: onnxruntime is not installed, or the file is no such network.
     """
-    return of_function(onnx_features.load(path), path.stem, onnx_features.checksum(path))
+    return of_function(onnx_features.load_onnx(path), path.stem, onnx_features.checksum(path))
 
 
 def open_extractor(name: str, train_classifier: Callable[[], classifier.Classifier]) -> Extractor:

@@ -14,7 +14,7 @@ from jax_sngan.system import downloads
 from jax_sngan.system.cache_folder import cache_folder
 from jax_sngan.system.errors import UserError
 
-__all__ = ["LAYERS", "Inception", "Weights", "from_torch", "load", "network", "resize", "shapes"]
+__all__ = ["LAYERS", "Inception", "Weights", "from_torch", "load_inception", "network", "resize", "shapes"]
 
 EPS = 1e-3  # of every batch normalisation
 BATCH = 50
@@ -88,7 +88,7 @@ def _features(weights: Weights, images: Array) -> tuple[Array, Array]:
     return made["2048"], jax.nn.softmax(made["logits_unbiased"])
 
 
-def load(path: Path | None = None) -> Inception:
+def load_inception(path: Path | None = None) -> Inception:
     """The published weights, from a path or downloaded once and kept in the package's cache.
 
     Args:

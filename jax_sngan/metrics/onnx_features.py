@@ -13,7 +13,7 @@ from jax_sngan.system.errors import UserError
 BATCH = 64
 
 
-def load(path: Path) -> Callable[[np.ndarray], Any]:
+def load_onnx(path: Path) -> Callable[[np.ndarray], Any]:
     """The network as a function of images.
 
     It has one input of four axes, [n, h, w, c] or [n, c, h, w] (where its fixed sizes leave a choice, the first), uint8

@@ -15,4 +15,4 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
 
 def keys_of_layers(key: Array | None, layers: int) -> list[Array | None]:
     """A pass's key -> one for each place that drops, or None for each where there is no key."""
-    return [None if key is None else rng.stream(key, i) for i in range(layers)]
+    return [None if key is None else rng.subkey(key, i) for i in range(layers)]

@@ -1,4 +1,4 @@
-"""Random numbers of one update, from a key that is among its inputs: the same in both wings, to the bit.
+"""Random numbers of one update, from a key that is among its inputs: the same in both frameworks, to the bit.
 
 Threefry-2x32 (Salmon et al. 2011) as jax.random draws it. A key is a uint32 [2]; every use has a stream of its own, so
 what one use draws does not depend on which others there are.
@@ -14,7 +14,7 @@ DROPOUT_G, DROPOUT_REAL, DROPOUT_FAKE, DROPOUT_PENALTY = range(5, 9)
 PARTS = 16  # from here on: the parts of a batch that is computed in parts, each with all the uses above
 
 
-def stream(key: Array, number: int | Array) -> Array:
+def subkey(key: Array, number: int | Array) -> Array:
     """A key of its own for one use: uint32 [2] -> uint32 [2]."""
     return jax.random.key_data(jax.random.fold_in(_wrapped(key), number))
 

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard files, and a progress bar. Knows no jax: both wings write through it."""
+"""What a run tells: metrics.jsonl, TensorBoard files, and a progress bar, for both frameworks. Knows no jax."""
 
 import json
 import os

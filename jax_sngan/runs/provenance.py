@@ -16,29 +16,29 @@ LIBRARIES = {
 }
 
 
-def provenance(wing: str, data: dict[str, Any] | None, devices: str | None) -> dict[str, Any]:
+def provenance(framework: str, data: dict[str, Any] | None, devices: str | None) -> dict[str, Any]:
     """This process's.
 
     Args:
-      wing: "jax" or "torch".
+      framework: "jax" or "torch".
       data: Dataset.identity(); None where it is not known (a converted network).
       devices: how many and which, as `1 x cpu`; None where nothing was trained.
     """
     return {
         "format": FORMAT,
         "data": data,
-        "code": {"jax-sngan": version_of("jax-sngan"), "sha256": code_checksum(wing)},
-        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in LIBRARIES[wing]},
+        "code": {"jax-sngan": version_of("jax-sngan"), "sha256": code_checksum(framework)},
+        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in LIBRARIES[framework]},
         "devices": devices,
     }
 
 
 @lru_cache
-def code_checksum(wing: str) -> str:
-    """SHA-256 over the names and texts of a wing's sources, in hexadecimal."""
+def code_checksum(framework: str) -> str:
+    """SHA-256 over the names and texts of a framework's sources, in hexadecimal."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
-    for package in ("jax_sngan", *(("torch_ref",) if wing == "torch" else ())):
+    for package in ("jax_sngan", *(("torch_ref",) if framework == "torch" else ())):
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Which checkpoint is used: the newest sound one, the best, or one by its number. For both wings; knows no jax."""
+"""Which checkpoint is used: the newest sound one, the best, or one by its number. For both frameworks; knows no jax."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from jax_sngan.system.terminal import shown
 
 
 class HasSteps(Protocol):
-    """The checkpoints of either wing."""
+    """The checkpoints of either framework."""
 
     folder: Path
     scores: dict[int, float]  # where checkpoints are written: scored() of those that are there
@@ -138,7 +138,7 @@ def _none_sound(checkpoints: HasSteps, damaged: dict[int, str]) -> UserError:
 
 
 def problem_of(folder: Path, step: int, read: Callable[[Path, bool], object]) -> str | None:
-    """What is wrong with a checkpoint's folder, None where it is sound: the one judge, of both wings.
+    """What is wrong with a checkpoint's folder, None where it is sound: the one judge, of both frameworks.
 
     Every file must be as the manifest has it, and what stands beside the arrays (config, metrics, provenance) must be
     ours. One without a manifest from before there were manifests has no provenance either, and nothing that vouches

@@ -22,7 +22,7 @@ from jax_sngan.system.files import RUN_FILES, read_json, temporary_for, write_js
 from jax_sngan.system.lock import NAME as LOCK
 from jax_sngan.system.terminal import command, shown
 
-Wing = Literal["jax", "torch"]
+Framework = Literal["jax", "torch"]
 
 MARK = "run.json"
 _MARKED = {"program": "jax-sngan", "format": 1}
@@ -41,7 +41,7 @@ def has_checkpoint(workdir: Path) -> bool:
     return bool(steps_in(workdir / "checkpoints"))
 
 
-def wing_of(workdir: Path) -> Wing | None:
+def framework_of(workdir: Path) -> Framework | None:
     """Whose checkpoints stand in WORKDIR/checkpoints: Orbax's folders, train_torch.py's state.pt, or nobody's."""
     folders = [workdir / "checkpoints" / str(step) for step in steps_in(workdir / "checkpoints")]
     if any((folder / "state.pt").exists() for folder in folders):
@@ -113,14 +113,14 @@ def _is_older_run(workdir: Path) -> bool:
     )
 
 
-def check_wing(workdir: Path, wing: Wing) -> None:
-    """Passes where no checkpoint in workdir is the other wing's.
+def check_framework(workdir: Path, framework: Framework) -> None:
+    """Passes where no checkpoint in workdir is the other framework's.
 
     Raises:
       UserError: one is; it names the command that converts it.
     """
-    if wing_of(workdir) not in (None, wing):
-        other = {"jax": "train_torch.py", "torch": "train_jax.py"}[wing]
+    if framework_of(workdir) not in (None, framework):
+        other = {"jax": "train_torch.py", "torch": "train_jax.py"}[framework]
         convert = command("python", "scripts/convert_checkpoint.py", workdir, "OUT")
         raise UserError(f"{workdir} holds checkpoints of {other}; to convert: {convert}")
 
@@ -134,7 +134,7 @@ def open_workdir(workdir: str | Path) -> Path:
     folder = Path(workdir)
     if not folder.is_dir():
         raise UserError(f"no workdir {folder}; train first, or give the folder of a run")
-    check_wing(folder, "jax")
+    check_framework(folder, "jax")
     if not has_checkpoint(folder):
         raise UserError(f"no checkpoint in {folder}; it must hold checkpoints/STEP as train_jax.py writes them")
     return folder
@@ -157,17 +157,17 @@ def config_of(workdir: Path) -> TrainConfig:
         ) from error
 
 
-def check_start(workdir: Path, config: TrainConfig, resume: str, wing: Wing = "jax") -> None:
-    """Whether a run of one wing may start in workdir; writes nothing.
+def check_start(workdir: Path, config: TrainConfig, resume: str, framework: Framework = "jax") -> None:
+    """Whether a run of one framework may start in workdir; writes nothing.
 
     A run with a constant learning rate may be given more steps, since no earlier number depends on them.
 
     Raises:
-      UserError: as check_ours; it holds another run (each option that differs is named) or the other wing's
+      UserError: as check_ours; it holds another run (each option that differs is named) or the other framework's
         checkpoints, it has a checkpoint and resume is never, or it has none and resume is must.
     """
     check_ours(workdir)
-    check_wing(workdir, wing)
+    check_framework(workdir, framework)
     if (workdir / "config.json").exists():
         old = config_of(workdir)
         constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"

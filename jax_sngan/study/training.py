@@ -53,7 +53,7 @@ def points(run: Run) -> Result:
       covered [frames], field [g, g] of D's scores and gradient [g, g, 2].
     """
     config, mixture, started = train_config(run), MIXTURES[run.data](), time.monotonic()
-    data = _share(data_sets.load(run.data, image_size=1, channels=2), run)
+    data = _share(data_sets.load_data(run.data, image_size=1, channels=2), run)
     truth = mixture.sample(POINTS_SCORED, seed=2)[0]
     latents = sample_latents(1000 + run.seed, POINTS_SCORED, config.model.latent_size, jnp.dtype(config.model.dtype))
     frame_steps = _moments(config.steps, FRAMES)
@@ -108,8 +108,8 @@ def images(run: Run) -> Result:
     """
     config, started = train_config(run), time.monotonic()
     m = config.model
-    whole = data_sets.load(run.data, image_size=m.image_size, channels=m.channels)
-    judge = classifier.load("fashion", image_size=m.image_size)
+    whole = data_sets.load_data(run.data, image_size=m.image_size, channels=m.channels)
+    judge = classifier.load_classifier("fashion", image_size=m.image_size)
     state, losses = train(config, _share(whole, run), [], lambda step, state: None, together=1)
     generator = averaged(state.generator, state.generator_ema)
     latents = sample_latents(1000 + run.seed, run.spec["samples"], m.latent_size, jnp.dtype(m.dtype))

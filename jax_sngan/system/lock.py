@@ -15,7 +15,7 @@ from jax_sngan.system.terminal import shown
 NAME = ".lock"  # stays behind, empty; it is the lock on it that counts
 
 
-class Held:
+class Lock:
     """A lock that this process holds."""
 
     def __init__(self, path: Path, inode: int):
@@ -35,7 +35,7 @@ class Held:
             raise UserError(f"workdir {self._path.parent} is gone: it was moved or removed while the run wrote to it")
 
 
-class HeldElsewhere(Held):
+class LockedElsewhere(Lock):
     """The lock is held by another process of the same run."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class HeldElsewhere(Held):
 
 
 @contextmanager
-def hold(workdir: Path) -> Iterator[Held]:
+def locked(workdir: Path) -> Iterator[Lock]:
     """Makes the folder where it is not there, and locks it until the block ends, whatever name it was reached by.
 
     Where the file system has no locks, it says so and goes on.
@@ -72,6 +72,6 @@ def hold(workdir: Path) -> Iterator[Held]:
         raise UserError(f"cannot write {workdir}: {error.strerror or error}") from error
     try:
         path.touch()
-        yield Held(path, os.stat(path).st_ino)
+        yield Lock(path, os.stat(path).st_ino)
     finally:
         lock.release()

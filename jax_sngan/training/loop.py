@@ -1,4 +1,4 @@
-"""The training loop of both wings: steps, and after them logs, pictures, checkpoints. Knows no jax and no torch."""
+"""The training loop of both frameworks: steps, and after them logs, pictures, checkpoints. Knows neither of them."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from jax_sngan.runs import pictures
 from jax_sngan.runs.log import RunLog, duration
 from jax_sngan.runs.selection import HasSteps, choose_step, steps_in
 from jax_sngan.runs.workdir import this_command
-from jax_sngan.system.lock import Held
+from jax_sngan.system.lock import Lock
 from jax_sngan.system.signals import Stop, stop_signals
 from jax_sngan.system.terminal import shown
 
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
 
 
 class Engine(Protocol):
-    """One wing's half of the loop."""
+    """One framework's half of the loop."""
 
     start: int  # steps done before this process
     unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
@@ -103,7 +103,7 @@ class Loop:
         workdir: Path,
         log: RunLog,
         engine: Engine,
-        lock: Held,
+        lock: Lock,
         evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
         *,
         writes: bool = True,

@@ -42,7 +42,7 @@ from jax_sngan.system import processes
 from jax_sngan.system.allocator import keep_freed_memory
 from jax_sngan.system.compilation_cache import use_compilation_cache
 from jax_sngan.system.errors import UserError
-from jax_sngan.system.lock import Held, HeldElsewhere, hold
+from jax_sngan.system.lock import Lock, LockedElsewhere, locked
 from jax_sngan.training.evaluation import TrainingEvaluation
 from jax_sngan.training.loop import Loop, Make, Result, Scores, TrainingDiverged, describe_resume, describe_start
 
@@ -71,7 +71,7 @@ def load_data(config: TrainConfig, run: RunConfig) -> Dataset:
       UserError: they can't be had, or do not fit the config.
     """
     m = config.model
-    data = data_sets.load(
+    data = data_sets.load_data(
         config.data, image_size=m.image_size, channels=m.channels, data_dir=run.data_dir, stream=run.stream
     )
     if config.flip and not data.flip:
@@ -129,11 +129,11 @@ def _train(config: TrainConfig, run: RunConfig, workdir: Path) -> Result:
     evaluate = evaluated_by_first(config, run) if run.evaluate_every else None
     sampling = sample_command(workdir)
     with ExitStack() as stack:
-        lock: Held = HeldElsewhere()
+        lock: Lock = LockedElsewhere()
 
         def begin() -> None:
             nonlocal lock
-            lock = stack.enter_context(hold(workdir))
+            lock = stack.enter_context(locked(workdir))
             check_start(workdir, config, run.resume)  # again: a run may have ended here since
             take(workdir)
 

@@ -16,12 +16,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from jax_sngan.benchmark.server import Prepared, serve
-from jax_sngan.benchmark.workloads import Work, check_kind, works
+from jax_sngan.benchmark.workloads import Workload, check_kind, workloads
 from jax_sngan.config.schema import replace
 from jax_sngan.system.machine import cores
 from torch_ref.core.inputs import from_numpy
 from torch_ref.core.pixels import to_uint8
-from torch_ref.core.state import TrainState, create_state, load
+from torch_ref.core.state import TrainState, create_state, load_state
 from torch_ref.core.step import training_step
 from torch_ref.system import machine
 
@@ -31,7 +31,7 @@ _WARM_UP = 3  # steps before a graph is recorded: libraries choose their kernels
 Step = Callable[[], Any]
 
 
-def prepare(work: Work, folder: Path, kind: str, device: torch.device) -> Prepared:
+def prepare(work: Workload, folder: Path, kind: str, device: torch.device) -> Prepared:
     """Reads the folder, compiles or records where the kind says so, and does a step."""
     torch.set_num_threads(cores())
     machine.set_precision(work.config.precision, device)
@@ -81,10 +81,10 @@ class _Whole:
     def __exit__(self, *_: object) -> None: ...
 
 
-def _state(work: Work, folder: Path, device: torch.device, forms: set[str]) -> TrainState:
+def _state(work: Workload, folder: Path, device: torch.device, forms: set[str]) -> TrainState:
     state = create_state(work.config, device=device)
     with np.load(folder / "state.npz") as arrays:
-        load(state, dict(arrays))
+        load_state(state, dict(arrays))
     if "channels_last" in forms:
         for network, optimizer in (
             (state.generator, state.generator_opt),
@@ -107,7 +107,7 @@ def _state(work: Work, folder: Path, device: torch.device, forms: set[str]) -> T
 
 
 def _compiled(
-    work: Work, folder: Path, device: torch.device, forms: set[str], told: dict[str, Any]
+    work: Workload, folder: Path, device: torch.device, forms: set[str], told: dict[str, Any]
 ) -> tuple[Step, str]:
     """Both networks by torch.compile; the generator alone where torch can't compile a spectrally normalised D.
 
@@ -143,7 +143,7 @@ def _recorded(step: Step) -> Step:
 
 
 def _step(
-    work: Work, folder: Path, device: torch.device, state: TrainState, forms: set[str], told: dict[str, Any]
+    work: Workload, folder: Path, device: torch.device, state: TrainState, forms: set[str], told: dict[str, Any]
 ) -> Step:
     def arithmetic() -> AbstractContextManager[Any]:
         if "autocast" not in forms:
@@ -161,7 +161,7 @@ def _step(
 
 
 def _training(
-    work: Work, folder: Path, device: torch.device, state: TrainState, forms: set[str], told: dict[str, Any]
+    work: Workload, folder: Path, device: torch.device, state: TrainState, forms: set[str], told: dict[str, Any]
 ) -> Step:
     with np.load(folder / "inputs.npz") as arrays:
         inputs = from_numpy(dict(arrays), device)
@@ -177,7 +177,7 @@ def _training(
     return step
 
 
-def _sampling(work: Work, device: torch.device, state: TrainState) -> Step:
+def _sampling(work: Workload, device: torch.device, state: TrainState) -> Step:
     latents = torch.from_numpy(np.random.default_rng(0).normal(size=(work.images, work.config.model.latent_size)))
     latents = latents.to(device, getattr(torch, work.config.model.dtype))
     network: nn.Module = state.generator.eval()
@@ -190,10 +190,10 @@ def _sampling(work: Work, device: torch.device, state: TrainState) -> Step:
 
 
 def main() -> None:
-    """Serves one work in one kind."""
+    """Serves one workload in one kind."""
     name, folder, changes, kind, on = sys.argv[1:6]
     device = machine.device(on)
-    work = works()[name]
+    work = workloads()[name]
     work = work._replace(config=replace(work.config, json.loads(changes)))
     arithmetic = "bfloat16" if work.config.model.compute_dtype == "bfloat16" else "float32"
     check_kind(kind, "cpu" if device.type == "cpu" else "gpu", arithmetic)

@@ -1,4 +1,4 @@
-"""What one training step consumes, as tensors. Drawn elsewhere, so that both wings can be given the same."""
+"""What one training step consumes, as tensors. Drawn elsewhere, so that both frameworks can be given the same."""
 
 from typing import Any, NamedTuple
 

@@ -76,7 +76,7 @@ def dump(state: TrainState) -> dict[str, np.ndarray]:
     return flat
 
 
-def load(state: TrainState, flat: dict[str, np.ndarray]) -> None:
+def load_state(state: TrainState, flat: dict[str, np.ndarray]) -> None:
     """The inverse of dump, into a state of the same config on any device.
 
     Raises:

@@ -45,8 +45,8 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
             fake = state.generator(part.d_latents, part.d_labels, _use(key, rng.DROPOUT_G))
         real = real_images(config, part.real_images, key)
         if config.augment.any:
-            real = augment(config.augment, real, _stream(key, rng.AUGMENT_REAL))
-            fake = augment(config.augment, fake, _stream(key, rng.AUGMENT_FAKE))
+            real = augment(config.augment, real, _subkey(key, rng.AUGMENT_REAL))
+            fake = augment(config.augment, fake, _subkey(key, rng.AUGMENT_FAKE))
         real_scores, fake_scores = score_both(config, state.discriminator, pass_of, real, fake, part)
         loss = LOSSES[config.loss].discriminator(real_scores, fake_scores)
         entry = {"d_real": real_scores.detach().mean(), "d_fake": fake_scores.detach().mean()}
@@ -70,7 +70,7 @@ def real_images(config: TrainConfig, images: Tensor, key: Tensor | None) -> Tens
         return images.to(dtype)
     if not config.dequantize:
         return to_float(images, dtype)
-    return dequantize(images, _like_images(_stream(key, rng.DEQUANTIZE), images, dtype))
+    return dequantize(images, _like_images(_subkey(key, rng.DEQUANTIZE), images, dtype))
 
 
 def passes(config: TrainConfig) -> int:
@@ -104,10 +104,10 @@ def penalty(config: TrainConfig, network: nn.Module, real: Tensor, fake: Tensor,
 
     if c.kind == "r1":
         return c.weight * penalties.r1(score, real)
-    mix = rng.uniform(_stream(key, rng.MIX), (len(real),), real.dtype)
+    mix = rng.uniform(_subkey(key, rng.MIX), (len(real),), real.dtype)
     if c.kind == "gradient_penalty":
         return c.weight * penalties.gradient_penalty(score, real, fake, mix, c.target, c.sides)
-    around = _like_images(_stream(key, rng.SURROUNDINGS), real, real.dtype)
+    around = _like_images(_subkey(key, rng.SURROUNDINGS), real, real.dtype)
     return c.weight * penalties.dragan(score, real, around, mix, c.target, c.sides)
 
 
@@ -127,7 +127,7 @@ def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> 
         with pass_of(state.generator, 0):
             fake = state.generator(part.g_latents, part.g_labels, _use(key, rng.DROPOUT_G))
         if config.augment.any:
-            fake = augment(config.augment, fake, _stream(key, rng.AUGMENT_FAKE))
+            fake = augment(config.augment, fake, _subkey(key, rng.AUGMENT_FAKE))
         with pass_of(state.discriminator, 0):
             scores = state.discriminator(fake, part.g_labels, _use(key, rng.DROPOUT_FAKE))
         loss = LOSSES[config.loss].generator(scores)
@@ -163,7 +163,7 @@ def _parts(
 
     split = {name: a.chunk(n) for name in batched if (a := getattr(inputs, name)) is not None}
     if (key := getattr(inputs, key_name)) is not None:
-        split[key_name] = (key,) if n == 1 else tuple(rng.stream(key, rng.PARTS + i) for i in range(n))
+        split[key_name] = (key,) if n == 1 else tuple(rng.subkey(key, rng.PARTS + i) for i in range(n))
     for i in range(n):
         yield later if i else first, inputs._replace(**{name: part[i] for name, part in split.items()})
 
@@ -173,19 +173,19 @@ def _means(logs: list[Logs]) -> Logs:
 
 
 def _like_images(key: Tensor, images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Numbers in [0, 1) for images [n, c, h, w], drawn in the JAX wing's order, channels last."""
+    """Numbers in [0, 1) for images [n, c, h, w], drawn in the JAX framework's order, channels last."""
     n, c, h, w = images.shape
     return rng.uniform(key, (n, h, w, c), dtype).permute(0, 3, 1, 2)
 
 
-def _stream(key: Tensor | None, number: int) -> Tensor:
+def _subkey(key: Tensor | None, number: int) -> Tensor:
     if key is None:
         raise ValueError("these inputs have no keys, but the config draws more than latents (TrainConfig.needs_keys)")
-    return rng.stream(key, number)
+    return rng.subkey(key, number)
 
 
 def _use(key: Tensor | None, number: int) -> Tensor | None:
-    return None if key is None else rng.stream(key, number)
+    return None if key is None else rng.subkey(key, number)
 
 
 def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:

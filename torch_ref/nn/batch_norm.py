@@ -15,7 +15,7 @@ class BatchNorm(nn.BatchNorm2d):
 
     def __init__(self, features: int, *, eps: float, momentum: float, num_classes: int = 0, dtype: torch.dtype):
         super().__init__(features, eps, momentum, dtype=dtype)
-        # A count of passes, which a fixed momentum does not read and the JAX wing does not have.
+        # A count of passes, which a fixed momentum does not read and the JAX framework does not have.
         self.num_batches_tracked = None
         if num_classes:
             self.weight = nn.Parameter(torch.ones(num_classes, features, dtype=dtype))

@@ -9,7 +9,7 @@ from torch_ref.nn import rng
 def dropout(x: Tensor, rate: float, key: Tensor | None) -> Tensor:
     """x [n, features, h, w] or [n, features] with each number zero with probability rate, else over 1 - rate.
 
-    Numbers are drawn in the JAX wing's order, features last.
+    Numbers are drawn in the JAX framework's order, features last.
     """
     if rate == 0 or key is None:
         return x
@@ -20,4 +20,4 @@ def dropout(x: Tensor, rate: float, key: Tensor | None) -> Tensor:
 
 def keys_of_layers(key: Tensor | None, layers: int) -> list[Tensor | None]:
     """A pass's key -> one for each place that drops, or None for each where there is no key."""
-    return [None if key is None else rng.stream(key, i) for i in range(layers)]
+    return [None if key is None else rng.subkey(key, i) for i in range(layers)]

@@ -1,4 +1,4 @@
-"""Random numbers of one update, from a key that is among its inputs: the same in both wings, to the bit.
+"""Random numbers of one update, from a key that is among its inputs: the same in both frameworks, to the bit.
 
 Threefry-2x32 with 20 rounds (Salmon et al. 2011), counters and keys as jax.random lays them out (with
 jax_threefry_partitionable, its default). A key is a pair of 32-bit numbers in an int64 tensor [2].
@@ -19,7 +19,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-def stream(key: Tensor, number: int) -> Tensor:
+def subkey(key: Tensor, number: int) -> Tensor:
     """A key of its own for one use: [2] -> [2]."""
     return torch.stack(_threefry(key, key.new_full((), 0), key.new_full((), number)))
 

@@ -45,7 +45,7 @@ def save_network(path: str | os.PathLike[str], network: dict[str, np.ndarray], s
 
 
 def restore(path: str | os.PathLike[str]) -> Checkpoint:
-    """The inverse of save. Whether the arrays are those of the config: state.load or torch_layout.from_torch says it.
+    """The inverse of save. Whether the arrays are those of the config: load_state or torch_layout.from_torch says it.
 
     Raises:
       UserError: the file can't be read, or is no checkpoint of the reference.

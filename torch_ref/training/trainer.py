@@ -1,6 +1,6 @@
-"""The same run by the reference: state, steps and checkpoints in torch, put into the loop of both wings.
+"""The same run by the reference: state, steps and checkpoints in torch, put into the loop of both frameworks.
 
-Data, inputs and the first state are given, so that a run starts from the JAX wing's numbers and sees its inputs.
+Data, inputs and the first state are given, so that a run starts from the JAX framework's numbers and sees its inputs.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from jax_sngan.runs.provenance import check, provenance
 from jax_sngan.runs.selection import choose_start
 from jax_sngan.runs.workdir import check_start, prepare, run_folder, take, writing
 from jax_sngan.system.errors import UserError
-from jax_sngan.system.lock import hold
+from jax_sngan.system.lock import locked
 from jax_sngan.training.loop import Loop, Make, Result, Scores, describe_resume, describe_start
 from torch_ref.core.inputs import Inputs
 from torch_ref.core.pixels import to_uint8
-from torch_ref.core.state import TrainState, create_state, dump, load
+from torch_ref.core.state import TrainState, create_state, dump, load_state
 from torch_ref.core.step import Logs, training_step
 from torch_ref.runs.checkpoint import Checkpoint, Checkpoints
 from torch_ref.system import machine
@@ -63,7 +63,7 @@ def train(
     workdir = run_folder(config, run)
     check_start(workdir, config, run.resume, "torch")
     origin = provenance("torch", data, machine.described(device))
-    with hold(workdir) as lock, writing(workdir):
+    with locked(workdir) as lock, writing(workdir):
         check_start(workdir, config, run.resume, "torch")  # again: a run may have ended here since
         take(workdir)
         checkpoints = Checkpoints(workdir, run.keep_checkpoints)
@@ -119,13 +119,13 @@ class TorchEngine:
         if start is not None:
             self.rollbacks = self.restore(start)
         else:
-            load(self.state, first())
+            load_state(self.state, first())
         self.start = self.state.step
 
     def restore(self, step: int) -> int:
         """See loop.Engine."""
         checkpoint = self.checkpoints.restore(step)
-        load(self.state, checkpoint.state)
+        load_state(self.state, checkpoint.state)
         self.unlogged = checkpoint.unlogged
         self.logged = last_logged(step, checkpoint.unlogged, checkpoint.metrics)
         self.logs.clear()

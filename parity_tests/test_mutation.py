@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from parity_tests import teeth
+from parity_tests import mutation
 from parity_tests.mistakes import MISTAKES, Mistake
 
-PACKAGE = teeth.ROOT / "jax_sngan"
+PACKAGE = mutation.ROOT / "jax_sngan"
 MATHEMATICS = {
     *(f"nn/{name}.py" for name in ("spectral_norm", "operator_norm", "conv", "layers", "blocks", "resample")),
     *(f"nn/{name}.py" for name in ("batch_norm", "layer_norm", "activations", "dropout")),
@@ -32,7 +32,7 @@ def test_each_mistake_has_its_own_name():
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m.name)
 def test_a_mistake_is_one_changed_line_that_still_parses(mistake):
     right = (PACKAGE / mistake.file).read_text()
-    wrong, line = teeth.mistaken(right, mistake)
+    wrong, line = mutation.mistaken(right, mistake)
     changed = [i for i, (a, b) in enumerate(zip(right.split("\n"), wrong.split("\n"), strict=True), 1) if a != b]
     assert changed == [line]
     assert ast.dump(ast.parse(wrong)) != ast.dump(ast.parse(right))  # more than another spelling
@@ -41,24 +41,24 @@ def test_a_mistake_is_one_changed_line_that_still_parses(mistake):
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m.name)
 def test_the_test_that_a_mistake_names_is_there(mistake):
     file, _, test = mistake.test.partition("::")
-    assert file in teeth.rungs(teeth.ROOT)
-    assert f"def {test.partition('[')[0]}(" in (teeth.ROOT / "parity_tests" / file).read_text()
+    assert file in mutation.rungs(mutation.ROOT)
+    assert f"def {test.partition('[')[0]}(" in (mutation.ROOT / "parity_tests" / file).read_text()
 
 
 def test_the_page_has_every_mistake_as_the_command_found_it():
     rows = re.findall(r"^\| (.+?) \| `(\S+\.py)` \| (.+?) \| (\d) \| `.+` \|$", page(), re.MULTILINE)
     assert [(m.name, m.file, m.effect) for m in MISTAKES] == [row[:3] for row in rows]
-    assert [teeth.rung_of(m.test) for m in MISTAKES] == [int(row[3]) for row in rows]
+    assert [mutation.rung_of(m.test) for m in MISTAKES] == [int(row[3]) for row in rows]
 
 
 def page() -> str:
-    return (teeth.ROOT / "docs" / "parity.md").read_text()
+    return (mutation.ROOT / "docs" / "parity.md").read_text()
 
 
 def test_real_mistakes_are_caught_and_the_tree_is_untouched(tmp_path, capsys):
     names = ["hinge sign", "momentum reversed", "every step sees the same images"]
     before = {name: (PACKAGE / name).read_bytes() for name in MATHEMATICS}
-    assert teeth.main(["--quick", "--only", *names, "--json", str(tmp_path / "found.json")]) == 0
+    assert mutation.main(["--quick", "--only", *names, "--json", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())["mistakes"]
     assert [(m["name"], m["rung"]) for m in found] == list(zip(names, (4, 2, 5), strict=True))
     printed = capsys.readouterr().out.splitlines()
@@ -79,8 +79,8 @@ UNCAUGHT = {
 @pytest.mark.parametrize("case", UNCAUGHT)
 def test_what_no_assertion_caught_is_a_survivor(case, monkeypatch, capsys):
     mistake, why = UNCAUGHT[case]
-    monkeypatch.setattr(teeth, "MISTAKES", [mistake._replace(name=case)])
-    assert teeth.main(["--quick"]) == 1
+    monkeypatch.setattr(mutation, "MISTAKES", [mistake._replace(name=case)])
+    assert mutation.main(["--quick"]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith(f"{case}: NOT CAUGHT (")
     assert why in printed[0]
@@ -92,23 +92,23 @@ def test_the_named_test_need_not_be_the_catcher_and_unreached_rungs_are_not_run(
     mistake = Mistake(
         "", "core/losses.py", "relu(1 + fake)", "relu(1 - fake)", "", "test_4_losses.py::test_every_loss_has_its_twin"
     )
-    line = teeth.mistaken((PACKAGE / "core/losses.py").read_text(), mistake)[1]
+    line = mutation.mistaken((PACKAGE / "core/losses.py").read_text(), mistake)[1]
     lines = {"test_1_ops.py": {line + 1}, "test_4_losses.py": {line}}  # of core/losses.py
-    reached = teeth.Reached(teeth.ROOT, tmp_path, tmp_path / "cache")
+    reached = mutation.Reached(mutation.ROOT, tmp_path, tmp_path / "cache")
     monkeypatch.setattr(reached, "rungs", list(lines))
     monkeypatch.setattr(reached, "by", lambda rung, file: lines[rung])
-    result = teeth.judge(mistake, teeth.ROOT, tmp_path / "copy", tmp_path / "cache", reached)
+    result = mutation.judge(mistake, mutation.ROOT, tmp_path / "copy", tmp_path / "cache", reached)
     assert result.rung == 4
     assert "test_loss_and_gradients" in result.test
 
 
 def test_a_statement_reaches_over_its_lines():
     source = "def f(x):\n    y = [\n        x,\n    ]\n    if (\n        x\n    ):\n        return y\n    return x\n"
-    assert [list(teeth.statement(source, n)) for n in (3, 6, 8)] == [[2, 3, 4], [5, 6, 7], [8]]
+    assert [list(mutation.statement(source, n)) for n in (3, 6, 8)] == [[2, 3, 4], [5, 6, 7], [8]]
 
 
 def test_an_unknown_name_is_refused(capsys):
     with pytest.raises(SystemExit) as exit:
-        teeth.main(["--only", "hinge sing"])
+        mutation.main(["--only", "hinge sing"])
     assert exit.value.code == 2
     assert "no mistake 'hinge sing'" in capsys.readouterr().err

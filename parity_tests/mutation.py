@@ -1,9 +1,9 @@
 """Shows that the ladder can fail: makes each mistake of `mistakes` in a throwaway copy and runs the rungs upwards.
 
-    python -m parity_tests.teeth                       every mistake; prints the rung and the test that caught it
-    python -m parity_tests.teeth --only "hinge sign"   some of them, by name
-    python -m parity_tests.teeth --quick               only the test that each mistake names
-    python -m parity_tests.teeth --markdown            the table of docs/parity.md
+    python -m parity_tests.mutation                       every mistake; prints the rung and the test that caught it
+    python -m parity_tests.mutation --only "hinge sign"   some of them, by name
+    python -m parity_tests.mutation --quick               only the test that each mistake names
+    python -m parity_tests.mutation --markdown            the table of docs/parity.md
 
 Exit code 1 if a mistake is not caught. A mistake is caught by a test that reaches its assertion and fails there:
 code that does not import or does not run has not been caught.
@@ -229,7 +229,9 @@ def table(results: list[Result]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m parity_tests.teeth", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m parity_tests.mutation", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these mistakes")
     parser.add_argument("--quick", action="store_true", help="run only the test that each mistake names")
     parser.add_argument("--jobs", type=int, default=1, help="mistakes tried at a time")
@@ -244,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
 
     results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="teeth-") as folder, ThreadPoolExecutor(options.jobs) as pool:
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder, ThreadPoolExecutor(options.jobs) as pool:
         scratch, cache = Path(folder), Path(folder) / "compiled"
         source = copy_repository(ROOT, scratch / "source")  # one state of the tree, whatever is edited meanwhile
         reached = None if options.quick else Reached(source, scratch, cache)
