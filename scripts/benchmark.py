@@ -85,7 +85,7 @@ def main() -> int:
     if arguments.starts:
         result |= run.starts("fashion")
     if arguments.sweep:
-        result["sweeps"] = run.sweep(works, repetitions, peaks["float32"])
+        result["sweeps"] = run.sweep(workloads, repetitions, peaks["float32"])
         run.draw(result["sweeps"], Path(arguments.sweep))
     if arguments.json != "-":
         print(plan.table(result))
