@@ -10,9 +10,12 @@ from jax_sngan.accelerators.environment import quiet_compilers
 
 _HOME = {
     "Dataset": "data.datasets",
+    "GAN": "core.gan",
     "Inputs": "core.inputs",
+    "Loss": "core.losses",
     "ModelConfig": "config.schema",
     "OptimizerConfig": "config.schema",
+    "Penalty": "core.penalties",
     "RunConfig": "config.schema",
     "SpectralNormConfig": "config.schema",
     "TrainConfig": "config.schema",
@@ -21,6 +24,7 @@ _HOME = {
     "build": "models.network",
     "create_state": "core.state",
     "draw_inputs": "core.inputs",
+    "gan": "core.gan",
     "load": "runs.sample",
     "load_data": "data.datasets",
     "preset": "config.presets",

@@ -12,6 +12,7 @@ import torch_ref.core.step
 from jax_sngan.config.schema import replace
 from jax_sngan.core import pixels as images
 from jax_sngan.core import step
+from jax_sngan.core.gan import gan
 from jax_sngan.nn import rng
 from parity_tests.compare import EXACT, assert_close, to_numpy
 from parity_tests.configs import BASE
@@ -111,8 +112,8 @@ def test_real_images_with_noise(dtype):
     pixels = np.random.default_rng(1).integers(0, 256, (2, 4, 5, 3), np.uint8)
     ours, theirs = both_keys((5, 6))
     maps = tensor(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    drawn = step.real_images(config, jnp.asarray(pixels), ours)
+    drawn = step.real_images(gan(config), jnp.asarray(pixels), ours)
     assert_close(drawn, torch_ref.core.step.real_images(config, maps, theirs).permute(0, 2, 3, 1), EXACT)
-    plain = step.real_images(replace(config, {"dequantize": False}), jnp.asarray(pixels), None)
+    plain = step.real_images(gan(replace(config, {"dequantize": False})), jnp.asarray(pixels), None)
     assert not np.array_equal(drawn, plain)
-    assert not np.array_equal(drawn, step.real_images(config, jnp.asarray(pixels), both_keys((5, 7))[0]))
+    assert not np.array_equal(drawn, step.real_images(gan(config), jnp.asarray(pixels), both_keys((5, 7))[0]))

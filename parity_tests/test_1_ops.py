@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jax import Array
 
 from jax_sngan.config.schema import OptimizerConfig
-from jax_sngan.core.optim import adam_direction, average_decay, clip, descend, learning_rate, moving_average
+from jax_sngan.core.optim import adam, adam_direction, average_decay, clip, descend, learning_rate, moving_average
 from jax_sngan.core.pixels import to_float, to_uint8
 from jax_sngan.nn import conv as conv_file
 from jax_sngan.nn.activations import leaky_relu
@@ -637,9 +637,9 @@ ADAMS = [
 
 @DTYPES
 @pytest.mark.parametrize("eps_form", ["standard", "epsilon_hat"])
-@pytest.mark.parametrize("adam", ADAMS, ids=lambda a: f"{a.beta1},{a.beta2},{a.eps}")
-def test_adam(adam, eps_form, dtype, tolerance):
-    config = dataclasses.replace(adam, learning_rate=1.0, eps_form=eps_form)
+@pytest.mark.parametrize("options", ADAMS, ids=lambda a: f"{a.beta1},{a.beta2},{a.eps}")
+def test_adam(options, eps_form, dtype, tolerance):
+    config = dataclasses.replace(options, learning_rate=1.0, eps_form=eps_form)
     rng = np.random.default_rng(4)
     s, t = (torch.nn.Parameter(torch.zeros(5, 3, dtype=getattr(torch, dtype))) for _ in range(2))
     by_torch = torch.optim.Adam([s], lr=1.0, betas=(config.beta1, config.beta2), eps=config.eps)
@@ -664,10 +664,10 @@ def test_adam(adam, eps_form, dtype, tolerance):
     assert int(state.count) == 8
 
 
-@pytest.mark.parametrize("adam", ADAMS, ids=lambda a: f"{a.beta1},{a.beta2},{a.eps}")
-def test_adam_is_optax(adam):
+@pytest.mark.parametrize("options", ADAMS, ids=lambda a: f"{a.beta1},{a.beta2},{a.eps}")
+def test_adam_is_optax(options):
     # In float64 alone: optax's 1 - beta2 is off by 1e-5 in float32.
-    ours, theirs = adam_direction(adam), optax.scale_by_adam(adam.beta1, adam.beta2, adam.eps)
+    ours, theirs = adam_direction(options), optax.scale_by_adam(options.beta1, options.beta2, options.eps)
     rng = np.random.default_rng(5)
     params = {"a": jnp.zeros((3, 2)), "b": jnp.zeros(4)}
     state, optax_state = ours.init(params), theirs.init(params)
@@ -681,13 +681,29 @@ def test_adam_is_optax(adam):
 
 @DTYPES
 def test_descend(dtype, tolerance):
+    """Adam as a step makes it, its rate that of the training step, whatever the count of updates; and anybody's."""
     rng = np.random.default_rng(6)
-    params, direction = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
-    t = torch.nn.Parameter(tensor(params.copy()))
-    t.grad = tensor(direction)
-    torch.optim.SGD([t], lr=0.25).step()
-    # The rate is float64 wherever x64 is on; parameters stay what they are.
-    assert_close(descend(jnp.asarray(params), jnp.asarray(direction), jnp.asarray(0.25)), t, tolerance)
+    params, gradient = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
+    config = OptimizerConfig(learning_rate=0.25, beta1=0.5, schedule="linear")
+    for ours, theirs, rate in (
+        (adam(config, 8), torch_optim.adam, 0.25 * (1 - 6 / 8)),
+        (optax.sgd(0.25), lambda _, parameters: torch.optim.SGD(parameters), 0.25),
+    ):
+        t = torch.nn.Parameter(tensor(params.copy()))
+        t.grad = tensor(gradient)
+        torch_optim.descend(theirs(config, [t]), rate)
+        given = jnp.asarray(params)
+        # The rate is float64 wherever x64 is on; parameters stay what they are.
+        moved, _ = descend(ours, jnp.asarray(gradient), ours.init(given), given, jnp.asarray(6))
+        assert moved.dtype == dtype
+        assert_close(moved, t, tolerance)
+
+
+def test_an_optimiser_of_equal_options_is_the_same_object():
+    """Else a step would be compiled for each."""
+    config = OptimizerConfig(schedule="cosine")
+    assert adam(config, 8) is adam(OptimizerConfig(schedule="cosine"), 8)
+    assert adam(config, 8) is not adam(config, 9)
 
 
 @pytest.mark.parametrize("decay_start", [0, 4])

@@ -16,6 +16,7 @@ import torch_ref.core.state
 import torch_ref.core.step
 from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
 from jax_sngan.core import step as update
+from jax_sngan.core.gan import gan
 from jax_sngan.core.inputs import Images, Inputs, draw_inputs
 from jax_sngan.data import datasets
 from jax_sngan.data.mixtures import grid
@@ -105,8 +106,8 @@ class Framework:
             return [False] * (self.config.n_dis + 1) if first else [False, *[True] * self.config.n_dis]
         if self.config.n_dis > 1:
             raise ValueError("BatchNorm in D needs n_dis=1 here")
-        own = [False] * update.passes(self.config)
-        return [*own, True] if first else [False, *own]
+        own, last = [False] * update.passes(gan(self.config)), [first] * update.generator_passes(gan(self.config))
+        return [*own, *last] if first else [*last, *own]
 
     def constants_of_norms(self) -> Flat:
         """batch_norm_constants of both networks as they are now."""

@@ -80,15 +80,17 @@ ONLY_IN_JAX = {
     "nn/operator_norm": {"largest_singular_value"},
     # Kernels are normalised for a pass as a whole; torch's layers each do it themselves.
     "nn/layers": {"hold", "iterate"},
-    # Adam's direction is a pure function here and an Optimizer there.
-    "core/optim": {"adam_direction"},
-    # Several steps in one program; eager torch has no program to put them in.
-    "core/step": {"training_steps"},
+    # An optimiser is a pair of pure functions here, of which its direction is held against torch's optimisers.
+    "core/optim": {"NumberByNumber", "adam_direction"},
+    # A user's penalty is a value here; the reference's step asks the config.
+    "core/penalties": {"Penalty", "draw"},
+    # Several steps in one program; eager torch has no program to put them in. What eager torch counts by itself.
+    "core/step": {"generator_passes", "training_steps"},
 }
 ONLY_IN_TORCH = {
     # Puts torch's own on a layer; and what a batch in parts needs of it, where ours has Network.iterate and `hold`.
     "nn/spectral_norm": {"add_spectral_norm", "held", "load_spectral_state", "spectral_state"},
-    "core/optim": {"AdamEpsilonHat", "adam"},  # the optimisers that adam_direction is compared with
+    "core/optim": {"AdamEpsilonHat"},  # the form of adam that torch has not
 }
 
 JAX_STACK = ("jax", "jaxlib", "flax", "optax", "orbax")

@@ -81,7 +81,7 @@ def request_for(config: TrainConfig, run: RunConfig, to: Target, *, quick: bool 
     """
     if quick and to.chip.platform != "tpu":
         raise UserError(f"quick is of a TPU's compiler; leave it out for {to.name}")
-    n = mesh_size(run.mesh, config, to.devices, to.processes, to.name)
+    n = mesh_size(run.mesh, config.batch_size, to.devices, to.processes, to.name)
     return Request(config, to, n or 1, n is not None, run.shard_state, quick)
 
 

@@ -20,6 +20,7 @@ from jax_sngan.benchmark.server import Prepared, serve
 from jax_sngan.benchmark.workloads import ARITHMETICS, Workload, workloads
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core import flops
+from jax_sngan.core.gan import gan
 from jax_sngan.core.inputs import Inputs, draw_inputs, input_shapes
 from jax_sngan.core.state import TrainState, create_state
 from jax_sngan.core.step import passes, train_step
@@ -109,7 +110,7 @@ def _power_iterations(config: TrainConfig, state: TrainState) -> Callable[[], No
         generator, discriminator = state.generator, state.discriminator
         for _ in range(config.n_dis + 1):
             generator = networks.generator.iterate(generator)
-        for _ in range(config.n_dis * passes(config) + 1):
+        for _ in range(config.n_dis * passes(gan(config)) + 1):
             discriminator = networks.discriminator.iterate(discriminator)
         return generator.spectral, discriminator.spectral
 

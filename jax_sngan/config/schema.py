@@ -200,9 +200,16 @@ class TrainConfig(Options):
     batch_size: int = option(64, "real images in one D update", minimum=1)
     seed: int = option(0, "of weights, latents and the order of images", minimum=0, below=2**32)
     dequantize: bool = option(False, "real pixels get uniform noise of one grey level")
-    loss: Literal["hinge", "minimax", "non_saturating", "non_saturating_eps", "wasserstein", "least_squares"] = option(
-        "hinge", "the pair of losses (losses.py)"
-    )
+    loss: Literal[
+        "hinge",
+        "minimax",
+        "non_saturating",
+        "non_saturating_eps",
+        "wasserstein",
+        "least_squares",
+        "relativistic_hinge",
+        "relativistic_non_saturating",
+    ] = option("hinge", "the pair of losses (core/losses.py)")
     n_dis: int = option(5, "D updates a step", minimum=1)
     generator_batch_multiplier: int = option(1, "latents in a G update, in units of batch_size", minimum=1)
     update_order: Literal["discriminator_first", "generator_first"] = option(

@@ -1,7 +1,8 @@
 """Adversarial losses: raw scores [n] -> loss []. A pair has one function for D and one for G."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,24 +81,75 @@ def least_squares_g(fake: Array) -> Array:
     return 0.5 * jnp.mean(jnp.square(fake - 1))
 
 
+def relativistic_hinge_d(real: Array, fake: Array) -> Array:
+    """D's relativistic average hinge loss (Jolicoeur-Martineau 2018, RaHingeGAN): [n], [m] scores -> []; 2 at zero.
+
+    Each score is taken less the mean of the other kind's: how much more real than a typical image of the other kind.
+    """
+    _check(real, fake)
+    return jnp.mean(jax.nn.relu(1 - (real - jnp.mean(fake)))) + jnp.mean(jax.nn.relu(1 + (fake - jnp.mean(real))))
+
+
+def relativistic_hinge_g(real: Array, fake: Array) -> Array:
+    """G's relativistic average hinge loss (Jolicoeur-Martineau 2018): D's with the two kinds exchanged."""
+    return relativistic_hinge_d(fake, real)
+
+
+def relativistic_non_saturating_d(real: Array, fake: Array) -> Array:
+    """D's relativistic average cross entropy (Jolicoeur-Martineau 2018, RaSGAN): [n], [m] logits -> []; 2 log 2 at 0.
+
+    The cross entropy of each logit less the mean of the other kind's.
+    """
+    _check(real, fake)
+    return jnp.mean(jax.nn.softplus(jnp.mean(fake) - real)) + jnp.mean(jax.nn.softplus(fake - jnp.mean(real)))
+
+
+def relativistic_non_saturating_g(real: Array, fake: Array) -> Array:
+    """G's relativistic average cross entropy (Jolicoeur-Martineau 2018): D's with the two kinds exchanged."""
+    return relativistic_non_saturating_d(fake, real)
+
+
 def _check(*scores: Array) -> None:
     for s in scores:
         if s.ndim != 1:
             raise ValueError(f"scores must be one-dimensional, got shape {s.shape}")
 
 
-class GanLoss(NamedTuple):
-    """One game's two losses."""
+@dataclass(frozen=True)
+class Loss:
+    """A game: what D and what G make small, of raw scores.
 
-    discriminator: Callable[[Array, Array], Array]
-    generator: Callable[[Array], Array]
+    Attributes:
+      d: (real [n], fake [m]) -> [].
+      g: (real [n], fake [m]) -> []; real is None where g_sees_real is false.
+      g_sees_real: D scores the step's last real batch in the G update too: one pass, and one power iteration, more.
+      images_apart: d is a mean over the batch of terms of one image each, so that the devices of a mesh may each take
+        their own images' and the mean of that be taken. False is right for any loss, and communicates more.
+    """
+
+    d: Callable[[Array, Array], Array]
+    g: Callable[[Any, Array], Array]
+    g_sees_real: bool = True
+    images_apart: bool = False
+
+
+def _of_fake(d: Callable[[Array, Array], Array], g: Callable[[Array], Array]) -> Loss:
+    """The game in which G's loss is of its own images' scores alone."""
+
+    def of_fake(real: Array | None, fake: Array) -> Array:
+        del real
+        return g(fake)
+
+    return Loss(d, of_fake, g_sees_real=False, images_apart=True)
 
 
 LOSSES = {
-    "hinge": GanLoss(hinge_d, hinge_g),
-    "minimax": GanLoss(non_saturating_d, minimax_g),
-    "non_saturating": GanLoss(non_saturating_d, non_saturating_g),
-    "non_saturating_eps": GanLoss(non_saturating_d, non_saturating_eps_g),
-    "wasserstein": GanLoss(wasserstein_d, wasserstein_g),
-    "least_squares": GanLoss(least_squares_d, least_squares_g),
+    "hinge": _of_fake(hinge_d, hinge_g),
+    "minimax": _of_fake(non_saturating_d, minimax_g),
+    "non_saturating": _of_fake(non_saturating_d, non_saturating_g),
+    "non_saturating_eps": _of_fake(non_saturating_d, non_saturating_eps_g),
+    "wasserstein": _of_fake(wasserstein_d, wasserstein_g),
+    "least_squares": _of_fake(least_squares_d, least_squares_g),
+    "relativistic_hinge": Loss(relativistic_hinge_d, relativistic_hinge_g),
+    "relativistic_non_saturating": Loss(relativistic_non_saturating_d, relativistic_non_saturating_g),
 }

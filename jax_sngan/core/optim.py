@@ -1,6 +1,7 @@
 """Adam in its two forms, learning-rate schedules, and the moving average of the generator."""
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -41,6 +42,33 @@ def adam_direction(config: OptimizerConfig) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+class NumberByNumber(optax.GradientTransformationExtraArgs):
+    """An optimiser that looks at one number of a parameter at a time: devices may each update their part of an array.
+
+    One that clips by a norm, or keeps a mean of rows, may not be made one of these.
+    """
+
+
+@lru_cache(maxsize=64)  # the same values are the same optimiser: a compiled step is found again
+def adam(config: OptimizerConfig, steps: int | None = None) -> NumberByNumber:
+    """adam_direction along the config's learning rate.
+
+    Its update is also told the training step (`step=`, as descend does), so that all D updates of a step share a rate;
+    optax's own schedules count updates.
+
+    Args:
+      steps: of the run, at whose end a linear or cosine rate is 0; not read where the rate is constant.
+    """
+    along = adam_direction(config)
+
+    def update(grads: Any, state: Any, params: Any = None, *, step: Any, **_: Any) -> tuple[Any, Any]:
+        direction, state = along.update(grads, state, params)
+        rate = learning_rate(config, step, steps or 0)
+        return jax.tree.map(lambda d: -rate.astype(d.dtype) * d, direction), state
+
+    return NumberByNumber(along.init, update)
+
+
 def _bias_correction(beta: float, count: Array, dtype: Any) -> Array:
     """1 - beta^count; beta^count as exp(count log beta) leaves nothing to cancel."""
     if beta == 0.0:
@@ -66,9 +94,12 @@ def learning_rate(config: OptimizerConfig, step: Array, steps: int) -> Array:
     return rate * (1 - past / span)
 
 
-def descend(params: Any, direction: Any, rate: Array) -> Any:
-    """params - rate * direction, leaf by leaf."""
-    return jax.tree.map(lambda p, d: p - rate.astype(p.dtype) * d, params, direction)
+def descend(
+    optimizer: optax.GradientTransformation, gradients: Any, state: Any, params: Any, step: Array
+) -> tuple[Any, Any]:
+    """One optimiser step: (params, the optimiser's state); step: [] the training step, for a schedule that takes it."""
+    changes, state = optax.with_extra_args_support(optimizer).update(gradients, state, params, step=step)
+    return optax.apply_updates(params, changes), state
 
 
 def clip(params: Any, bound: float) -> Any:

@@ -1,16 +1,64 @@
-"""Penalties on the norm of D's gradient in its images: D as a function, images in, [] out.
+"""Terms of D's loss beside its game: penalties on the norm of its gradient in its images.
 
 D is `score`: images [n, h, w, c] -> scores [n], each from its own image alone, with u and v held.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-Score = Callable[[Array], Array]
+from jax_sngan.nn import rng
+from jax_sngan.system.errors import UserError
+
+Score = Callable[..., Array]
+
+
+def _draws_nothing(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    del shape
+    return {}
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A term of D's loss beside its game: what it draws, its value, its passes, and what a mesh may split.
+
+    Attributes:
+      value: (score, real [n, h, w, c], fake [n, h, w, c], drawn) -> []. score(images [n, h, w, c]) -> [n] is D in a
+        training pass, with the real images' labels where it takes labels; score(images, i) its i-th pass, i below
+        `passes`. drawn: by name, what `draws` asked for. Real and generated images are as D sees them, augmented.
+      draws: shape [n, h, w, c] -> the shapes of the numbers in [0, 1) that it needs, by name.
+      passes: of D that it makes, each with its power iterations; what D's running statistics would learn from them is
+        left out.
+      images_apart: it is a mean over the batch of terms of one image each (Loss.images_apart).
+    """
+
+    value: Callable[[Score, Array, Array, dict[str, Array]], Array]
+    draws: Callable[[tuple[int, ...]], dict[str, tuple[int, ...]]] = _draws_nothing
+    passes: int = 1
+    images_apart: bool = False
+
+
+# The streams of an update's key that a penalty's numbers come from, in the order of Penalty.draws (nn/rng.py).
+_STREAMS = (rng.MIX, rng.SURROUNDINGS, *range(rng.DROPOUT_PENALTY + 1, rng.PARTS))
+
+
+def draw(penalty: Penalty, real: Array, subkey: Callable[[int], Array]) -> dict[str, Array]:
+    """What a penalty draws for real images [n, h, w, c], the whole batch; subkey: number of a stream -> its key.
+
+    Raises:
+      UserError: it asks for more arrays than an update's key has streams for.
+    """
+    shapes = penalty.draws(real.shape)
+    if len(shapes) > len(_STREAMS):
+        raise UserError(f"a penalty may draw {len(_STREAMS)} arrays, got {len(shapes)}: {', '.join(shapes)}")
+    return {
+        name: rng.uniform(subkey(stream), shape, real.dtype)
+        for stream, (name, shape) in zip(_STREAMS, shapes.items(), strict=False)
+    }
 
 
 def gradient_norms(score: Score, images: Array) -> Array:

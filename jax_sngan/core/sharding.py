@@ -3,8 +3,8 @@
 The mesh's devices may be those of several processes (system/processes.py): each reads its own devices' images, and what
 is drawn is drawn in parts, where it is used.
 
-With --shard-state each device keeps only its part of what an update alone reads: Adam's moments and the averaged
-generator (Rajbhandari et al. 2020, ZeRO stage 1).
+With --shard-state each device keeps only its part of what an update alone reads: the optimisers' states (Adam's
+moments) and the averaged generator (Rajbhandari et al. 2020, ZeRO stage 1).
 """
 
 import math
@@ -18,12 +18,13 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jax_sngan.config.schema import TrainConfig
-from jax_sngan.core.inputs import Images, Inputs, draw, input_shapes, real_batch
+from jax_sngan.core.gan import GAN
+from jax_sngan.core.inputs import Drawing, Images, Inputs, draw, drawing, input_shapes, real_batch
 from jax_sngan.system import processes
 from jax_sngan.system.errors import UserError
 
 
-def mesh_size(text: str | None, config: TrainConfig, devices: int, count: int, backend: str) -> int | None:
+def mesh_size(text: str | None, batch_size: int, devices: int, count: int, backend: str) -> int | None:
     """How many devices `data=N` names; by default all where there are several processes, else None.
 
     Args:
@@ -46,18 +47,18 @@ def mesh_size(text: str | None, config: TrainConfig, devices: int, count: int, b
         raise UserError(f"mesh {text} needs {n} devices, there are {devices} ({backend})")
     if count > 1 and n != devices:
         raise UserError(f"mesh must be data={devices}, all devices of the {count} processes, got {text}")
-    if config.batch_size % n:
-        raise UserError(f"batch_size must be a multiple of the mesh's {n} devices, got {config.batch_size}")
+    if batch_size % n:
+        raise UserError(f"batch_size must be a multiple of the mesh's {n} devices, got {batch_size}")
     return n
 
 
-def make_mesh(text: str | None, config: TrainConfig) -> Mesh | None:
+def make_mesh(text: str | None, what: GAN | TrainConfig | Drawing) -> Mesh | None:
     """The mesh of mesh_size on this program's devices, or None.
 
     Raises:
       UserError: as mesh_size.
     """
-    n = mesh_size(text, config, jax.device_count(), processes.count(), jax.default_backend())
+    n = mesh_size(text, drawing(what).batch_size, jax.device_count(), processes.count(), jax.default_backend())
     if n is None:
         return None
     # Auto: jit propagates the shardings; make_mesh's default wants them in every type.
@@ -178,7 +179,13 @@ def mean_of_devices(mesh: Mesh, function: Callable[[Any, Any], Any], whole: Any,
 
 
 def update_in_parts(
-    mesh: Mesh | None, function: Callable[[Any, Any, Any], Any], params: Any, others: Any, kept: Any
+    mesh: Mesh | None,
+    function: Callable[[Any, Any, Any], Any],
+    params: Any,
+    others: Any,
+    kept: Any,
+    *,
+    number_by_number: bool = True,
 ) -> Any:
     """function(params, others, kept) -> (params, kept), each device computing its part; without a mesh just that.
 
@@ -186,12 +193,20 @@ def update_in_parts(
     instead of parameters. Here the update is given whole gradients and gives whole parameters.
 
     Args:
-      function: works number by number; its results have the shapes of its arguments.
+      function: its results have the shapes of its arguments.
       params, others: every device has them.
       kept: lies in parts, as split_spec says, and stays so.
+      number_by_number: a number of the results depends on that one of the arguments alone. Where it does not (a clip by
+        a norm, a mean of rows) XLA computes the whole, from whole gradients and to whole parameters.
     """
     if mesh is None:
         return function(params, others, kept)
+    if not number_by_number:
+        whole = NamedSharding(mesh, PartitionSpec())
+        params, others = lax.with_sharding_constraint((params, others), whole)
+        params, kept = function(params, others, kept)
+        parts = jax.tree.map(lambda leaf: NamedSharding(mesh, split_spec(mesh, leaf.shape)), kept)
+        return lax.with_sharding_constraint(params, whole), lax.with_sharding_constraint(kept, parts)
 
     def own(leaf: Any) -> Any:
         spec = split_spec(mesh, leaf.shape)
@@ -207,12 +222,12 @@ def update_in_parts(
     def specs(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: split_spec(mesh, leaf.shape), tree)
 
-    whole = PartitionSpec()
+    everywhere = PartitionSpec()
     in_parts = jax.shard_map(
-        part, mesh=mesh, in_specs=(whole, whole, specs(kept)), out_specs=(specs(params), specs(kept))
+        part, mesh=mesh, in_specs=(everywhere, everywhere, specs(kept)), out_specs=(specs(params), specs(kept))
     )
     params, kept = in_parts(params, others, kept)
-    return lax.with_sharding_constraint(params, NamedSharding(mesh, whole)), kept
+    return lax.with_sharding_constraint(params, NamedSharding(mesh, everywhere)), kept
 
 
 def input_shardings(mesh: Mesh, inputs: Inputs) -> Any:
@@ -229,30 +244,32 @@ def input_shardings(mesh: Mesh, inputs: Inputs) -> Any:
     return Inputs(**of)
 
 
-def own_columns(mesh: Mesh | None, config: TrainConfig) -> np.ndarray | slice:
+def own_columns(mesh: Mesh | None, what: GAN | TrainConfig | Drawing) -> np.ndarray | slice:
     """Which images of a batch lie on this process's devices: row numbers; a slice of all where there is no mesh."""
     if mesh is None:
         return slice(None)
-    parts = NamedSharding(mesh, PartitionSpec("data")).addressable_devices_indices_map((config.batch_size,))
-    return np.unique(np.concatenate([np.arange(config.batch_size)[i] for i in parts.values() if i is not None]))
+    batch_size = drawing(what).batch_size
+    parts = NamedSharding(mesh, PartitionSpec("data")).addressable_devices_indices_map((batch_size,))
+    return np.unique(np.concatenate([np.arange(batch_size)[i] for i in parts.values() if i is not None]))
 
 
-def sharded_inputs(mesh: Mesh, config: TrainConfig) -> Callable[[Images, int, int], Inputs]:
-    """inputs.draw_inputs of a config, as (data, step, rollbacks) -> inputs on the mesh's devices.
+def sharded_inputs(mesh: Mesh, what: GAN | TrainConfig | Drawing) -> Callable[[Images, int, int], Inputs]:
+    """inputs.draw_inputs, as (data, step, rollbacks) -> inputs on the mesh's devices.
 
     Each process reads its own devices' columns of a batch; latents and labels are drawn in parts, on the devices.
     """
-    split, own = NamedSharding(mesh, PartitionSpec(None, "data")), own_columns(mesh, config)
-    on_devices = jax.jit(draw, static_argnums=0, out_shardings=input_shardings(mesh, input_shapes(config)))
+    whole = drawing(what)
+    split, own = NamedSharding(mesh, PartitionSpec(None, "data")), own_columns(mesh, whole)
+    on_devices = jax.jit(draw, static_argnums=0, out_shardings=input_shardings(mesh, input_shapes(whole)))
 
     def across(part: np.ndarray | None) -> jax.Array | None:
         if part is None:
             return None
-        shape = (config.n_dis, config.batch_size, *part.shape[2:])
+        shape = (whole.n_dis, whole.batch_size, *part.shape[2:])
         return jax.make_array_from_process_local_data(split, part, shape)
 
     def inputs(data: Images, step: int, rollbacks: int) -> Inputs:
-        images, labels = real_batch(config, data, step, rollbacks, own)
-        return on_devices(config, across(images), across(labels), np.uint32(step), np.uint32(rollbacks))
+        images, labels = real_batch(whole, data, step, rollbacks, own)
+        return on_devices(whole, across(images), across(labels), np.uint32(step), np.uint32(rollbacks))
 
     return inputs

@@ -1,18 +1,18 @@
 """TrainState: all that a training step reads and writes, one pytree."""
 
 from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
+from functools import cache, lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
 from jax_sngan.config.schema import TrainConfig
-from jax_sngan.core.optim import adam_direction
-from jax_sngan.models.network import Tree, Variables, build
+from jax_sngan.core.gan import GAN, SEED, as_gan
+from jax_sngan.models.network import Tree, Variables
+from jax_sngan.system.errors import UserError
 from jax_sngan.system.jax_internals import known
 
 
@@ -23,26 +23,34 @@ class TrainState(NamedTuple):
     generator: Variables
     discriminator: Variables
     generator_ema: Tree  # moving average of generator.params
-    generator_opt: optax.ScaleByAdamState
-    discriminator_opt: optax.ScaleByAdamState
+    generator_opt: Any  # the optimisers' states: any pytrees of arrays; optax.ScaleByAdamState where a config made them
+    discriminator_opt: Any
 
 
-def create_state(config: TrainConfig, seed: int | None = None) -> TrainState:
-    """A fresh state: the same for the same config and seed (the config's own where none is given)."""
+def create_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState:
+    """A fresh state: the same for the same GAN and seed; None: the config's own, 0 of a GAN, which has none.
+
+    Raises:
+      UserError: the GAN's networks are not what it says of them (check_networks).
+    """
+    gan = as_gan(what)
+    if seed is None:
+        seed = what.seed if isinstance(what, TrainConfig) else SEED
+    check_networks(gan)
     here = jnp.zeros(())
     # Part of another program (jit, eval_shape) it has no options of its own.
     make = _create if isinstance(here, jax.core.Tracer) else _create_alone(next(iter(here.devices())).platform)
-    return make(config, np.uint32(config.seed if seed is None else seed))
+    return make(gan, np.uint32(seed))
 
 
-def _create(config: TrainConfig, seed: Array | np.uint32) -> TrainState:
-    networks = build(config.model)
+def _create(gan: GAN, seed: Array | np.uint32) -> TrainState:
     g_key, d_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-    return first_state(config, networks.generator.init(g_key), networks.discriminator.init(d_key))
+    generator, discriminator = gan.networks
+    return first_state(gan, generator.init(g_key), discriminator.init(d_key))
 
 
 @cache
-def _create_alone(platform: str) -> Callable[[TrainConfig, np.uint32], TrainState]:
+def _create_alone(platform: str) -> Callable[[GAN, np.uint32], TrainState]:
     """_create compiled for devices of a platform.
 
     One program, since op by op it takes ten times as long; and one that runs once: with all of XLA's optimisation it
@@ -52,14 +60,53 @@ def _create_alone(platform: str) -> Callable[[TrainConfig, np.uint32], TrainStat
     return jax.jit(_create, static_argnums=0, compiler_options=runs_once)
 
 
-def first_state(config: TrainConfig, generator: Variables, discriminator: Variables) -> TrainState:
+def first_state(what: GAN | TrainConfig, generator: Variables, discriminator: Variables) -> TrainState:
     """The state before the first step from two networks' variables: the average is the generator, moments are zero."""
+    gan = as_gan(what)
+
+    def copy(tree: Any) -> Any:  # a donated state must not hold one buffer twice
+        return jax.tree.map(jnp.copy, tree)
+
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         generator=generator,
         discriminator=discriminator,
-        # A copy: a donated state must not hold one buffer twice.
-        generator_ema=jax.tree.map(jnp.copy, generator.params),
-        generator_opt=adam_direction(config.generator_optimizer).init(generator.params),
-        discriminator_opt=adam_direction(config.discriminator_optimizer).init(discriminator.params),
+        generator_ema=copy(generator.params),
+        generator_opt=copy(gan.generator_optimizer.init(generator.params)),
+        discriminator_opt=copy(gan.discriminator_optimizer.init(discriminator.params)),
     )
+
+
+@lru_cache(maxsize=64)
+def check_networks(gan: GAN) -> None:
+    """Passes where both networks take and give what the GAN says, and classes reach one of them; nothing is computed.
+
+    Raises:
+      UserError: they do not; it names the network.
+    """
+    networks, n = gan.networks, 2
+    if all(network.config is not None for network in networks):
+        return
+    if gan.num_classes and not any(network.takes_labels for network in networks):
+        raise UserError(f"num_classes must be 0 where neither network takes labels, got {gan.num_classes}")
+    of = jax.ShapeDtypeStruct
+    labels, key = of((n,), jnp.int32) if gan.num_classes else None, of((2,), jnp.uint32)
+    for name, network, given, wanted in (
+        ("generator", networks.generator, (n, gan.latent_size), (n, *gan.image_shape)),
+        ("discriminator", networks.discriminator, (n, *gan.image_shape), (n,)),
+    ):
+        if not gan.num_classes and network.must_have_labels:
+            raise UserError(f"{name} takes labels, and num_classes is 0")
+        variables = jax.eval_shape(network.init, jax.random.key(0, impl="threefry2x32"))
+        apply = partial(network.apply, train=True)
+        made = jax.eval_shape(
+            lambda v, x, y, k, apply=apply: apply(v, x, y, key=k)[0],
+            variables,
+            of(given, jnp.dtype(gan.dtype)),
+            labels,
+            key,
+        )
+        found = getattr(made, "shape", None)
+        if found != wanted:
+            what = type(made).__name__ if found is None else list(found)
+            raise UserError(f"{name} must give {list(wanted)} for {list(given)}, got {what}")

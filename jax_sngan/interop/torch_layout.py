@@ -217,8 +217,8 @@ def tree_from_torch(entries: list[Entry], flat: Flat, prefix: str = "") -> Tree:
 def variables_to_torch(config: ModelConfig, network: str, variables: Variables, prefix: str = "") -> Flat:
     """A network's variables as the state_dict of its twin."""
     flat: Flat = {}
-    for entries, tree in zip(network_entries(config, network), variables, strict=True):
-        flat |= tree_to_torch(entries, tree, prefix)
+    for kind, entries in network_entries(config, network)._asdict().items():
+        flat |= tree_to_torch(entries, getattr(variables, kind), prefix)
     return flat
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jax_sngan.config.schema import ModelConfig, OptimizerConfig, SpectralNormConfig
 from jax_sngan.core import penalties
 from jax_sngan.core.losses import LOSSES
-from jax_sngan.core.optim import adam_direction, clip, descend, learning_rate
+from jax_sngan.core.optim import adam, clip, descend
 from jax_sngan.models.network import Network, Variables, build
 from jax_sngan.study.plan import CRITICS, Critic, Run
 
@@ -74,7 +74,7 @@ def _all_distances(critic: Critic, steps: int, width: int, distances: Array) -> 
             spectral_norm=spectral,
         )
     ).discriminator
-    adam = adam_direction(ADAM)
+    optimizer = adam(ADAM, steps)
     fresh = network.init(jax.random.key(0, impl="threefry2x32"))  # the same at every distance
 
     def one(distance: Array) -> tuple[Array, Array, Array]:
@@ -85,13 +85,12 @@ def _all_distances(critic: Critic, steps: int, width: int, distances: Array) -> 
             mix = jax.random.uniform(keys[2], (BATCH,), jnp.float32)
             variables = network.iterate(variables)
             gradients = jax.grad(partial(_loss, critic, network, variables))(variables.params, real, fake, mix)
-            direction, opt = adam.update(gradients, opt)
-            params = descend(variables.params, direction, learning_rate(ADAM, number, steps))
+            params, opt = descend(optimizer, gradients, opt, variables.params, number)
             if critic.bound == "clip":
                 params = clip(params, CLIP)
             return (variables._replace(params=params), opt), None
 
-        carry = (fresh, adam.init(fresh.params))
+        carry = (fresh, optimizer.init(fresh.params))
         (variables, _), _ = lax.scan(step, carry, jnp.arange(steps))
         return _judged(critic, network, variables, distance)
 
@@ -104,7 +103,7 @@ def _loss(
     def score(x: Array) -> Array:
         return network.apply(variables._replace(params=params), x, train=True, hold=True)[0]
 
-    value = LOSSES[critic.loss].discriminator(score(real), score(fake))
+    value = LOSSES[critic.loss].d(score(real), score(fake))
     if critic.bound == "penalty":
         value = value + WEIGHT * penalties.gradient_penalty(score, real, fake, mix)
     return value
@@ -119,9 +118,9 @@ def _judged(critic: Critic, network: Network, variables: Variables, distance: Ar
         return network.apply(variables, x, train=False)[0]
 
     def moved(loss: str, shift: Array) -> Array:
-        return LOSSES[loss].generator(score(fake + _along(shift)))
+        return LOSSES[loss].g(None, score(fake + _along(shift)))
 
-    loss = LOSSES[critic.loss].discriminator(score(real), score(fake))
+    loss = LOSSES[critic.loss].d(score(real), score(fake))
     estimate = jnp.log(jnp.asarray(4.0, loss.dtype)) - loss if critic.of == "jsd" else -loss
     still = jnp.zeros_like(distance)
     return estimate, jax.grad(partial(moved, critic.loss))(still), jax.grad(partial(moved, "minimax"))(still)

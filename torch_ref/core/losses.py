@@ -1,7 +1,8 @@
 """Adversarial losses: raw scores [n] -> loss []. A pair has one function for D and one for G."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,24 +72,60 @@ def least_squares_g(fake: Tensor) -> Tensor:
     return 0.5 * F.mse_loss(fake, torch.ones_like(fake))
 
 
+def relativistic_hinge_d(real: Tensor, fake: Tensor) -> Tensor:
+    """D's relativistic average hinge loss (Jolicoeur-Martineau 2018, RaHingeGAN): [n], [m] scores -> []."""
+    _check(real, fake)
+    above, below = real - fake.mean(), fake - real.mean()
+    return F.relu(1 - above).mean() + F.relu(1 + below).mean()
+
+
+def relativistic_hinge_g(real: Tensor, fake: Tensor) -> Tensor:
+    """G's relativistic average hinge loss (Jolicoeur-Martineau 2018): [n], [m] scores -> []."""
+    _check(real, fake)
+    above, below = real - fake.mean(), fake - real.mean()
+    return F.relu(1 + above).mean() + F.relu(1 - below).mean()
+
+
+def relativistic_non_saturating_d(real: Tensor, fake: Tensor) -> Tensor:
+    """D's relativistic average cross entropy (Jolicoeur-Martineau 2018, RaSGAN): [n], [m] logits -> []."""
+    _check(real, fake)
+    above, below = real - fake.mean(), fake - real.mean()
+    return -F.logsigmoid(above).mean() - F.logsigmoid(-below).mean()
+
+
+def relativistic_non_saturating_g(real: Tensor, fake: Tensor) -> Tensor:
+    """G's relativistic average cross entropy (Jolicoeur-Martineau 2018): [n], [m] logits -> []."""
+    _check(real, fake)
+    above, below = real - fake.mean(), fake - real.mean()
+    return -F.logsigmoid(-above).mean() - F.logsigmoid(below).mean()
+
+
 def _check(*scores: Tensor) -> None:
     for s in scores:
         if s.ndim != 1:
             raise ValueError(f"scores must be one-dimensional, got shape {tuple(s.shape)}")
 
 
-class GanLoss(NamedTuple):
-    """One game's two losses."""
+@dataclass(frozen=True)
+class Loss:
+    """A game: D's loss d(real, fake), and G's g(real, fake), in which real is None where g_sees_real is false."""
 
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    d: Callable[[Tensor, Tensor], Tensor]
+    g: Callable[[Any, Tensor], Tensor]
+    g_sees_real: bool = True
+
+
+def _of_fake(d: Callable[[Tensor, Tensor], Tensor], g: Callable[[Tensor], Tensor]) -> Loss:
+    return Loss(d, lambda real, fake: g(fake), g_sees_real=False)
 
 
 LOSSES = {
-    "hinge": GanLoss(hinge_d, hinge_g),
-    "minimax": GanLoss(non_saturating_d, minimax_g),
-    "non_saturating": GanLoss(non_saturating_d, non_saturating_g),
-    "non_saturating_eps": GanLoss(non_saturating_d, non_saturating_eps_g),
-    "wasserstein": GanLoss(wasserstein_d, wasserstein_g),
-    "least_squares": GanLoss(least_squares_d, least_squares_g),
+    "hinge": _of_fake(hinge_d, hinge_g),
+    "minimax": _of_fake(non_saturating_d, minimax_g),
+    "non_saturating": _of_fake(non_saturating_d, non_saturating_g),
+    "non_saturating_eps": _of_fake(non_saturating_d, non_saturating_eps_g),
+    "wasserstein": _of_fake(wasserstein_d, wasserstein_g),
+    "least_squares": _of_fake(least_squares_d, least_squares_g),
+    "relativistic_hinge": Loss(relativistic_hinge_d, relativistic_hinge_g),
+    "relativistic_non_saturating": Loss(relativistic_non_saturating_d, relativistic_non_saturating_g),
 }

@@ -26,6 +26,7 @@ from torch_ref.nn.spectral_norm import held, load_spectral_state, spectral_state
 Logs = dict[str, Tensor]
 _D_BATCH = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D update takes, beside its key
 _G_BATCH = ("g_latents", "g_labels")
+_REAL_BATCH = ("real_images", "real_labels")
 
 
 def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
@@ -48,7 +49,7 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
             real = augment(config.augment, real, _subkey(key, rng.AUGMENT_REAL))
             fake = augment(config.augment, fake, _subkey(key, rng.AUGMENT_FAKE))
         real_scores, fake_scores = score_both(config, state.discriminator, pass_of, real, fake, part)
-        loss = LOSSES[config.loss].discriminator(real_scores, fake_scores)
+        loss = LOSSES[config.loss].d(real_scores, fake_scores)
         entry = {"d_real": real_scores.detach().mean(), "d_fake": fake_scores.detach().mean()}
         if config.penalty.kind != "none":
             with pass_of(state.discriminator, passes(config) - 1):
@@ -115,22 +116,32 @@ def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> 
     """One G update and the average's.
 
     Args:
-      inputs: g_latents [generator_batch, latent_size], g_labels, g_key.
+      inputs: g_latents [generator_batch, latent_size], g_labels, g_key; where G's loss sees real images also
+        real_images [batch, c, h, w] and real_labels.
     Returns:
       (state, {"g_loss"}), the loss [].
     """
     state.discriminator.requires_grad_(False)  # gradients flow through D, not into its weights
     state.generator_opt.zero_grad()
     logs: list[Logs] = []
-    for pass_of, part in _parts(config, inputs, _G_BATCH, "g_key"):
+    game = LOSSES[config.loss]
+    batched = _G_BATCH + (_REAL_BATCH if game.g_sees_real else ())
+    for pass_of, part in _parts(config, inputs, batched, "g_key"):
         key = part.g_key
         with pass_of(state.generator, 0):
             fake = state.generator(part.g_latents, part.g_labels, _use(key, rng.DROPOUT_G))
         if config.augment.any:
             fake = augment(config.augment, fake, _subkey(key, rng.AUGMENT_FAKE))
-        with pass_of(state.discriminator, 0):
-            scores = state.discriminator(fake, part.g_labels, _use(key, rng.DROPOUT_FAKE))
-        loss = LOSSES[config.loss].generator(scores)
+        if game.g_sees_real:
+            real = real_images(config, part.real_images, key)
+            if config.augment.any:
+                real = augment(config.augment, real, _subkey(key, rng.AUGMENT_REAL))
+            shown = part._replace(d_labels=part.g_labels, d_keys=key)
+            loss = game.g(*score_both(config, state.discriminator, pass_of, real, fake, shown))
+        else:
+            with pass_of(state.discriminator, 0):
+                scores = state.discriminator(fake, part.g_labels, _use(key, rng.DROPOUT_FAKE))
+            loss = game.g(None, scores)
         (loss / config.accumulate).backward()
         logs.append({"g_loss": loss.detach()})
     state.discriminator.requires_grad_(True)
@@ -197,8 +208,9 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
     state.generator.train()
     state.discriminator.train()
     logs: Logs = {}
+    last = {name: a[-1] for name in _REAL_BATCH if (a := getattr(inputs, name)) is not None}
     if config.update_order == "generator_first":
-        state, logs = generator_update(config, state, inputs)
+        state, logs = generator_update(config, state, inputs._replace(**last))
 
     rounds = []
     for i in range(config.n_dis):
@@ -208,7 +220,7 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
         state, d_logs = discriminator_update(config, state, inputs._replace(**part))
         rounds.append(d_logs)
     if config.update_order == "discriminator_first":
-        state, logs = generator_update(config, state, inputs)
+        state, logs = generator_update(config, state, inputs._replace(**last))
     state.step += 1
     return state, logs | {name: torch.stack([r[name] for r in rounds]) for name in rounds[0]}
 
