@@ -251,7 +251,7 @@ def test_a_converged_sigma_is_the_svd():
     module = build(config).discriminator.module(discriminator(config))
     for _, layer in nnx.iter_modules(module):
         if isinstance(layer, Conv | Linear):
-            matrix, u = np.asarray(layer._matrix(layer.kernel[...])), np.asarray(layer.norm.u[...])
+            matrix, u = np.asarray(layer.kernel_matrix(layer.kernel[...])), np.asarray(layer.norm.u[...])
             for _ in range(3000):
                 v = matrix.T @ u / np.linalg.norm(matrix.T @ u)
                 u = matrix @ v / np.linalg.norm(matrix @ v)

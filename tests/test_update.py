@@ -108,7 +108,7 @@ def test_bfloat16_is_of_the_products_alone() -> None:
         scores, after = network.apply(variables, images, train=True)
         module = network.module(variables)
         layers = [part for _, part in nnx.iter_modules(module) if isinstance(part, Layer)]
-        sigmas = [layer.norm.divisor(layer._matrix(layer.kernel[...]), train=False) for layer in layers]
+        sigmas = [layer.norm.divisor(layer.kernel_matrix(layer.kernel[...]), train=False) for layer in layers]
         quotients = [layer.kernel[...] / sigma for layer, sigma in zip(layers, sigmas, strict=True)]
         return scores, after, sigmas, quotients, [layer._weight(False) for layer in layers], module.score._weight(False)
 

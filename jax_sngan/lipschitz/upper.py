@@ -88,7 +88,7 @@ class Walk:
         kernel = layer.kernel[...]
         # Taken from what the forward pass multiplies by, so that it holds however that was normalised.
         divisor = np.linalg.norm(_numpy(kernel)) / np.linalg.norm(_numpy(layer._weight(False, size or ())))
-        reshaped = _largest_singular(_numpy(layer._matrix(kernel)))
+        reshaped = _largest_singular(_numpy(layer.kernel_matrix(kernel)))
         sigma = None if layer.norm is None and layer.exact_target is None else float(divisor)
         self.layers.append(LayerCertificate(name, tuple(kernel.shape), size, sigma, reshaped, norm, bound))
         return np.array([reshaped, norm, bound]) / (sigma or 1.0)

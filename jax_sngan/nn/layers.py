@@ -3,7 +3,7 @@
 A layer's stored kernel is never normalised in place: the division by sigma is part of the forward pass.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -11,14 +11,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
-from jax_sngan.nn.batched_spectral_norm import divide, estimate_sigmas, power_iterations
+from jax_sngan.config.schema import ModelConfig
 from jax_sngan.nn.conv import conv_transpose
 from jax_sngan.nn.finer import conv_in, matmul
 from jax_sngan.nn.operator_norm import circular_operator_norm, largest_singular_value
+from jax_sngan.nn.passes import hold as hold
+from jax_sngan.nn.passes import iterate as iterate
 from jax_sngan.nn.resample import upsample_bilinear
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
-from jax_sngan.nn.spectral_norm import SpectralNorm
+from jax_sngan.nn.spectral_norm import PowerIteration, as_matrix, is_training, nonnegative
+from jax_sngan.nn.spectral_options import SpectralNormOptions
 from jax_sngan.nn.sums import spread_features
 
 Initializer = Callable[[Array, tuple[int, ...], jnp.dtype], Array]
@@ -57,12 +59,14 @@ class Layer(nnx.Module):
     bias unless result_dtype names a finer type.
     """
 
+    spectral_out_axes = -1  # of the kernel: the rows of its matrix
+
     def __init__(
         self,
         shape: tuple[int, ...],
         bias: int,
         *,
-        spectral_norm: SpectralNormConfig | None,
+        spectral_norm: SpectralNormOptions | bool | None,
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
@@ -73,73 +77,44 @@ class Layer(nnx.Module):
         self.result_dtype = result_dtype or self.compute_dtype
         self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
         self.bias = nnx.Param(jnp.zeros((bias,), dtype)) if bias else None
-        estimated, exact = (
-            spectral_norm if spectral_norm and spectral_norm.form == form else None for form in ("reshaped", "operator")
-        )
+        self.deterministic = False  # what a pass is that is not told: set by train() and eval()
+        norm = SpectralNormOptions.of(spectral_norm)
+        estimated, exact = (norm if norm and norm.form == form else None for form in ("reshaped", "operator"))
         # Assigned once: nnx fixes on the first assignment whether an attribute holds arrays.
-        self.norm = SpectralNorm(self._matrix(self.kernel[...]), estimated, rngs) if estimated else None
+        self.norm = PowerIteration(self.matrix(), estimated, rngs) if estimated else None
+        self.divided = False  # whether the kernel has been divided already, for a pass (passes.hold)
         self.exact_target = exact.target if exact else None
 
-    def _matrix(self, kernel: Array) -> Array:
-        return kernel.reshape(-1, kernel.shape[-1]).T
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """For nnx.view: deterministic, whether passes are evaluations."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def kernel_matrix(self, kernel: Array) -> Array:
+        """A kernel of this layer's shape as spectral norm sees it, [out, rest]."""
+        return as_matrix(kernel, nonnegative(self.spectral_out_axes, kernel.ndim))
 
     def matrix(self) -> Array:
         """[out, rest], the kernel as spectral norm sees it."""
-        return self._matrix(self.kernel[...])
+        return self.kernel_matrix(self.kernel[...])
 
     def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
         """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
-        return largest_singular_value(self._matrix(kernel))
+        return largest_singular_value(self.kernel_matrix(kernel))
 
-    def _weight(self, train: bool, size: tuple[int, ...] = ()) -> Array:
+    def _weight(self, train: bool | None, size: tuple[int, ...] = ()) -> Array:
         kernel = self.kernel[...]
         if self.exact_target is not None:
             kernel = kernel / (self._operator_norm(kernel, size) / self.exact_target)
-        if self.norm is not None and not self.norm.held:
-            kernel = kernel / self.norm.divisor(self._matrix(kernel), train=train)
+        if self.norm is not None and not self.divided:
+            train = is_training(self, train)
+            kernel = kernel / self.norm.divisor(self.kernel_matrix(kernel), train=train)
         return kernel.astype(self.compute_dtype)
 
     def _add_bias(self, y: Array) -> Array:
         if self.bias is None:
             return y
         return y + spread_features(self.bias[...].astype(self.result_dtype), y.shape)
-
-
-def iterate(module: nnx.Module) -> None:
-    """A training pass's power iterations of all layers of a module, without the pass."""
-    for layers in _normed(module):
-        matrices, norms = [layer.matrix() for layer in layers], [layer.norm for layer in layers]
-        us, vs = power_iterations(
-            matrices,
-            [n.u[...] for n in norms],
-            [n.v[...] for n in norms],
-            **norms[0].options(norms[0].config.iterations),
-        )
-        for norm, u, v in zip(norms, us, vs, strict=True):
-            norm.u[...], norm.v[...] = u, v
-
-
-def hold(module: nnx.Module) -> None:
-    """Gives all kernels of a module their norm by the u and v that are there, which training passes then leave alone.
-
-    The kernels are divided in place: for a module that lives as long as a pass.
-    """
-    for layers in _normed(module):
-        norms = [layer.norm for layer in layers]
-        sigmas = estimate_sigmas([x.matrix() for x in layers], [n.u[...] for n in norms], [n.v[...] for n in norms])
-        kernels = divide([x.kernel[...] for x in layers], [s / norms[0].config.target for s in sigmas])
-        for layer, kernel in zip(layers, kernels, strict=True):
-            layer.kernel[...] = kernel
-            layer.norm.held = True
-
-
-def _normed(module: nnx.Module) -> Iterable[list[Any]]:
-    """The layers with an estimated spectral norm, those of one config together."""
-    found: dict[SpectralNormConfig, list[Any]] = {}
-    for _, part in nnx.iter_modules(module):
-        if isinstance(part, Layer) and part.norm is not None:
-            found.setdefault(part.norm.config, []).append(part)
-    return found.values()
 
 
 class Linear(Layer):
@@ -151,7 +126,7 @@ class Linear(Layer):
         out_features: int,
         *,
         bias: bool = True,
-        spectral_norm: SpectralNormConfig | None = None,
+        spectral_norm: SpectralNormOptions | bool | None = None,
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
@@ -169,7 +144,7 @@ class Linear(Layer):
             rngs=rngs,
         )
 
-    def __call__(self, x: Array, *, train: bool) -> Array:
+    def __call__(self, x: Array, *, train: bool | None = None) -> Array:
         """x [n, in_features]."""
         return self._add_bias(matmul(x.astype(self.compute_dtype), self._weight(train), self.result_dtype))
 
@@ -185,7 +160,7 @@ class Conv(Layer):
         *,
         stride: int = 1,
         padding: int = 0,
-        spectral_norm: SpectralNormConfig | None = None,
+        spectral_norm: SpectralNormOptions | bool | None = None,
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
@@ -208,20 +183,20 @@ class Conv(Layer):
         h, w = size
         return circular_operator_norm(kernel, (h, w), self.stride)
 
-    def __call__(self, x: Array, *, train: bool) -> Array:
+    def __call__(self, x: Array, *, train: bool | None = None) -> Array:
         """x [n, h, w, in_channels]."""
         weight = self._weight(train, x.shape[1:3])
         x = x.astype(self.compute_dtype)
         return self._add_bias(conv_in(x, weight, self.stride, self.padding, self.result_dtype))
 
-    def of_upsampled(self, x: Array, upsampling: Literal["nearest", "bilinear"], *, train: bool) -> Array:
+    def of_upsampled(self, x: Array, upsampling: Literal["nearest", "bilinear"], *, train: bool | None = None) -> Array:
         """The layer of x [n, h, w, in_channels] up-sampled, [n, 2h, 2w, out_channels]; a 3x3 layer with padding 1."""
         if upsampling == "bilinear":
             return self(upsample_bilinear(x), train=train)
         weight = self._weight(train, (2 * x.shape[1], 2 * x.shape[2]))
         return self._add_bias(upsampled_conv(x.astype(self.compute_dtype), weight))
 
-    def mean_pooled(self, x: Array, *, train: bool) -> Array:
+    def mean_pooled(self, x: Array, *, train: bool | None = None) -> Array:
         """The means of 2x2 of the layer of x [n, h, w, in_channels], [n, h/2, w/2, out_channels]; likewise 3x3."""
         weight = self._weight(train, x.shape[1:3])
         return self._add_bias(mean_pooled_conv(x.astype(self.compute_dtype), weight))
@@ -229,6 +204,8 @@ class Conv(Layer):
 
 class ConvTranspose(Layer):
     """[n, h, w, in_channels] -> [n, h', w', out_channels]; kernel [k, k, out, in]."""
+
+    spectral_out_axes = -2
 
     def __init__(
         self,
@@ -238,7 +215,7 @@ class ConvTranspose(Layer):
         *,
         stride: int = 1,
         padding: int = 0,
-        spectral_norm: SpectralNormConfig | None = None,
+        spectral_norm: SpectralNormOptions | bool | None = None,
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
@@ -255,14 +232,11 @@ class ConvTranspose(Layer):
             rngs=rngs,
         )
 
-    def _matrix(self, kernel: Array) -> Array:
-        return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
-
     def _operator_norm(self, kernel: Array, size: tuple[int, ...]) -> Array:
         h, w = size  # of its result: the map that the convolution which it transposes reads
         return circular_operator_norm(kernel, (h, w), self.stride)
 
-    def __call__(self, x: Array, *, train: bool) -> Array:
+    def __call__(self, x: Array, *, train: bool | None = None) -> Array:
         """x [n, h, w, in_channels]."""
         h, w = ((side - 1) * self.stride - 2 * self.padding + self.kernel.shape[0] for side in x.shape[1:3])
         weight = self._weight(train, (h, w))
@@ -272,12 +246,14 @@ class ConvTranspose(Layer):
 class Embedding(Layer):
     """Class indices [n] -> [n, features]; kernel [num_classes, features], which is the matrix as it is."""
 
+    spectral_out_axes = 0
+
     def __init__(
         self,
         num_classes: int,
         features: int,
         *,
-        spectral_norm: SpectralNormConfig | None = None,
+        spectral_norm: SpectralNormOptions | bool | None = None,
         init: Initializer,
         dtype: jnp.dtype,
         compute_dtype: jnp.dtype | None = None,
@@ -295,9 +271,6 @@ class Embedding(Layer):
             rngs=rngs,
         )
 
-    def _matrix(self, kernel: Array) -> Array:
-        return kernel
-
-    def __call__(self, labels: Array, *, train: bool) -> Array:
+    def __call__(self, labels: Array, *, train: bool | None = None) -> Array:
         """labels: int [n] in [0, num_classes)."""
         return self._weight(train)[labels].astype(self.result_dtype)
