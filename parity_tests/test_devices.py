@@ -17,6 +17,7 @@ from jax_sngan.core.losses import LOSSES
 from jax_sngan.interop import torch_layout
 from jax_sngan.runs.provenance import provenance
 from jax_sngan.system.errors import UserError
+from jax_sngan.training.loop import Progress
 from parity_tests.compare import EXACT
 from parity_tests.configs import BASE
 from parity_tests.processes import ROOT
@@ -27,7 +28,7 @@ from torch_ref.core.inputs import from_numpy
 from torch_ref.core.state import dump
 from torch_ref.runs.checkpoint import Checkpoints
 from torch_ref.system import machine
-from torch_ref.training.trainer import TorchEngine
+from torch_ref.training.trainer import TorchBackend
 
 # One of each kind of the ladder's own tests, so that all of its helpers are seen on the device.
 OF_THE_LADDER = [
@@ -67,34 +68,34 @@ def arrays_of(config: TrainConfig, step: int) -> dict[str, Any]:
     }
 
 
-def engine(config: TrainConfig, on: torch.device, folder: Path, start: int | None = None) -> TorchEngine:
-    return TorchEngine(
+def backend(config: TrainConfig, on: torch.device, folder: Path, start: int | None = None) -> TorchBackend:
+    made = TorchBackend(
         config,
         Checkpoints(folder),
-        start,
         provenance("torch", None, str(on)),
-        first=lambda: torch_layout.to_torch(config, random_state(config)),
         draw=lambda step, _: from_numpy(arrays_of(config, step), on),
-        latents=np.random.default_rng(9).normal(size=(4, config.model.latent_size)).astype(config.model.dtype),
         device=on,
     )
+    made.begin(start, lambda: torch_layout.to_torch(config, random_state(config)))
+    return made
 
 
-def found(of: TorchEngine) -> dict[str, np.ndarray]:
+def found(of: TorchBackend) -> dict[str, np.ndarray]:
     """All that a run shows of itself after its steps."""
     logs = {f"logs.{i}.{name}": a for i, entry in enumerate(of.collect()) for name, a in entry.items()}
-    labels = np.arange(3) if of.config.model.num_classes else None
-    latents = np.ones((3, of.config.model.latent_size), of.config.model.dtype)
-    own = {"images": of.images(4), "raw images": of.generator(False)(latents, labels)}
+    m = of.config.model
+    labels, latents = np.arange(3) if m.num_classes else None, np.ones((3, m.latent_size), m.dtype)
+    grid = np.random.default_rng(9).normal(size=(4, m.latent_size)).astype(m.dtype)
+    own = {"images": of.generator(True)(grid, None), "raw images": of.generator(False)(latents, labels)}
     return dump(of.state) | logs | {name: a.astype(np.float64) for name, a in own.items()}
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in LOSSES or case == "hinge"])
 def test_both_devices_train_alike(case: str, device: torch.device, tmp_path: Path) -> None:
     config = replace(BASE, CASES[case])
-    here, there = (engine(config, d, tmp_path / d.type) for d in (torch.device("cpu"), device))
+    here, there = (backend(config, d, tmp_path / d.type) for d in (torch.device("cpu"), device))
     for one in (here, there):
-        one.steps(one.start, 1)
+        one.train(one.state.step, 1, 0)
     states = [there.state.generator.state_dict(), there.state.discriminator.state_dict(), there.state.generator_ema]
     assert {t.device for state in states for t in state.values()} == {device}
     assert there.not_finite() is None
@@ -107,11 +108,11 @@ def test_both_devices_train_alike(case: str, device: torch.device, tmp_path: Pat
 @pytest.mark.parametrize("case", ["two D updates", "generator first"])
 def test_a_checkpoint_goes_from_device_to_device(case: str, device: torch.device, tmp_path: Path) -> None:
     config, cpu = replace(BASE, CASES[case]), torch.device("cpu")
-    first = engine(config, device, tmp_path)
-    first.steps(first.start, 1)
-    first.save({}, [])
-    back = engine(config, cpu, tmp_path, start=first.state.step)
-    again = engine(config, device, tmp_path, start=first.state.step)
+    first = backend(config, device, tmp_path)
+    first.train(0, 1, 0)
+    first.save(Progress(first.state.step), {})
+    back = backend(config, cpu, tmp_path, start=first.state.step)
+    again = backend(config, device, tmp_path, start=first.state.step)
     expected = dump(first.state)
     assert all(t.device.type == "cpu" for t in back.state.generator.state_dict().values())
     for other in (back, again):

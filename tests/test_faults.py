@@ -32,8 +32,9 @@ from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.selection import check_step, choose_start, choose_step
 from jax_sngan.system import lock
 from jax_sngan.system.errors import UserError
+from jax_sngan.training.backend import JaxBackend
 from jax_sngan.training.loop import TrainingDiverged
-from jax_sngan.training.trainer import JaxEngine, train
+from jax_sngan.training.trainer import train
 
 STEPS = 40
 Script = Callable[..., Outcome]
@@ -252,14 +253,14 @@ def started(whole: Path, tmp_path: Path) -> Path:
 
 
 def at_second_save(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
-    save = JaxEngine.save
+    save = JaxBackend.save
 
-    def saving(engine: JaxEngine, *arguments: object) -> None:
-        if int(engine.state.step) == 14:
+    def saving(backend: JaxBackend, *arguments: object) -> None:
+        if int(backend.state.step) == 14:
             happens()
-        save(engine, *arguments)  # type: ignore[arg-type]
+        save(backend, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(JaxEngine, "save", saving)
+    monkeypatch.setattr(JaxBackend, "save", saving)
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
@@ -326,7 +327,7 @@ class Poisoned:
 def test_a_nan_stops_within_a_log_and_names_step_and_quantity(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jax_sngan.training.trainer.draw_inputs", Poisoned(16))
+    monkeypatch.setattr("jax_sngan.training.backend.draw_inputs", Poisoned(16))
     with pytest.raises(TrainingDiverged, match=r"^d_\w+ is not finite at step 17; the checkpoint of step 14 is kept"):
         train(config_of(whole), RunConfig(**RUN, workdir=str(tmp_path / "run")))
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["step"] == 15
@@ -335,15 +336,16 @@ def test_a_nan_stops_within_a_log_and_names_step_and_quantity(
 
 def test_a_gradient_that_is_not_finite_is_named(whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Before a loss shows it: the state is looked at with each log."""
-    steps, config = JaxEngine.steps, config_of(whole)
+    steps, config = JaxBackend.train, config_of(whole)
 
-    def poisoned(engine: JaxEngine, k: int, count: int) -> None:
-        steps(engine, k, count)
-        if k == 9:  # the last step before a log: no loss has seen it
-            opt = engine.state.generator_opt
-            engine.state = engine.state._replace(generator_opt=opt._replace(mu=jax.tree.map(lambda x: x / 0, opt.mu)))
+    def poisoned(backend: JaxBackend, step: int, *others: int) -> None:
+        steps(backend, step, *others)
+        if step == 9:  # the last step before a log: no loss has seen it
+            opt = backend.state.generator_opt
+            worse = opt._replace(mu=jax.tree.map(lambda x: x / 0, opt.mu))
+            backend.state = backend.state._replace(generator_opt=worse)
 
-    monkeypatch.setattr(JaxEngine, "steps", poisoned)
+    monkeypatch.setattr(JaxBackend, "train", poisoned)
     with pytest.raises(TrainingDiverged, match=r"^generator\..*'s gradient is not finite at step 10; the chec"):
         train(config, RunConfig(**RUN, workdir=str(tmp_path / "run")))
 
@@ -352,7 +354,7 @@ def test_a_rollback_goes_on_with_other_inputs_and_resumes_to_the_bit(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = config_of(whole), RunConfig(**RUN, on_nan="rollback")
-    monkeypatch.setattr("jax_sngan.training.trainer.draw_inputs", Poisoned(16))
+    monkeypatch.setattr("jax_sngan.training.backend.draw_inputs", Poisoned(16))
     back, cut = (replace(run, {"workdir": str(tmp_path / name)}) for name in ("back", "cut"))
     assert train(config, back).step == STEPS
     lines = (tmp_path / "back/metrics.jsonl").read_text().splitlines()
@@ -373,7 +375,7 @@ def test_a_rollback_goes_on_with_other_inputs_and_resumes_to_the_bit(
 
 
 def test_a_run_goes_back_only_so_often(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jax_sngan.training.trainer.draw_inputs", Poisoned(16, rollbacks=9))
+    monkeypatch.setattr("jax_sngan.training.backend.draw_inputs", Poisoned(16, rollbacks=9))
     run = RunConfig(**RUN, workdir=str(tmp_path / "run"), on_nan="rollback", max_rollbacks=2)
     with pytest.raises(TrainingDiverged, match=r"at step 17; .*step 14 is kept .*went back 2 times \(--max-roll"):
         train(config_of(whole), run)
@@ -403,8 +405,8 @@ def test_a_signal_before_the_first_step_is_done_leaves_at_once(programs: dict[st
 def test_a_second_signal_and_a_step_without_end_leave_without_saving(signals: int) -> None:
     """The main thread is in one long call, as in a step: it sees no signal."""
     code = (
-        "import ctypes; from jax_sngan import stopping; stopping.SECONDS = 1.0\n"
-        "with stopping.stop_signals(lambda text: print(text, flush=True), lambda: 'KEPT') as stop:\n"
+        "import ctypes; from jax_sngan.system import signals; signals.SECONDS = 1.0\n"
+        "with signals.stop_signals(lambda text: print(text, flush=True), lambda: 'KEPT') as stop:\n"
         "    stop.idle = False; print('ready', flush=True);\n"
         "    while True: ctypes.CDLL(None).sleep(60)\n"
     )

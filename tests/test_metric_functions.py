@@ -51,18 +51,13 @@ def test_kernel_distance_of_equal_distributions_is_about_zero():
     assert kernel_distance(x, y, seed=2, subsets=20, subset_size=200) != (mean, std)
 
 
-@pytest.mark.parametrize(
-    ("shift", "offset", "coarse"),
-    [(0.3, 0.0, False), (0.0, 100.0, True), (0.3, 1e4, True), (0.3, 1e30, True)],
-    ids=["", "equal distributions", "far from the origin", "float32 overflows"],
-)
-def test_kernel_distance_of_large_subsets_is_that_of_float64(shift: float, offset: float, coarse: bool):
-    x, y = (s + offset for s in sets(1500, 1300, 64, shift=shift))
+@pytest.mark.parametrize("offset", [0.0, 1e4], ids=["", "far from the origin"])
+def test_kernel_distance_is_that_of_subsets_drawn_real_first(offset: float):
+    x, y = (s + offset for s in sets(1500, 1300, 64, shift=0.3))
     rng = np.random.RandomState(3)
-    exact = [squared_mmd(x[rng.choice(1500, 600, False)], y[rng.choice(1300, 600, False)]) for _ in range(4)]
-    found = kernel_distance(x, y, 3, subsets=4, subset_size=600)
-    assert found == pytest.approx((np.mean(exact), np.std(exact)), rel=1e-7)
-    assert (found == (np.mean(exact), np.std(exact))) == coarse  # then in float64 after all
+    each = [squared_mmd(x[rng.choice(1500, 600, False)], y[rng.choice(1300, 600, False)]) for _ in range(4)]
+    assert kernel_distance(x, y, 3, subsets=4, subset_size=600) == (np.mean(each), np.std(each))
+    assert kernel_distance(x, y, 4, subsets=4, subset_size=600)[0] != np.mean(each)
 
 
 def test_inception_score_in_closed_form():

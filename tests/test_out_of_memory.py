@@ -15,7 +15,8 @@ from jax_sngan.config.schema import RunConfig
 from jax_sngan.runs import manifest
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.out_of_memory import memory_line, out_of_memory
-from jax_sngan.training.trainer import JaxEngine, train
+from jax_sngan.training.backend import JaxBackend
+from jax_sngan.training.trainer import train
 from tests.conftest import ROOT, TINY, TINY_OPTIONS
 
 NAMED = ("--batch-size", "--accumulate N", "--model.compute-dtype bfloat16")
@@ -91,9 +92,9 @@ def test_a_step_without_memory(
 ) -> None:
     """Step 5 cannot be computed: one line, code 1; the checkpoint of step 3 is whole, and the run goes on from it."""
     run = RunConfig(workdir=str(tmp_path / "run"), log_every=2, sample_every=0, checkpoint_every=3)
-    steps = JaxEngine.steps
+    steps = JaxBackend.train
     with monkeypatch.context() as patch:
-        patch.setattr(JaxEngine, "steps", lambda self, k, count: impossible() if k == 4 else steps(self, k, count))
+        patch.setattr(JaxBackend, "train", lambda self, k, *of: impossible() if k == 4 else steps(self, k, *of))
         with pytest.raises(SystemExit) as ended:
             cli.run(lambda: train(TINY, run) and 0)
     assert ended.value.code == 1

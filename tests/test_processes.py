@@ -316,6 +316,7 @@ def test_alone_everything_is_as_if_there_were_no_others() -> None:
     assert processes.count() == 1
     assert processes.is_first()
     assert processes.first_does(lambda: {1, 2}) == {1, 2}  # nothing is sent anywhere
+    assert processes.first_makes(lambda: {1, 2}) == {1, 2}
     assert processes.first_goes_ahead(lambda: 3) == 3
     assert processes.Agreement(None)(15) == 15
     with pytest.raises(UserError, match="as it was"), processes.ends_alone(ArithmeticError):
@@ -334,7 +335,7 @@ def test_an_error_of_a_lost_process_is_known() -> None:
 def test_the_first_process_listens_at_its_address_alone() -> None:
     port = free_port()
     code = (
-        "import sys; from pathlib import Path; from jax_sngan import processes\n"
+        "import sys; from pathlib import Path; from jax_sngan.system import processes\n"
         "address, me = sys.argv[1], int(sys.argv[2])\n"
         "processes.join(address, 2, me)\n"
         "port = f':{int(address.rpartition(chr(58))[2]):04X}'\n"

@@ -10,8 +10,8 @@ import pytest
 
 from jax_sngan.config.schema import RunConfig, TrainConfig
 from jax_sngan.runs.log import RunLog, duration
-from jax_sngan.system.lock import LockedElsewhere
-from jax_sngan.training.loop import Loop, Scores
+from jax_sngan.system.signals import Stop
+from jax_sngan.training.loop import Progress, Scores, Training, training_loop
 
 STEP = 2.0  # seconds
 
@@ -38,58 +38,55 @@ class Checkpoints:
     def problem(self, step: int) -> None:
         return None
 
+    def wait(self) -> None:
+        pass
 
-class SlowEngine:
-    """A loop.Engine whose every part but the steps takes minutes, the more so the first time."""
 
-    sampling = before_first = ""
+class SlowBackend:
+    """A loop.Backend whose every part but the steps takes minutes, the more so the first time."""
 
     def __init__(self, clock: Clock, start: int, nan_at: int | None = None):
-        self.clock, self.start, self.at, self.nan_at = clock, start, start, nan_at
-        self.unlogged: list[dict[str, float]] = []
-        self.rollbacks, self.waiting, self.compiled = 0, 0, False
+        self.clock, self.first, self.at, self.nan_at = clock, start, start, nan_at
+        self.waiting, self.compiled = 0, False
         self.checkpoints: Any = Checkpoints(start)
 
-    def compile(self, k: int, count: int) -> None:
+    def compile(self, step: int, count: int, rollbacks: int) -> None:
         self.clock.now += 300
         self.compiled = True
 
-    def steps(self, k: int, count: int) -> None:
+    def train(self, step: int, count: int, rollbacks: int) -> None:
         """The host stays one ahead: the last step's time passes when somebody waits for it."""
         assert self.compiled
-        first = STEP if k == self.start else 0  # the first call takes twice as long
+        first = STEP if step == self.first else 0  # the first call takes twice as long
         self.clock.now += first + STEP * (count if self.waiting else count - 1)
-        self.at, self.waiting = k + count, self.waiting + count
+        self.at, self.waiting = step + count, self.waiting + count
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         self.clock.now += STEP if self.waiting else 0
-        logs = [{"d_loss": np.float32(np.nan if self.at == self.nan_at else 1)} for _ in range(self.waiting)]
+        logs = [{"d_loss": np.array(np.nan if self.at == self.nan_at else 1)} for _ in range(self.waiting)]
         if self.at == self.nan_at:
             self.nan_at = None
         self.waiting = 0
-        return logs  # type: ignore[return-value]
+        return logs
 
     def not_finite(self) -> None:
         self.clock.now += 100
 
-    def images(self, num: int) -> np.ndarray:
-        self.clock.now += 200
-        return np.zeros((num, 2, 2, 1), np.uint8)
-
     def generator(self, average: bool) -> Any:
-        return None
+        def make(latents: np.ndarray, labels: None) -> np.ndarray:
+            self.clock.now += 200
+            return np.zeros((len(latents), 2, 2, 1), np.uint8)
 
-    def save(self, metrics: Any, unlogged: Any) -> None:
+        return make
+
+    def save(self, progress: Progress, metrics: dict[str, float]) -> None:
         self.clock.now += 150
         self.checkpoints.written.append(self.at)
 
-    def saved(self) -> list[int]:
-        return self.checkpoints.written
-
-    def restore(self, step: int) -> int:
+    def restore(self, step: int) -> Progress:
         self.clock.now += 400
-        self.at, self.waiting, self.unlogged = step, 0, []
-        return self.rollbacks
+        self.at, self.waiting, self.first = step, 0, -1
+        return Progress(step)
 
 
 def lines(
@@ -112,10 +109,19 @@ def lines(
     options = RunConfig(**({"sample_every": 0, "checkpoint_every": 0} | run))
     with RunLog(tmp_path, start, config.steps, 64, clock=clock) as log:
         clock.now += 50  # loading the data, say
-        engine: Any = SlowEngine(clock, start, nan_at)
-        Loop(
-            config, options, tmp_path, log, engine, LockedElsewhere(), evaluate if options.evaluate_every else None
-        ).run_all()
+        job = Training(
+            config=config,
+            run=options,
+            backend=SlowBackend(clock, start, nan_at),
+            progress=Progress(start),
+            log=log,
+            latents=np.zeros((64, 4)),
+            keep_picture=lambda step, images: None,
+            check_folder=lambda: None,
+            where="here",
+            evaluate=evaluate if options.evaluate_every else None,
+        )
+        training_loop(job, Stop())
     told = re.findall(r"step (\d+)/600  d_loss .*  (\S+) steps/s  (\S+) left", capsys.readouterr().out)
     return [(int(step), float(speed), left) for step, speed, left in told]
 

@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -26,7 +25,8 @@ from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_output, write_json
 from jax_sngan.system.out_of_memory import memory_line, out_of_memory
 from jax_sngan.system.terminal import command, shown
-from jax_sngan.training.loop import Result, TrainingDiverged, describe_end
+from jax_sngan.training.loop import Result, TrainingDiverged
+from jax_sngan.training.messages import describe_end
 
 
 class Parser(argparse.ArgumentParser):
@@ -204,12 +204,12 @@ def program() -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C as Python has it, but not while a compiled module is being set up: jaxlib's would crash of it."""
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
-            return _interrupt_soon()
-        frame = frame.f_back
-    raise KeyboardInterrupt
+    """Ctrl-C as Python has it, but not while jax is being loaded, since its compiled modules crash of it."""
+    spec = getattr(sys.modules.get("jax"), "__spec__", None)
+    if getattr(spec, "_initializing", False):  # importlib's mark, while a module's own code runs
+        _interrupt_soon()
+    else:
+        raise KeyboardInterrupt
 
 
 def _interrupt_soon() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import sync, write_whole
@@ -33,48 +33,61 @@ class RunLog:
 
     def __init__(
         self,
-        workdir: Path,
+        workdir: Path | None,
         start: int,
         steps: int,
         images_a_step: int,
         logged: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        shows: bool = True,
     ):
         """
         Args:
+          workdir: None: no files are written, and `lines` is the log.
           start: steps done already; lines of metrics.jsonl past it, of a run that was cut off, are set aside.
           logged: the last step up to it that was logged, as its checkpoint knows; 0: none.
           clock: seconds.
+          shows: whether a person is told; of several processes the first does it.
         """
-        self._path, self._tensorboard = workdir / "metrics.jsonl", workdir / "tensorboard"
+        self._workdir = workdir
+        self.lines: list[tuple[int, dict[str, float]]] = []  # without a workdir: what metrics.jsonl would hold
         self.notes = self._open(start, logged)  # what a person should know of the log that was there
         self._images_a_step = images_a_step
-        # On a terminal a bar that redraws; elsewhere (a file, CI) a plain line at each log.
-        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+        # On a terminal and in a notebook a bar that redraws; elsewhere (a file, CI) a plain line at each log.
+        self._shows, redraws = shows, shows and (sys.stderr.isatty() or in_notebook())
+        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) if redraws else None
         self._steps, self._done = steps, start
         self._clock = clock
         self._stopped: float | None = clock()  # since when it stands; None while it runs
         self._began = (0.0, start)  # when it began to run, and the steps that were done then
         self._timed = (0.0, 0)  # seconds and steps before that, since the last line
         self._score: dict[str, str] = {}  # the first of the last evaluation, as the bar shows it
-        self._has_boards = find_spec("tensorboardX") is not None
-        if not self._has_boards:
+        self._has_boards = workdir is not None and find_spec("tensorboardX") is not None
+        if workdir is not None and not self._has_boards:
             self.say("note        tensorboardX is not installed: this run writes no TensorBoard files")
 
     def _open(self, start: int, logged: int = 0) -> list[str]:
-        notes = take_up(self._path, start, logged)
-        self._file = self._path.open("a", encoding="utf-8")
-        sync(self._path.parent)
         self._board: Any = None
         self._opened_at = start
+        self._file: TextIO | None = None
+        self.lines = [line for line in self.lines if line[0] <= start]
+        if self._workdir is None:
+            return []
+        path = self._workdir / "metrics.jsonl"
+        notes = take_up(path, start, logged)
+        self._file = path.open("a", encoding="utf-8")
+        sync(self._workdir)
         return notes
 
     def sync(self) -> None:
         """Returns once every line is on the disk: a checkpoint that comes after them must not outlast them."""
-        os.fsync(self._file.fileno())
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def _close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
@@ -86,7 +99,8 @@ class RunLog:
             from tensorboardX import SummaryWriter
 
             purge = self._opened_at + 1 if self._opened_at else None
-            self._board = SummaryWriter(str(self._tensorboard), purge_step=purge)
+            assert self._workdir is not None  # else there are no boards
+            self._board = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=purge)
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -142,10 +156,16 @@ class RunLog:
         """Leaves the steps up to now out of the speed; the clock runs."""
         self._began, self._timed = (self._clock(), self._done), (0.0, 0)
 
+    def _append(self, step: int, values: dict[str, float]) -> None:
+        if self._file is None:
+            self.lines.append((step, dict(values)))
+        else:
+            self._file.write(json.dumps({"step": step} | values) + "\n")
+            self._file.flush()
+
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line of numbers, to the file, TensorBoard and the progress line; the clock stands."""
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
+        self._append(step, values)
         (seconds, steps), self._timed = self._timed, (0.0, 0)
         speed = steps / max(seconds, 1e-9)
         self._show_on_board(step, values | {"speed/steps_per_second": speed})
@@ -154,15 +174,14 @@ class RunLog:
         shown["img/s"] = f"{speed * self._images_a_step:.0f}"
         if self._bar is not None:
             self._bar.set_postfix(shown)
-        else:
+        elif self._shows:
             left = (self._steps - self._done) / max(speed, 1e-9)
             text = "  ".join(f"{k} {v}" for k, v in shown.items())
             print(f"step {step}/{self._steps}  {text}  {speed:.2f} steps/s  {duration(left)} left", flush=True)
 
     def write_scores(self, step: int, values: dict[str, float]) -> None:
         """One line of an evaluation's scores, to the file, TensorBoard and the progress line."""
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
+        self._append(step, values)
         self._show_on_board(step, {f"scores/{name}": value for name, value in values.items()})
         texts = {name: f"{value:.4g}" for name, value in values.items()}
         self._score = dict(list(texts.items())[:1])
@@ -172,46 +191,14 @@ class RunLog:
         """A line for the person, beside the bar."""
         if self._bar is not None:
             self._bar.write(shown(text))
-        else:
+        elif self._shows:
             print(shown(text), flush=True)
 
 
-class NoLog(RunLog):
-    """The log of a process that does not write: of several, only the first does."""
-
-    def __init__(self) -> None:
-        """Opens nothing."""
-        self.notes = []
-
-    def sync(self) -> None:
-        """See RunLog; nothing is written."""
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
-
-    def advance(self, count: int) -> None:
-        """See RunLog; nothing is shown."""
-
-    def go_back(self, step: int) -> None:
-        """See RunLog; nothing was written."""
-
-    def start_clock(self) -> None:
-        """See RunLog; nothing is timed."""
-
-    def stop_clock(self) -> None:
-        """See RunLog; nothing is timed."""
-
-    def forget_time(self) -> None:
-        """See RunLog; nothing is timed."""
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """See RunLog; nothing is written."""
-
-    def write_scores(self, step: int, values: dict[str, float]) -> None:
-        """See RunLog; nothing is written."""
-
-    def say(self, text: str) -> None:
-        """See RunLog; the first process says it."""
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this process."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def last_logged(step: int, unlogged: Collection[Any], metrics: dict[str, float]) -> int:

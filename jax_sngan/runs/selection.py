@@ -33,6 +33,9 @@ class HasSteps(Protocol):
         """The metrics saved with a checkpoint."""
         ...
 
+    def wait(self) -> None:
+        """Returns once the last save is kept; those that it takes the place of are gone then."""
+
 
 def step_of(name: str) -> int | None:
     """The step that a name stands for, as a checkpoint's folder has it: no sign, no leading zero; None of another."""

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -23,6 +23,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.out_of_memory import memory_line, out_of_memory
+
+T = TypeVar("T")
 
 HEARTBEAT = 30  # seconds without a sign of a process until the others end
 SHUTDOWN = 30  # seconds that a process waits at its end for the others'
@@ -112,18 +114,41 @@ def first_does(act: Callable[[], Any]) -> Any:
     Raises:
       ToldByFirst: act raised a UserError.
     """
+    return _of_first(first_makes(act))
+
+
+def first_makes(make: Callable[[], T]) -> T | None:
+    """Calls make in the first process alone, which returns what it made, anything at all; the others return None.
+
+    Raises:
+      ToldByFirst: make raised a UserError.
+    """
     if count() == 1:
-        return act()
-    told: dict[str, Any] = {}
+        return make()
+    made, mistake = None, None
     if is_first():
         try:
-            told = {"value": act()}
+            made = make()
         except UserError as error:
-            told = {"mistake": str(error)}
-    told = json.loads(_broadcast(json.dumps(told).encode()))
-    if "mistake" in told:
-        raise ToldByFirst(told["mistake"])
-    return told["value"]
+            mistake = str(error)
+    if (mistake := _of_first(mistake)) is not None:
+        raise ToldByFirst(mistake)
+    return made
+
+
+def first_goes_ahead(act: Callable[[], T]) -> T:
+    """Calls act in the first process and then in the others, which find the files that it made.
+
+    Raises:
+      ToldByFirst: the first's act raised a UserError.
+    """
+    made = first_makes(act)
+    return cast(T, made) if is_first() else act()
+
+
+def _of_first(value: Any) -> Any:
+    """The first process's value, which JSON holds, in all of them."""
+    return value if count() == 1 else json.loads(_broadcast(json.dumps(value if is_first() else None).encode()))
 
 
 def _broadcast(text: bytes) -> bytes:
@@ -132,17 +157,6 @@ def _broadcast(text: bytes) -> bytes:
     if is_first():
         buffer[:] = np.frombuffer(text, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes()
-
-
-def first_goes_ahead(act: Callable[[], Any]) -> Any:
-    """Calls act in the first process and then in the others, which find the files that it made.
-
-    Raises:
-      ToldByFirst: the first's act raised a UserError.
-    """
-    made: list[Any] = []
-    first_does(lambda: made.append(act()))
-    return made[0] if made else act()
 
 
 class Agreement:

@@ -80,3 +80,26 @@ def stop_signals(say: Callable[[str], None], kept: Callable[[], str]) -> Iterato
         thread.join()
         os.close(reading)
         os.close(writing)
+
+
+@contextmanager
+def python_interrupts() -> Iterator[Stop]:
+    """The same for a block that Python code called: the first Ctrl-C sets Stop.signal, the second is Python's own.
+
+    Nothing is listened to outside the main thread, where Python has no signals, and where Ctrl-C is ignored.
+    """
+    stop, before = Stop(), signal.getsignal(signal.SIGINT)
+
+    def note(number: int, _: Any) -> None:
+        if stop.signal:
+            raise KeyboardInterrupt
+        stop.signal = number
+
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield stop
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.data.datasets import Dataset
 from jax_sngan.evaluation.evaluate import choose_real, lacking, load_real, open_features, real_name, score_one
 from jax_sngan.evaluation.sources import Subject
 from jax_sngan.metrics import scores
@@ -19,8 +20,11 @@ class TrainingEvaluation:
     Each scores the averaged generator and its own weights on the latents of seed 0, as `evaluate` does of a checkpoint.
     """
 
-    def __init__(self, config: TrainConfig, run: RunConfig):
+    def __init__(self, config: TrainConfig, run: RunConfig, data: Dataset | None = None):
         """
+        Args:
+          data: what the run trains on, where it was given as arrays; unless run.evaluate_real names others, the
+            scores are against these.
         Raises:
           UserError: a metric is not known, lacks what it needs or (the first) cannot choose the best checkpoint; the
             real images or the extractor can't be had.
@@ -35,14 +39,15 @@ class TrainingEvaluation:
         source, split = choose_real(run.evaluate_real, config.data, None, 0)
         data_dir = run.data_dir if source == config.data else None
         stream = run.stream if source == config.data else "auto"
-        data = load_real(source, split, subject, data_dir, stream)
+        if data is None or run.evaluate_real is not None:
+            data = load_real(source, split, subject, data_dir, stream)
         self.extractor = open_features(run.evaluate_features, source, subject, data_dir)
         scores.check(self.asked, self.extractor.name, lacking=lacking(subject, self.extractor, data))
         self.sign = scores.lower_is_better(self.asked[0], self.extractor.name)
         self.real = reference(data, self.extractor, real_name(source, split))
 
     def __call__(self, generator: Callable[[bool], Make]) -> Scores:
-        """generator: of loop.Engine."""
+        """generator: of loop.Backend."""
         standing = self.run.standing_statistics
         values: dict[str, float] = {}
         for average, suffix in ((True, f"_standing{standing}" if standing else ""), (False, "_raw")):

@@ -1,29 +1,24 @@
-"""The training loop of both frameworks: steps, and after them logs, pictures, checkpoints. Knows neither of them."""
+"""The training loop of both frameworks: steps, and after them logs, pictures, scores, checkpoints. Knows neither."""
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jax_sngan.config.arithmetic import describe_determinism, describe_precision
 from jax_sngan.config.schema import RunConfig, TrainConfig
-from jax_sngan.runs import pictures
-from jax_sngan.runs.log import RunLog, duration
-from jax_sngan.runs.selection import HasSteps, choose_step, steps_in
-from jax_sngan.runs.workdir import this_command
-from jax_sngan.system.lock import Lock
-from jax_sngan.system.signals import Stop, stop_signals
-from jax_sngan.system.terminal import shown
+from jax_sngan.runs.log import RunLog
+from jax_sngan.runs.selection import HasSteps, choose_step
+from jax_sngan.system.signals import Stop
+
+Make = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # latents and labels -> uint8 [n, h, w, c]
+Numbers = dict[str, np.ndarray]  # a step's, as the framework gives them: [n_dis] or []
 
 
 class TrainingDiverged(ArithmeticError):
     """A logged number or a parameter is no longer finite; the text names the step, the quantity and what is saved."""
-
-
-Make = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # latents and labels -> uint8 [n, h, w, c]
 
 
 class Scores(NamedTuple):
@@ -33,33 +28,32 @@ class Scores(NamedTuple):
     chosen: float  # of the averaged generator, by the metric that chooses the best checkpoint; lower is better
 
 
-class Engine(Protocol):
-    """One framework's half of the loop."""
+@dataclass
+class Progress:
+    """How far a run is: what a checkpoint keeps beside the state."""
 
-    start: int  # steps done before this process
-    unlogged: list[dict[str, float]]  # each step's numbers since the last log before it
-    logged: int  # the step of that log; 0: there was none
-    rollbacks: int  # how often the run went back after a NaN
-    sampling: str  # the command that makes images from a checkpoint; "" where there is none
-    before_first: str  # a line on what the first step waits for; "" where there is nothing
+    step: int = 0  # training steps done
+    rollbacks: int = 0  # how often the run went back after a NaN; each step's inputs depend on it
+    metrics: dict[str, float] = field(default_factory=dict)  # the last line of the log
+    unlogged: list[dict[str, float]] = field(default_factory=list)  # each step's numbers since that line
+
+
+class Backend(Protocol):
+    """One framework's half of a run: the state, and what is done with it."""
 
     @property
     def checkpoints(self) -> HasSteps:
-        """Those of the workdir."""
+        """Where states are saved."""
         ...
 
-    def compile(self, k: int, count: int) -> None:
-        """Makes ready what steps(k, count), the next call, needs, so that it takes as long as later ones."""
+    def compile(self, step: int, count: int, rollbacks: int) -> None:
+        """Makes ready what the same call of `train`, the next one, needs, so that it takes as long as later ones."""
 
-    def steps(self, k: int, count: int) -> None:
-        """Training steps k (from 0) to k + count - 1; may return before they are computed, not before step k - 1 is."""
+    def train(self, step: int, count: int, rollbacks: int) -> None:
+        """Training steps step (from 0) to step + count - 1; may return before they are computed."""
 
-    def collect(self) -> list[dict[str, np.ndarray]]:
-        """Each step's logs since the last call, oldest first; waits for them."""
-        ...
-
-    def images(self, num: int) -> np.ndarray:
-        """Samples [num, h, w, c] by the averaged generator from the run's fixed latents; uint8, or float points."""
+    def collect(self) -> list[Numbers]:
+        """Each step's numbers since the last call, oldest first; waits for them."""
         ...
 
     def generator(self, average: bool) -> Make:
@@ -70,16 +64,37 @@ class Engine(Protocol):
         """What of the state holds a NaN or an infinity, if something does."""
         ...
 
-    def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
+    def save(self, progress: Progress, metrics: dict[str, float]) -> None:
         """A checkpoint; may be written in the background."""
 
-    def saved(self) -> list[int]:
-        """Waits for the last save; the steps that have a checkpoint."""
+    def restore(self, step: int) -> Progress:
+        """Takes up the state of a sound checkpoint; returns what was saved with it."""
         ...
 
-    def restore(self, step: int) -> int:
-        """Takes up a sound checkpoint: its state, its unlogged; returns how often the run had gone back by then."""
-        ...
+
+@dataclass
+class Training:
+    """One run, or one process's part of it: all that the loop works with."""
+
+    config: TrainConfig
+    run: RunConfig
+    backend: Backend
+    progress: Progress
+    log: RunLog
+    latents: np.ndarray  # [n, latent_size] of the sample grids
+    keep_picture: Callable[[int, np.ndarray], Path | None]  # given the step and its images -> the file, if it is one
+    check_folder: Callable[[], None]  # raises where the run can write no more
+    where: str  # checkpoints are kept, for a person
+    evaluate: Callable[[Callable[..., Make]], Scores] | None = None  # given backend.generator
+    callbacks: Sequence[Callable[[int, dict[str, float]], None]] = ()  # given the step and numbers of each log line
+    agree: Callable[[int], int] = int  # the signal that this process was sent, or 0 -> the one that all processes heed
+    # Given the steps done and the numbers of each of the last call, finite or not; a run that is watched is not ended
+    # by a NaN.
+    watch: Callable[[int, list[Numbers]], None] | None = None
+    # What the loop finds out.
+    picture: Path | None = None  # the last
+    best: float | None = None  # the lowest Scores.chosen of the checkpoints
+    scored: tuple[int, float] | None = None  # the last evaluation's step and Scores.chosen
 
 
 class Result(NamedTuple):
@@ -87,230 +102,150 @@ class Result(NamedTuple):
 
     step: int
     metrics: dict[str, float]  # of the last log
-    picture: Path | None
-    stopped: int  # the signal that stopped it early, or 0
-    sampling: str  # the command that makes images; "" where there is none
+    picture: Path | None = None
+    stopped: int = 0  # the signal that stopped it early, or 0
+    sampling: str = ""  # the command that makes images; "" where there is none
     writes: bool = True  # whether this process is the one that tells of it
 
 
-class Loop:
-    """The steps of one process."""
+def training_loop(job: Training, stop: Stop) -> int:
+    """Trains to the config's last step, or until a signal asks to stop; ends with a checkpoint either way.
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        run: RunConfig,
-        workdir: Path,
-        log: RunLog,
-        engine: Engine,
-        lock: Lock,
-        evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
-        *,
-        writes: bool = True,
-        agree: Callable[[int], int] = int,
-    ):
-        """
-        Args:
-          evaluate: given engine.generator, its scores; called every run.evaluate_every steps and after the last.
-          writes: whether pictures are written here; of several processes one does.
-          agree: called before each step with the signal that asked to stop, or 0; the one that all processes heed.
-        """
-        self.config, self.run, self.workdir, self.log, self.engine = config, run, workdir, log, engine
-        self.lock, self.writes, self._agree = lock, writes, agree
-        self.done = engine.start
-        self.metrics: dict[str, float] = {}
-        self.picture: Path | None = None
-        self._unlogged = engine.unlogged
-        self._evaluate, self._best = evaluate, min(engine.checkpoints.scores.values(), default=None)
-        self._scored: dict[int, float] = {}  # the last evaluation's step: its Scores.chosen
-
-    def run_all(self) -> Result:
-        """Trains to the config's last step, or until a signal asks to stop; ends with a checkpoint either way.
-
-        Raises:
-          TrainingDiverged: a number is no longer finite, and the run may not go back, or not again.
-          UserError: the workdir can't be written to, or is gone.
-        """
-        stopped = 0
-        with stop_signals(self.log.say, self._kept) as stop:
-            if self.engine.before_first:
-                self.log.say(self.engine.before_first)  # not before signals are listened to
-            while True:
-                try:
-                    while self.done < self.config.steps and not (stopped := self._agree(stop.signal)):
-                        self._steps(stop)
-                    self._save()
-                    self.engine.saved()
-                    break
-                except TrainingDiverged as error:
-                    self._roll_back(error)
-            stopped = stopped or self._agree(stop.signal)
-        return Result(self.done, self.metrics, self.picture, stopped, self.engine.sampling, self.writes)
-
-    def _together(self) -> int:
-        """Steps until the next thing to do between two of them, at most run.dispatch."""
-        run = self.run
-        every = [run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every]
-        return min(run.dispatch, self.config.steps - self.done, *(n - self.done % n for n in every if n))
-
-    def _steps(self, stop: Stop) -> None:
-        count, first = self._together(), self.done == self.engine.start
-        if first:
-            self.engine.compile(self.done, count)
-            self.log.start_clock()
-        self.engine.steps(self.done, count)
-        self.done += count
-        self.log.advance(count)
-        run, last = self.run, self.done == self.config.steps
-        log_due = last or self.done % run.log_every == 0
-        if first:
-            self._collect()
-            stop.idle = False  # before it is logged: who reads its line may already stop the run and find it saved
-            if not log_due:
-                self.log.forget_time()  # a program's first call takes longer; its time tells, where there is no other
-        every = (run.sample_every, run.evaluate_every, run.checkpoint_every)
-        if log_due or any(n and self.done % n == 0 for n in every):
-            self._collect()
-            with self.log.clock_stopped():
-                self._between_steps(log_due, last)
-
-    def _between_steps(self, log_due: bool, last: bool) -> None:
-        """What is made of the steps that are done: a line, a picture, scores, a checkpoint."""
-        run = self.run
-        if log_due:
-            self._write_log()
-        if run.sample_every and (self.done % run.sample_every == 0 or last):
-            self.picture = self.workdir / "samples" / f"{self.done:06d}.png"
-            images = self.engine.images(pictures.count(self.config.model.channels))
-            if self.writes:
-                pictures.save_grid(self.picture, images)
-        if self._evaluate and run.evaluate_every and (self.done % run.evaluate_every == 0 or last):
-            self._write_scores(self._evaluate)
-        if run.checkpoint_every and self.done % run.checkpoint_every == 0 and not last:
-            self._save()
-
-    def _collect(self) -> None:
-        logs = self.engine.collect()
-        for i, entry in enumerate(logs):
-            for name, value in entry.items():
-                if not np.all(np.isfinite(value)):
-                    raise self._diverged(self.done - len(logs) + 1 + i, name)
-            self._unlogged.append({name: float(np.mean(value, dtype=np.float64)) for name, value in entry.items()})
-
-    def _write_log(self) -> None:
-        """Means over the steps since the last log, written and shown; not of a state that is not finite."""
-        self._check()
-        names = sorted(self._unlogged[0])
-        self.metrics = {n: math.fsum(entry[n] for entry in self._unlogged) / len(self._unlogged) for n in names}
-        self._unlogged = []
-        self.log.write(self.done, self.metrics)
-
-    def _write_scores(self, evaluate: Callable[[Callable[[bool], Make]], Scores]) -> None:
-        """An evaluation, written and shown; a checkpoint where it is the best so far."""
-        self._collect()
-        scores = evaluate(self.engine.generator)
-        self.log.write_scores(self.done, scores.values)
-        self._scored = {self.done: scores.chosen}
-        if self._best is None or scores.chosen < self._best:
-            self._best = scores.chosen
-            self._save()
-
-    def _save(self) -> None:
-        """A checkpoint, after the lines of the log up to it; never of a state that is not finite."""
-        self._check()
-        chosen = self._scored.get(self.done)
-        metrics = self.metrics if chosen is None else self.metrics | {"best_metric": chosen}
-        self.log.sync()
-        self.engine.save(metrics, self._unlogged)
-
-    def _check(self) -> None:
-        """The numbers and the state are finite, and the workdir is there."""
-        self._collect()
-        if name := self.engine.not_finite():
-            raise self._diverged(self.done, name)
-        self.lock.check()
-
-    def _diverged(self, step: int, name: str) -> TrainingDiverged:
-        kept = self.engine.saved()
-        saved = f"the checkpoint of step {kept[-1]} is kept in {self.workdir}" if kept else "no checkpoint was made yet"
-        return TrainingDiverged(f"{name} is not finite at step {step}; {saved}")
-
-    def _roll_back(self, error: TrainingDiverged) -> None:
-        """Goes back to the newest checkpoint, with other inputs from there, if the run may; else raises error."""
-        if self.run.on_nan == "stop" or not self.engine.saved():
-            raise error
-        if self.engine.rollbacks >= self.run.max_rollbacks:
-            raise TrainingDiverged(f"{error}; the run went back {self.engine.rollbacks} times (--max-rollbacks)")
-        self.done = choose_step(self.engine.checkpoints, "latest")
-        self.engine.restore(self.done)
-        self.engine.rollbacks += 1  # and from here other inputs
-        self._unlogged = self.engine.unlogged
-        self.log.go_back(self.done)
-        self.log.say(f"{error}; back to step {self.done}, on with other inputs (rollback {self.engine.rollbacks})")
-
-    def _kept(self) -> str:
-        """What there is on disk and how to go on."""
-        steps = steps_in(self.workdir / "checkpoints")
-        newest = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
-        return f"{newest}; to go on: {this_command()}"
-
-
-def describe_start(
-    config: TrainConfig,
-    workdir: Path,
-    data: str,
-    parameters: tuple[int, int],
-    device: str,
-    start: int,
-    *,
-    platform: str,
-    deterministic: bool,
-) -> None:
-    """Prints what is about to happen.
-
-    Args:
-      data: a line on the images.
-      parameters: of G and of D.
-      device: a line on what computes; platform: its kind (config/arithmetic.py).
-      deterministic: whether the run asks for it.
+    Returns:
+      The signal that stopped it, or 0.
+    Raises:
+      TrainingDiverged: a number is no longer finite, and the run may not go back, or not again.
+      UserError: the run's folder can't be written to, or is gone.
     """
-    m = config.model
-    print(f"data        {shown(data)}")
-    print(f"networks    {m.architecture}: generator {parameters[0]:,} parameters, discriminator {parameters[1]:,}")
-    print(f"device      {device}")
-    print(f"precision   {describe_precision(config, platform)}")
-    if deterministic:
-        print(f"determinism {describe_determinism(platform)}")
-    updates = f"{config.n_dis} D updates and one G update each, batch {config.batch_size}"
-    print(f"steps       {start} -> {config.steps}: {updates}")
-    print(f"results in  {shown(workdir)}", flush=True)
+    config, run, backend, log = job.config, job.run, job.backend, job.log
+    job.best = min(backend.checkpoints.scores.values(), default=None)
+    first = True
+    while True:
+        try:
+            # All steps are done, or somebody wants to stop.
+            now = job.progress
+            stopped = job.agree(stop.signal)
+            if stopped or now.step == config.steps:
+                _save(job)
+                backend.checkpoints.wait()
+                return stopped or job.agree(stop.signal)
+
+            # Steps, up to the next thing to do between two of them.
+            count = _steps_together(run, now.step, config.steps)
+            if first:
+                backend.compile(now.step, count, now.rollbacks)
+                log.start_clock()
+            backend.train(now.step, count, now.rollbacks)
+            now.step += count
+            log.advance(count)
+            last = now.step == config.steps
+            log_due, picture_due, scores_due, checkpoint_due = (
+                every > 0 and (last or now.step % every == 0)
+                for every in (run.log_every, run.sample_every, run.evaluate_every, run.checkpoint_every)
+            )
+
+            # Their numbers.
+            if first or log_due or picture_due or scores_due or checkpoint_due or job.watch:
+                _collect(job)
+            if first:
+                first = stop.idle = False  # before the first line: who reads it may stop the run and find it saved
+                if not log_due:
+                    log.forget_time()  # a program's first call takes longer; its time tells, where there is no other
+            if not (log_due or picture_due or scores_due or checkpoint_due):
+                continue
+
+            with log.clock_stopped():
+                # A line of the log: means over the steps since the last one; not of a state that is not finite.
+                if log_due:
+                    _check(job)
+                    _write_line(job)
+
+                # A picture, always from the same latents.
+                if picture_due:
+                    job.picture = job.keep_picture(now.step, backend.generator(True)(job.latents, None))
+
+                # Scores, and a checkpoint where they are the best so far.
+                if scores_due and job.evaluate:
+                    _evaluate(job, job.evaluate)
+
+                # A checkpoint; the last one comes at the end.
+                if checkpoint_due and not last:
+                    _save(job)
+        except TrainingDiverged as error:
+            _go_back(job, error)
 
 
-def describe_resume(workdir: Path, start: int | None, notes: list[str], begun: bool) -> None:
-    """Prints where the run goes on, or that it starts anew after an earlier log.
-
-    Args:
-      notes: what to know of it.
-      begun: whether an earlier run had begun to log.
-    """
-    for note in notes:
-        print(f"note        {shown(note)}", flush=True)
-    if start is not None:
-        print(f"resumes from the checkpoint of step {start}", flush=True)
-    elif begun:
-        print(f"starts from step 0: an earlier run in {shown(workdir)} ended before its first checkpoint", flush=True)
+def _steps_together(run: RunConfig, step: int, steps: int) -> int:
+    """How many steps are done in one call: at most run.dispatch, and none past the next that something follows."""
+    every = [run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every]
+    return min(run.dispatch, steps - step, *(n - step % n for n in every if n))
 
 
-def describe_end(result: Result, config: TrainConfig, workdir: Path, started: float) -> None:
-    """Prints what there is now and what to do with it; started: time.monotonic() of the start."""
-    if result.stopped:
-        print(f"stopped at step {result.step} of {config.steps} and saved; to go on: {this_command()}")
-        return
-    if not result.metrics:
-        print(f"{shown(workdir)} has all its {config.steps} steps; for more give --steps, for another run --workdir")
-        return
-    print(f"{result.step} steps in {duration(time.monotonic() - started)}")
-    if result.picture:
-        print(f"picture     {shown(result.picture)}")
-    if result.sampling:
-        print(f"more images {result.sampling}")
+def _collect(job: Training) -> None:
+    now, logs = job.progress, job.backend.collect()
+    if job.watch:
+        job.watch(now.step, logs)
+    for i, numbers in enumerate(logs):
+        for name, value in numbers.items():
+            if not job.watch and not np.all(np.isfinite(value)):
+                raise _diverged(job, now.step - len(logs) + 1 + i, name)
+        now.unlogged.append({name: float(np.mean(value, dtype=np.float64)) for name, value in numbers.items()})
+
+
+def _write_line(job: Training) -> None:
+    now = job.progress
+    names, count = sorted(now.unlogged[0]), len(now.unlogged)
+    now.metrics = {name: math.fsum(numbers[name] for numbers in now.unlogged) / count for name in names}
+    now.unlogged = []
+    job.log.write(now.step, now.metrics)
+    for callback in job.callbacks:
+        callback(now.step, dict(now.metrics))
+
+
+def _evaluate(job: Training, evaluate: Callable[[Callable[..., Make]], Scores]) -> None:
+    now, scores = job.progress, evaluate(job.backend.generator)
+    job.log.write_scores(now.step, scores.values)
+    for callback in job.callbacks:
+        callback(now.step, dict(scores.values))
+    job.scored = (now.step, scores.chosen)
+    if job.best is None or scores.chosen < job.best:
+        job.best = scores.chosen
+        _save(job)
+
+
+def _save(job: Training) -> None:
+    """A checkpoint, after the lines of the log up to it; never of a state that is not finite."""
+    _check(job)
+    now = job.progress
+    chosen = job.scored[1] if job.scored and job.scored[0] == now.step else None
+    job.log.sync()
+    job.backend.save(now, now.metrics if chosen is None else now.metrics | {"best_metric": chosen})
+
+
+def _check(job: Training) -> None:
+    """The numbers and the state are finite, and the folder is there."""
+    _collect(job)
+    if not job.watch and (name := job.backend.not_finite()):
+        raise _diverged(job, job.progress.step, name)
+    job.check_folder()
+
+
+def _diverged(job: Training, step: int, name: str) -> TrainingDiverged:
+    job.backend.checkpoints.wait()
+    kept = job.backend.checkpoints.steps()
+    saved = f"the checkpoint of step {kept[-1]} is kept in {job.where}" if kept else "no checkpoint was made yet"
+    return TrainingDiverged(f"{name} is not finite at step {step}; {saved}")
+
+
+def _go_back(job: Training, error: TrainingDiverged) -> None:
+    """Goes back to the newest checkpoint, with other inputs from there, if the run may; else raises error."""
+    checkpoints, rollbacks = job.backend.checkpoints, job.progress.rollbacks
+    if job.run.on_nan == "stop" or not checkpoints.steps():
+        raise error
+    if rollbacks >= job.run.max_rollbacks:
+        raise TrainingDiverged(f"{error}; the run went back {rollbacks} times (--max-rollbacks)")
+    job.progress = job.backend.restore(choose_step(checkpoints, "latest"))
+    job.progress.rollbacks = rollbacks + 1
+    step = job.progress.step
+    job.log.go_back(step)
+    job.log.say(f"{error}; back to step {step}, on with other inputs (rollback {rollbacks + 1})")

@@ -184,6 +184,9 @@ class Checkpoints:
             left = f"the checkpoint of step {self.steps()[-1]} is intact" if self.steps() else "there is none before it"
             raise UserError(f"a checkpoint cannot be written to {self.folder}: {reason}; {left}") from error
 
+    def wait(self) -> None:
+        """Returns at once: `save` has written all when it returns."""
+
     def restore(self, step: int) -> Checkpoint:
         """The checkpoint of a step.
 

@@ -4,19 +4,24 @@ Data, inputs and the first state are given, so that a run starts from the JAX fr
 """
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from jax_sngan.config.schema import ModelConfig, RunConfig, TrainConfig
+from jax_sngan.runs import pictures
 from jax_sngan.runs.log import RunLog, last_logged
 from jax_sngan.runs.provenance import check, provenance
 from jax_sngan.runs.selection import choose_start
 from jax_sngan.runs.workdir import check_start, prepare, run_folder, take, writing
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.lock import locked
-from jax_sngan.training.loop import Loop, Make, Result, Scores, describe_resume, describe_start
+from jax_sngan.system.signals import stop_signals
+from jax_sngan.training.loop import Make, Numbers, Progress, Result, Scores, Training, training_loop
+from jax_sngan.training.messages import describe_resume, describe_start, kept_in
 from torch_ref.core.inputs import Inputs
 from torch_ref.core.pixels import to_uint8
 from torch_ref.core.state import TrainState, create_state, dump, load_state
@@ -43,11 +48,61 @@ def train(
       draw: a step's number and how often the run went back -> the step's inputs, on the device.
       latents: [num, latent_size] of the sample grids.
       device: which computes; what is written is the same wherever that was.
-      evaluate: as of loop.Loop.
+      evaluate: as of loop.Training.
     Raises:
       UserError: a workdir that holds another run.
       TrainingDiverged: a number is no longer finite.
     """
+    _check(run, device)
+    machine.set_precision(config.precision, device)
+    workdir = run_folder(config, run)
+    check_start(workdir, config, run.resume, "torch")
+    origin = provenance("torch", data, machine.described(device))
+    with locked(workdir) as lock, writing(workdir):
+        # The workdir is this run's alone, and nothing half-written is in it.
+        check_start(workdir, config, run.resume, "torch")  # again: a run may have ended here since
+        take(workdir)
+
+        # The state: that of the newest checkpoint, if there is one and it saw the same data, or the first one.
+        checkpoints = Checkpoints(workdir, run.keep_checkpoints)
+        start, notes = choose_start(checkpoints, run.step)
+        if start is not None:
+            notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
+        notes += prepare(workdir, config, sampling="")  # its grids are all that it draws
+        backend = TorchBackend(config, checkpoints, origin, draw, device)
+        progress = backend.begin(start, first)
+        if progress.step >= config.steps:
+            return Result(progress.step, {})
+
+        # The log, and what a person should know before the first step.
+        begun, logged = (
+            (workdir / "metrics.jsonl").exists(),
+            last_logged(progress.step, progress.unlogged, progress.metrics),
+        )
+        _describe_start(config, run, data, backend, workdir)
+        with RunLog(workdir, progress.step, config.steps, config.n_dis * config.batch_size, logged) as log:
+            describe_resume(workdir, start, [*notes, *log.notes], begun)
+
+            # Steps, until the end or a signal.
+            job = Training(
+                config=config,
+                run=run,
+                backend=backend,
+                progress=progress,
+                log=log,
+                latents=latents,
+                keep_picture=partial(_keep_picture, workdir),
+                check_folder=lock.check,
+                where=str(workdir),
+                evaluate=evaluate,
+            )
+            with stop_signals(log.say, partial(kept_in, workdir)) as stop:
+                stopped = training_loop(job, stop)
+    return Result(job.progress.step, job.progress.metrics, job.picture, stopped)
+
+
+def _check(run: RunConfig, device: torch.device) -> None:
+    """Passes where no option is given that is the other framework's alone."""
     if run.mesh is not None:
         raise UserError(f"mesh is for train_jax.py; the reference runs on one device, got {run.mesh}")
     if (joined := (run.coordinator, run.num_processes, run.process_id)) != (None, None, None):
@@ -59,98 +114,70 @@ def train(
         raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
     if run.deterministic and device.type != "cpu":
         raise UserError(f"deterministic is for train_jax.py, or for device cpu, got it with {device}")
-    machine.set_precision(config.precision, device)
-    workdir = run_folder(config, run)
-    check_start(workdir, config, run.resume, "torch")
-    origin = provenance("torch", data, machine.described(device))
-    with locked(workdir) as lock, writing(workdir):
-        check_start(workdir, config, run.resume, "torch")  # again: a run may have ended here since
-        take(workdir)
-        checkpoints = Checkpoints(workdir, run.keep_checkpoints)
-        start, notes = choose_start(checkpoints, run.step)
-        if start is not None:
-            notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
-        notes += prepare(workdir, config, TorchEngine.sampling)
-        engine = TorchEngine(config, checkpoints, start, origin, first, draw, latents, device)
-        if engine.start >= config.steps:
-            return Result(engine.start, {}, None, 0, engine.sampling)
-        state = engine.state
-        g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
-        describe_start(
-            config,
-            workdir,
-            data["summary"],
-            (g, d),
-            machine.described(device),
-            engine.start,
-            platform="cpu" if device.type == "cpu" else "gpu",
-            deterministic=run.deterministic,
-        )
-        begun = (workdir / "metrics.jsonl").exists()
-        with RunLog(workdir, engine.start, config.steps, config.n_dis * config.batch_size, engine.logged) as log:
-            describe_resume(workdir, start, [*notes, *log.notes], begun)
-            return Loop(config, run, workdir, log, engine, lock, evaluate).run_all()
 
 
-class TorchEngine:
-    """State, step and `.pt` checkpoints (loop.Engine)."""
+def _keep_picture(workdir: Path, step: int, images: np.ndarray) -> Path:
+    path = workdir / "samples" / f"{step:06d}.png"
+    pictures.save_grid(path, images)
+    return path
 
-    sampling = ""  # its grids are all that it draws
-    before_first = ""
+
+def _describe_start(
+    config: TrainConfig, run: RunConfig, data: dict[str, str], backend: "TorchBackend", workdir: Path
+) -> None:
+    state = backend.state
+    g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
+    platform, device = "cpu" if backend.device.type == "cpu" else "gpu", machine.described(backend.device)
+    describe_start(config, run, workdir, data["summary"], (g, d), device, platform, state.step)
+
+
+class TorchBackend:
+    """State, step and `.pt` checkpoints (loop.Backend)."""
 
     def __init__(
         self,
         config: TrainConfig,
         checkpoints: Checkpoints,
-        start: int | None,
         origin: dict[str, Any],
-        first: Callable[[], dict[str, np.ndarray]],
         draw: Callable[[int, int], Inputs],
-        latents: np.ndarray,
         device: torch.device,
     ):
-        """start: the checkpoint to go on from; None: the first state. origin: provenance.provenance()."""
+        """origin: provenance.provenance(). draw: as train's."""
         self.config, self.draw, self.checkpoints, self.origin, self.device = config, draw, checkpoints, origin, device
-        self.latents = torch.from_numpy(latents.copy()).to(device)
         self.state = create_state(config, device=device)
         self.logs: list[Logs] = []  # of the steps since the last collect(), on the device
-        self.unlogged: list[dict[str, float]] = []
-        self.rollbacks, self.logged = 0, 0
-        if start is not None:
-            self.rollbacks = self.restore(start)
-        else:
-            load_state(self.state, first())
-        self.start = self.state.step
 
-    def restore(self, step: int) -> int:
-        """See loop.Engine."""
+    def begin(self, start: int | None, first: Callable[[], dict[str, np.ndarray]]) -> Progress:
+        """The state of a checkpoint, or the first one."""
+        if start is not None:
+            return self.restore(start)
+        load_state(self.state, first())
+        return Progress(self.state.step)
+
+    def restore(self, step: int) -> Progress:
+        """See loop.Backend."""
         checkpoint = self.checkpoints.restore(step)
         load_state(self.state, checkpoint.state)
-        self.unlogged = checkpoint.unlogged
-        self.logged = last_logged(step, checkpoint.unlogged, checkpoint.metrics)
         self.logs.clear()
-        return checkpoint.rollbacks
+        logged = {name: value for name, value in checkpoint.metrics.items() if name != "best_metric"}
+        return Progress(step, checkpoint.rollbacks, logged, checkpoint.unlogged)
 
-    def compile(self, k: int, count: int) -> None:
-        """See loop.Engine; nothing is."""
+    def compile(self, step: int, count: int, rollbacks: int) -> None:
+        """See loop.Backend; nothing is."""
 
-    def steps(self, k: int, count: int) -> None:
-        """See loop.Engine. A GPU is one step behind at most: what copies a step's inputs waits for the step before."""
-        for step in range(k, k + count):
-            self.state, logs = training_step(self.config, self.state, self.draw(step, self.rollbacks))
+    def train(self, step: int, count: int, rollbacks: int) -> None:
+        """See loop.Backend. A GPU is one step behind at most: what copies a step's inputs waits for the step before."""
+        for k in range(step, step + count):
+            self.state, logs = training_step(self.config, self.state, self.draw(k, rollbacks))
             self.logs.append(logs)
 
-    def collect(self) -> list[dict[str, np.ndarray]]:
-        """See loop.Engine."""
+    def collect(self) -> list[Numbers]:
+        """See loop.Backend."""
         logs, self.logs = self.logs, []
         return [{name: value.cpu().numpy() for name, value in entry.items()} for entry in logs]
 
-    def images(self, num: int) -> np.ndarray:
-        """See loop.Engine."""
-        return sample(self.config.model, self.state, self.latents[:num])
-
     def generator(self, average: bool) -> Make:
-        """See loop.Engine."""
+        """See loop.Backend."""
 
         def make(latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
             classes = None if labels is None else torch.from_numpy(labels).long().to(self.device)
@@ -160,21 +187,17 @@ class TorchEngine:
         return make
 
     def not_finite(self) -> str | None:
-        """See loop.Engine."""
+        """See loop.Backend."""
         for network in ("generator", "discriminator"):
             for name, tensor in getattr(self.state, network).state_dict().items():
                 if not bool(torch.isfinite(tensor).all()):
                     return f"{network}.{name}"
         return None
 
-    def save(self, metrics: dict[str, float], unlogged: list[dict[str, float]]) -> None:
-        """See loop.Engine."""
-        checkpoint = Checkpoint(self.config, metrics, unlogged, dump(self.state), self.rollbacks)
+    def save(self, progress: Progress, metrics: dict[str, float]) -> None:
+        """See loop.Backend."""
+        checkpoint = Checkpoint(self.config, metrics, progress.unlogged, dump(self.state), progress.rollbacks)
         self.checkpoints.save(checkpoint, self.origin)
-
-    def saved(self) -> list[int]:
-        """See loop.Engine."""
-        return self.checkpoints.steps()
 
 
 def sample(

@@ -1,0 +1,135 @@
+"""The training loop's half in JAX: the state, the jitted step, the inputs and the checkpoints."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jax_sngan.config.schema import TrainConfig
+from jax_sngan.core.inputs import Inputs, draw_inputs
+from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
+from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.step import Logs, train_step, training_step, training_steps
+from jax_sngan.data.datasets import Dataset
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.memory import MemoryCheckpoints
+from jax_sngan.runs.sample import Generator, averaged
+from jax_sngan.training.loop import Make, Numbers, Progress
+
+
+class JaxBackend:
+    """A run's state and what the loop does with it (loop.Backend)."""
+
+    state: TrainState
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        checkpoints: Checkpoints | MemoryCheckpoints,
+        mesh: Mesh | None = None,
+        *,
+        split: bool = False,
+        dispatch: int = 1,
+        origin: dict[str, Any] | None = None,
+        compiler_options: Mapping[str, Any] | None = None,
+    ):
+        """
+        Args:
+          mesh: devices that share each batch; None: one device. split: sharding.place's.
+          dispatch: steps in one program, at most.
+          origin: provenance.provenance(), for the checkpoints.
+          compiler_options: XLA's, of the steps and of the pictures.
+        """
+        self.config, self.data, self.checkpoints, self.mesh, self.split = config, data, checkpoints, mesh, split
+        self.dispatch, self.origin, self._options = dispatch, origin or {}, dict(compiler_options or {})
+        self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
+        self._drawn: tuple[Any, ...] | None = None  # by compile, for the steps that follow it
+        self._inputs: Callable[[Dataset, int, int], Inputs] = (
+            partial(draw_inputs, config) if mesh is None else sharded_inputs(mesh, config)
+        )
+        self._program: Any = None  # jitted, of one step or of several
+
+    def begin(self, start: int | None) -> Progress:
+        """The state of a checkpoint, or a fresh one; and the program that trains it."""
+        if start is None:
+            self.state, progress = place(self.mesh, create_state(self.config), self.split), Progress()
+        else:
+            progress = self.restore(start)
+        steps = partial(training_step if self.dispatch == 1 else training_steps, self.config)
+        if self.mesh is not None:
+            self._program = sharded_step(self.mesh, steps, self.state, self.split, self._options)
+        elif self.dispatch == 1 and not self._options:
+            self._program = train_step(self.config)
+        else:
+            self._program = jax.jit(steps, donate_argnums=0, compiler_options=self._options or None)
+        return progress
+
+    def compile(self, step: int, count: int, rollbacks: int) -> None:
+        """See loop.Backend. The jitted function finds the program that is made here."""
+        self._drawn = self._draw(step, count, rollbacks)
+        self._program.lower(self.state, *self._drawn).compile()
+
+    def _draw(self, step: int, count: int, rollbacks: int) -> tuple[Any, ...]:
+        """What the program takes beside the state."""
+        inputs = [self._inputs(self.data, k, rollbacks) for k in range(step, step + count)]
+        if self.dispatch == 1:
+            return (inputs[0],)
+        return _stacked(inputs + [inputs[-1]] * (self.dispatch - count)), np.int32(count)
+
+    def train(self, step: int, count: int, rollbacks: int) -> None:
+        """Dispatches the steps and waits for those before: the host stays one ahead, and the bar tells the truth."""
+        drawn, self._drawn = self._drawn or self._draw(step, count, rollbacks), None
+        self.state, logs = self._program(self.state, *drawn)
+        if self._logs:
+            jax.block_until_ready(self._logs[-1])
+        self._logs.append((count, logs))
+
+    def collect(self) -> list[Numbers]:
+        """See loop.Backend."""
+        logs, self._logs = jax.device_get(self._logs), []
+        if self.dispatch == 1:
+            return [numbers for _, numbers in logs]
+        return [{name: a[i] for name, a in numbers.items()} for count, numbers in logs for i in range(count)]
+
+    def generator(self, average: bool, standing: int = 0) -> Make:
+        """See loop.Backend; standing: latents of batch statistics taken anew, 0: the stored ones."""
+        own, mean = on_this_process(self.mesh, (self.state.generator, self.state.generator_ema))
+        made = Generator(self.config, 0, averaged(own, mean) if average else own, self._options)
+        return made.standing(standing).images if standing else made.images
+
+    def not_finite(self) -> str | None:
+        """See loop.Backend. A gradient that was not finite stays in Adam's mean, which is looked at first."""
+        leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(_finite(self.state)))
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, finite in leaves if not finite]
+        for name in sorted(names, key=lambda n: "_opt.mu." not in n):
+            return name.replace("_opt.mu.", ".", 1) + "'s gradient" if "_opt.mu." in name else name
+        return None
+
+    def save(self, progress: Progress, metrics: dict[str, float]) -> None:
+        """See loop.Backend."""
+        self.checkpoints.save(
+            self.state, self.config, metrics, progress.unlogged, origin=self.origin, rollbacks=progress.rollbacks
+        )
+
+    def restore(self, step: int) -> Progress:
+        """See loop.Backend."""
+        like = placed_shapes(self.mesh, shapes(partial(create_state, self.config)), self.split)
+        self.state = self.checkpoints.restore(step, like)
+        self._logs.clear()
+        logged = {name: v for name, v in self.checkpoints.metrics(step).items() if name != "best_metric"}
+        return Progress(step, self.checkpoints.rollbacks(step), logged, self.checkpoints.unlogged(step))
+
+
+@jax.jit
+def _stacked(inputs: list[Inputs]) -> Inputs:
+    return jax.tree.map(lambda *x: jnp.stack(x), *inputs)
+
+
+@jax.jit
+def _finite(state: TrainState) -> Any:
+    return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), state)
