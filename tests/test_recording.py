@@ -105,6 +105,28 @@ def test_conditional(tmp_path, program):
     assert recorded.sample_labels.shape == (SAMPLES,)
 
 
+@pytest.mark.parametrize("fake", ["d_fake_labels", "fake_labels"])
+def test_labels_may_be_called_as_their_program_calls_them(tmp_path, fake):
+    arrays = trajectory("mimicry", num_classes=3)
+    plain = recording.load_recording(saved(tmp_path, arrays)).inputs
+    spelled = {"inputs/d_labels": f"inputs/{fake}", "inputs/g_labels": "inputs/g_fake_labels"}
+    other = recording.load_recording(saved(tmp_path, {spelled.get(n, n): a for n, a in arrays.items()})).inputs
+    for name in ("real_labels", "d_labels", "g_labels"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("words", ["linear to 0 at the last step", "Linear", "linear_decay", "linear, from step 0"])
+def test_what_follows_linear_is_prose(tmp_path, words):
+    arrays = trajectory("authors", lr_decay=words)
+    assert recording.load_recording(saved(tmp_path, arrays)).config.generator_optimizer.schedule == "linear"
+
+
+@pytest.mark.parametrize("words", ["none (constant)", "constant", "None"])
+def test_no_decay_in_other_words(tmp_path, words):
+    arrays = trajectory("authors", lr_decay=words)
+    assert recording.load_recording(saved(tmp_path, arrays)).config.generator_optimizer.schedule == "constant"
+
+
 def test_decay_may_start_late_and_end_later(tmp_path):
     arrays = trajectory("mimicry", lr_decay="linear", start_step=1, num_steps=100)
     config = recording.load_recording(saved(tmp_path, arrays)).config
@@ -168,6 +190,10 @@ WRONG = {
     "extra": (with_array("init/g/l9.weight", np.zeros(3)), ["init/g", "extra l9.weight"]),
     "misshapen": (with_array("init/g/c5.bias", np.zeros(4)), ["c5.bias is float64 [4], not float64 [3]"]),
     "no images": (without("inputs/real_images"), ["missing inputs/real_images"]),
+    "names what there is": (without("inputs/g_latents"), ["it has inputs/d_latents [2, 3, 4, 6], inputs/real_images"]),
+    "labels twice": (with_array("inputs/d_real_labels", np.zeros(3)), ["inputs/d_real_labels and inputs/real_labels"]),
+    "labels of what": (with_array("inputs/soft_labels", np.zeros(3)), ["inputs/soft_labels: labels are real_labels"]),
+    "a decay of no word": (with_meta(lr_decay=3), ["lr_decay must begin with one of", "3"]),
     "no samples": (without("sample/images"), ["missing sample/images"]),
     "no losses": (without("losses/g"), ["missing losses/g"]),
     "too few latents": (with_array("inputs/d_latents", np.zeros((2, 3, 3, 6))), ["inputs/d_latents", "[2, 3, 4, 6]"]),
@@ -182,7 +208,10 @@ WRONG = {
     "unknown loss": (with_meta(loss="lsgan"), ["loss must be one of hinge, gan, ns, wasserstein", "'lsgan'"]),
     "no loss": (with_meta(loss=None), ["loss must be one of", "None"]),
     "loss no word": (with_meta(loss=[1]), ["loss must be one of", "[1]"]),
-    "unknown decay": (with_meta(lr_decay="cosine"), ["lr_decay must be one of none, linear", "'cosine'"]),
+    "unknown decay": (
+        with_meta(lr_decay="cosine"),
+        ["must begin with one of none, constant, linear", "'cosine'"],
+    ),
     "no adam": (with_meta(adam=None), ["no object `adam`"]),
     "half an adam": (with_meta(adam={"lr": 1e-3}), ["adam has no b1"]),
     "adam in words": (with_meta(adam={"lr": "fast", "b1": 0, "b2": 0.9, "eps": 1e-8}), ["learning_rate", "'fast'"]),

@@ -2,9 +2,11 @@
 
 A recording holds the program's arrays before and after, every input, every loss, and images drawn at the end. The
 program is recognised by its names; network and settings come from the arrays' shapes and from `meta`, a JSON string.
+Labels may be called as their program calls them, inputs/*_labels: `_labels_of` says which are whose.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +34,9 @@ NETWORKS = {"generator": "g", "discriminator": "d"}  # ours -> the short name in
 _ADAM = {"learning_rate": ("lr", "alpha"), "beta1": ("b1", "beta1"), "beta2": ("b2", "beta2"), "eps": ("eps",)}
 _DECAY_START = ("lr_decay_start", "decay_start", "iteration_decay_start", "start_step")
 _DECAY_END = ("lr_decay_end", "decay_end", "iteration", "num_steps")
+# The first words of lr_decay -> our schedule; what follows ("linear to 0 at the last step") is the writer's prose.
+_DECAYS = {"none": "constant", "constant": "constant", "linear": "linear"}
+_LABELS = ("real_labels", "d_labels", "g_labels")
 
 
 class Recording(NamedTuple):
@@ -58,9 +63,43 @@ def load_recording(path: str | Path) -> Recording:
     arrays = npz.read_whole_npz(path)
     try:
         with jax.enable_x64(True):
-            return _recording(arrays, _meta(arrays))
+            return _recording(labels_respelled(arrays), _meta(arrays))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def labels_respelled(arrays: Flat) -> Flat:
+    """The arrays with inputs/*_labels under our three names: real_labels, d_labels, g_labels.
+
+    Raises:
+      UserError: two arrays are labels of the same images, or it can't be said whose labels an array is.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(arrays):
+        if not (name.startswith("inputs/") and name.endswith("_labels")):
+            continue
+        ours = f"inputs/{_labels_of(name)}"
+        if ours in found:
+            raise UserError(f"{found[ours]} and {name} are labels of the same images")
+        found[ours] = name
+    taken = set(found.values())
+    return {n: a for n, a in arrays.items() if n not in taken} | {ours: arrays[name] for ours, name in found.items()}
+
+
+def _labels_of(name: str) -> str:
+    """Which of our three an array is: of a D update's real or generated images, or of a G update's.
+
+    real_labels, d_real_labels -> real_labels; d_labels, fake_labels, d_fake_labels -> d_labels; g_labels, g_fake_labels
+    -> g_labels.
+    """
+    words = name.removeprefix("inputs/").removesuffix("_labels").split("_")
+    if words in (["real"], ["d", "real"]):
+        return "real_labels"
+    if words in (["d"], ["fake"], ["d", "fake"]):
+        return "d_labels"
+    if words in (["g"], ["g", "fake"]):
+        return "g_labels"
+    raise UserError(f"{name}: labels are real_labels, d_labels or d_fake_labels, g_labels or g_fake_labels")
 
 
 def _meta(arrays: Flat) -> dict[str, Any]:
@@ -163,10 +202,12 @@ def _optimizer(meta: dict[str, Any]) -> dict[str, Any]:
         options[option] = _first(adam, keys)
         if options[option] is None:
             raise UserError(f"meta's adam has no {keys[0]}")
-    decays = {"none": "constant", "linear": "linear"}
     named = meta.get("lr_decay") or "none"
+    words = re.findall("[a-z]+", named.lower()) if isinstance(named, str) else []
+    if not words or words[0] not in _DECAYS:
+        raise UserError(f"meta's lr_decay must begin with one of {', '.join(_DECAYS)}; got {named!r}")
     return options | {
-        "schedule": _choice("lr_decay", named.lower() if isinstance(named, str) else named, decays),
+        "schedule": _DECAYS[words[0]],
         "decay_start": _first(meta, _DECAY_START, 0),
     }
 
@@ -194,8 +235,7 @@ def _check_shapes(arrays: Flat, model: Mapping[str, Any]) -> tuple[int, int, int
     }
     if model["num_classes"]:
         axes |= {
-            "inputs/real_labels": ("steps", "n_dis", "batch"),
-            "inputs/d_labels": ("steps", "n_dis", "batch"),
+            **{f"inputs/{name}": ("steps", "n_dis", "batch") for name in ("real_labels", "d_labels")},
             "inputs/g_labels": ("steps", "g_batch"),
             "sample/labels": ("samples",),
         }
@@ -205,7 +245,13 @@ def _check_shapes(arrays: Flat, model: Mapping[str, Any]) -> tuple[int, int, int
         if a.ndim == len(axes[name]):
             sizes = dict(zip(axes[name], a.shape, strict=True)) | sizes
     kinds = {name: found[name].dtype if name in found else np.dtype(float) for name in axes}
-    check_fit(found, {n: (kinds[n], tuple(sizes.get(axis, 0) for axis in names)) for n, names in axes.items()})
+    try:
+        check_fit(found, {n: (kinds[n], tuple(sizes.get(axis, 0) for axis in names)) for n, names in axes.items()})
+    except UserError as error:
+        there = [
+            f"{n} {list(a.shape)}" for n, a in sorted(arrays.items()) if n.startswith(("inputs", "losses", "sample"))
+        ]
+        raise UserError(f"{error}; it has {', '.join(there) or 'no inputs, losses or samples'}") from None
     for name, a in found.items():
         labels = name.endswith("labels")
         if a.dtype.kind not in ("iu" if labels else "fiu"):
@@ -221,7 +267,7 @@ def _inputs(arrays: Flat, conditional: bool) -> Inputs:
     found: dict[str, Any] = {"real_images": images if images.dtype == np.uint8 else images.astype(np.float64)}
     found |= {name: arrays[f"inputs/{name}"].astype(np.float64) for name in ("d_latents", "g_latents")}
     if conditional:
-        found |= {n: arrays[f"inputs/{n}"].astype(np.int32) for n in ("real_labels", "d_labels", "g_labels")}
+        found |= {n: arrays[f"inputs/{n}"].astype(np.int32) for n in _LABELS}
     return Inputs(**found)
 
 
