@@ -15,7 +15,7 @@ from tqdm import tqdm
 from jax_sngan.commands import cli
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_json, write_whole
-from jax_sngan.system.invocation import this_command
+from jax_sngan.system.invocation import install_command, this_command
 from parity_tests import report, report_page
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     chosen = files if arguments.rungs is None else {rung: files[rung] for rung in rungs(arguments.rungs, files)}
     for package in ("torch", "pytest"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"the comparison needs {package}, which is not installed: pip install -e '.[dev]'")
+            raise UserError(f"the comparison needs {package}, which is not installed: {install_command('dev')}")
     if arguments.torch_device != "cpu":  # torch takes seconds to load
         from torch_ref.system import machine
 

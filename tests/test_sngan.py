@@ -108,9 +108,9 @@ def test_other_commands_are_named_as_this_one_was_typed(
 
 
 def test_an_extra_is_named_as_it_can_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert invocation.install_command("parity") == "pip install -e '.[parity]'"
+    assert invocation.install_command("parity") == 'pip install -e ".[parity]"'
     monkeypatch.setattr(invocation, "_PACKAGE", tmp_path / "site-packages/jax_sngan")
-    assert invocation.install_command("parity") == "pip install 'jax-sngan[parity]'"
+    assert invocation.install_command("parity") == 'pip install "jax-sngan[parity]"'
 
 
 @pytest.mark.parametrize(

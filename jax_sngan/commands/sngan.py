@@ -81,7 +81,7 @@ def load(name: str) -> Any:
         if missing == "parity_tests":
             raise UserError(
                 "this needs parity_tests/, which is in the source and not in the wheel: run it there, "
-                "after pip install -e '.[dev]'"
+                'after pip install -e ".[dev]"'
             ) from error
         if missing in ("torch", "torch_ref"):
             raise UserError(f"this needs {missing}: {install_command('parity')}") from error

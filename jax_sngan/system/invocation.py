@@ -83,8 +83,8 @@ def called(name: str) -> str:
 
 def install_command(extra: str) -> str:
     """How an extra of this package is installed: from the checkout that runs, or the package index."""
-    what = ["-e", f".[{extra}]"] if checkout() else [f"jax-sngan[{extra}]"]
-    return command("pip", "install", *what)
+    what = f'-e ".[{extra}]"' if checkout() else f'"jax-sngan[{extra}]"'  # quotes that every shell knows
+    return f"pip install {what}"
 
 
 def checkout() -> Path | None:

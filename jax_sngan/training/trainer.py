@@ -311,7 +311,7 @@ def _begin_log(
 
 def _grid_latents(config: TrainConfig) -> np.ndarray:
     m = config.model
-    return np.asarray(sample_latents(config.seed, pictures.count(m.channels), m.latent_size, jnp.dtype(m.dtype)))
+    return np.asarray(sample_latents(config.seed, pictures.count(m.is_points), m.latent_size, jnp.dtype(m.dtype)))
 
 
 def _keep_picture(workdir: Path, step: int, images: np.ndarray) -> Path:

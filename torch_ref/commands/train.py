@@ -42,7 +42,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     allow_dtype(config.model)
     data, m = load_data(config, run), config.model
     evaluation = TrainingEvaluation(config, run) if run.evaluate_every and not run.standing_statistics else None
-    latents = np.asarray(sample_latents(config.seed, pictures.count(m.channels), m.latent_size, np.dtype(m.dtype)))
+    latents = np.asarray(sample_latents(config.seed, pictures.count(m.is_points), m.latent_size, np.dtype(m.dtype)))
     with reading_ahead(config, run, data, mesh=None):
         return torch_train.train(
             config,

@@ -223,7 +223,7 @@ def sample(
                 p.copy_(state.generator_ema[name] if average else p)
             generator.eval()
             made = generator(latents, labels)
-            images = made if config.channels == 2 else to_uint8(made)
+            images = made if config.is_points else to_uint8(made)
     finally:
         with torch.no_grad():
             for name, p in generator.named_parameters():
