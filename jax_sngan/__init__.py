@@ -4,9 +4,26 @@ Names are loaded when first used, so that torch_ref can read `jax_sngan.config.s
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jax_sngan.accelerators.environment import quiet_compilers
+
+if TYPE_CHECKING:  # what editors and type checkers see of the table below
+    from jax_sngan import nn
+    from jax_sngan.config.presets import names as presets
+    from jax_sngan.config.presets import preset
+    from jax_sngan.config.reference_programs import with_protocol
+    from jax_sngan.config.schema import ModelConfig, OptimizerConfig, RunConfig, SpectralNormConfig, TrainConfig
+    from jax_sngan.core.gan import GAN, gan
+    from jax_sngan.core.inputs import Inputs, draw_inputs
+    from jax_sngan.core.losses import Loss
+    from jax_sngan.core.penalties import Penalty
+    from jax_sngan.core.state import TrainState, create_state
+    from jax_sngan.core.step import train_step
+    from jax_sngan.data.datasets import Dataset, load_data
+    from jax_sngan.models.network import build
+    from jax_sngan.runs.sample import load
+    from jax_sngan.system.errors import UserError
 
 _HOME = {
     "Dataset": "data.datasets",
@@ -27,6 +44,7 @@ _HOME = {
     "gan": "core.gan",
     "load": "runs.sample",
     "load_data": "data.datasets",
+    "nn": "",
     "preset": "config.presets",
     "presets": "config.presets",
     "train_step": "core.step",
@@ -34,16 +52,44 @@ _HOME = {
 }
 _RENAMED = {"presets": "names"}
 
-__all__ = sorted(_HOME)  # built from the table above
-__version__ = "0.1.0"
+__all__ = [
+    "GAN",
+    "Dataset",
+    "Inputs",
+    "Loss",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Penalty",
+    "RunConfig",
+    "SpectralNormConfig",
+    "TrainConfig",
+    "TrainState",
+    "UserError",
+    "build",
+    "create_state",
+    "draw_inputs",
+    "gan",
+    "load",
+    "load_data",
+    "nn",
+    "preset",
+    "presets",
+    "train_step",
+    "with_protocol",
+]
+__version__ = "0.2.0"
 
 quiet_compilers()  # here, since whatever uses jax in this package comes by first
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jax_sngan' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"jax_sngan.{_HOME[name]}"), _RENAMED.get(name, name))
+if not TYPE_CHECKING:  # which would take every name for one that there is
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'jax_sngan' has no attribute {name!r}")
+        if not _HOME[name]:  # a folder
+            return importlib.import_module(f"jax_sngan.{name}")
+        return getattr(importlib.import_module(f"jax_sngan.{_HOME[name]}"), _RENAMED.get(name, name))
 
 
 def __dir__() -> list[str]:

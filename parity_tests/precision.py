@@ -22,13 +22,13 @@ import torch_ref.core.inputs
 import torch_ref.core.state
 import torch_ref.core.step
 import torch_ref.nn.batch_norm
+from jax_sngan.config.architectures import CNN_HALVINGS
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core import step as update
 from jax_sngan.core.inputs import Inputs, draw_inputs
 from jax_sngan.data import datasets
 from jax_sngan.interop import torch_layout
 from jax_sngan.models.network import build
-from jax_sngan.models.standard_cnn import halvings
 from jax_sngan.nn import batch_norm, layers
 from jax_sngan.nn.spectral_norm import PowerIteration
 from parity_tests import torch_device
@@ -104,7 +104,7 @@ def jax_forward(config: TrainConfig, state: Any, inputs: Inputs) -> Flat:
     scores, _ = networks.discriminator.apply(state.discriminator, images, train=True)
     undo()
     # The dense layer's result is a map, and torch's is laid out channel by channel.
-    side = config.model.image_size >> halvings(config.model.image_size)
+    side = config.model.image_size >> CNN_HALVINGS[config.model.image_size]
     results["linear 0"] = torch_layout.map_to_torch(results["linear 0"], side, side, axis=1)
     return results | {"scores": np.asarray(scores)}
 

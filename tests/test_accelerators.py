@@ -236,7 +236,7 @@ def test_a_missing_compiler_is_one_line(
     script: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:
     monkeypatch.setattr(compiling, "find_spec", lambda module: None)
-    assert script("compile_for.py", "fashion", f"--target={name}").is_one_line(missing, "pip install -e '.[aot]'")
+    assert script("compile_for.py", "fashion", f"--target={name}").is_one_line(missing, 'pip install -e ".[aot]"')
 
 
 def test_a_compiler_that_fails_is_one_line_and_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

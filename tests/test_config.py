@@ -1,12 +1,13 @@
 """Every option has a type, a range and a place; what does not fit is refused by name."""
 
 import json
+from typing import get_args, get_type_hints
 
 import pytest
 
+from jax_sngan.config.architectures import ARCHITECTURES
 from jax_sngan.config.presets import PRESETS, preset
 from jax_sngan.config.schema import (
-    RESNET_HALVINGS,
     AugmentConfig,
     ModelConfig,
     OptimizerConfig,
@@ -154,11 +155,12 @@ def test_their_neighbours_are_allowed(change: dict) -> None:
     assert from_dict(TrainConfig, to_dict(replace(TrainConfig(), change))) == replace(TrainConfig(), change)
 
 
-def test_a_resnets_least_width_is_that_of_its_plan() -> None:
-    from jax_sngan.models.resnet import PLANS
+def test_what_is_known_of_architectures_is_of_those_that_there_are() -> None:
+    from jax_sngan.models import network
 
-    halvings = {size: (max(plan.generator), max(plan.discriminator)) for size, plan in PLANS.items()}
-    assert {size: h for size, h in halvings.items() if h != (0, 0)} == RESNET_HALVINGS
+    allowed = get_args(get_type_hints(ModelConfig)["architecture"])
+    assert list(ARCHITECTURES) == list(network.ARCHITECTURES) == list(allowed)
+    assert ARCHITECTURES["resnet"].least_widths == {28: (1, 1), 32: (1, 1), 48: (8, 16), 64: (16, 16), 128: (16, 16)}
 
 
 def test_what_needs_keys() -> None:

@@ -84,7 +84,7 @@ def test_reading_then_writing_changes_no_bit(title):
 
 def test_layouts_are_ours():
     _, config, arrays = random_file("authors generator 32 10 classes", np.random.default_rng(0))
-    params, spectral, batch = public_programs.read("authors", config, "generator", arrays)
+    params, spectral, batch, _ = public_programs.read("authors", config, "generator", arrays)
     assert spectral == {}
     block = params["blocks"]["1"]  # their block3
     kernel = arrays["block3/c1/W"]  # [out, in, 3, 3]

@@ -5,11 +5,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jax_sngan.config.architectures import ARCHITECTURES
 from jax_sngan.config.fields import Options, differences, flatten, from_dict, option, replace, to_dict
 from jax_sngan.system.errors import UserError
 
 __all__ = [
-    "RESNET_HALVINGS",
     "AugmentConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -62,11 +62,6 @@ class SpectralNormConfig(Options):
                     )
 
 
-# By image size: how often the generator's and the discriminator's width is halved down to their narrowest block
-# (models/resnet.PLANS).
-RESNET_HALVINGS = {48: (3, 4), 64: (4, 4), 128: (4, 4)}
-
-
 @dataclass(frozen=True)
 class ModelConfig(Options):
     """The two networks."""
@@ -109,30 +104,33 @@ class ModelConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = (28, 32, 48, 64, 128)
-        if self.architecture != "mlp" and self.image_size not in sizes:
-            raise UserError(
-                f"image_size must be one of {', '.join(map(str, sizes))} for {self.architecture}, got {self.image_size}"
-            )
-        if self.architecture == "resnet":
-            halvings = RESNET_HALVINGS.get(self.image_size, (0, 0))
-            for name, least in zip(("generator_width", "discriminator_width"), (2**n for n in halvings), strict=True):
-                if getattr(self, name) < least:
-                    raise UserError(
-                        f"{name} must be at least {least} for a resnet of {self.image_size} pixels, "
-                        f"got {getattr(self, name)}"
-                    )
-        if self.channels == 2 and (self.architecture, self.image_size, self.output) != ("mlp", 1, "identity"):
+        known = ARCHITECTURES[self.architecture]
+        if known.image_sizes is not None and self.image_size not in known.image_sizes:
+            sizes = ", ".join(map(str, known.image_sizes))
+            raise UserError(f"image_size must be one of {sizes} for {self.architecture}, got {self.image_size}")
+        widths = known.least_widths.get(self.image_size, (1, 1))
+        for name, least in zip(("generator_width", "discriminator_width"), widths, strict=True):
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"{name} must be at least {least} for a {self.architecture} of {self.image_size} pixels, "
+                    f"got {getattr(self, name)}"
+                )
+        if self.is_points and (known.points, self.image_size, self.output) != (True, 1, "identity"):
             raise UserError("channels must be 1 or 3; 2 is for points: architecture=mlp, image_size=1, output=identity")
         if self.num_classes and self.generator_norm == "none":
             raise UserError(
                 f"generator_norm must be batch where there are classes, got none with num_classes={self.num_classes}: "
                 "conditional BatchNorm is how the generator is told its class"
             )
-        if self.num_classes and self.architecture == "mlp":
-            raise UserError(f"num_classes must be 0 for mlp, got {self.num_classes}")
+        if self.num_classes and not known.classes:
+            raise UserError(f"num_classes must be 0 for {self.architecture}, got {self.num_classes}")
         if self.compute_dtype == "bfloat16" and self.dtype == "float64":
             raise UserError("compute_dtype must be same with dtype=float64, got bfloat16")
+
+    @property
+    def is_points(self) -> bool:
+        """Whether what is generated are points of the plane, float32 [n, 1, 1, 2], and no images."""
+        return self.channels == 2
 
     def spectral_norm_of(self, network: str) -> SpectralNormConfig | None:
         """The spectral norm of "generator" or "discriminator", or None."""
@@ -254,7 +252,7 @@ class TrainConfig(Options):
             )
         if self.batch_size % self.accumulate:
             raise UserError(f"accumulate must divide batch_size {self.batch_size}, got {self.accumulate}")
-        if m.channels == 2 and (self.flip or self.dequantize or self.augment.any):
+        if m.is_points and (self.flip or self.dequantize or self.augment.any):
             raise UserError("flip, dequantize and augment are for images; model.channels=2 is points")
 
     @property
@@ -296,11 +294,11 @@ class RunConfig(Options):
     )
     evaluate_metrics: str = option(
         "fcd,classes",
-        "as of scripts/evaluate.py, parted by commas; the checkpoint that is best by the first stays beside the latest",
+        "as --metrics of `evaluate`, with commas; the checkpoint that is best by the first stays beside the latest",
     )
     evaluate_num: int = option(5000, "generated images in an evaluation", minimum=2)
-    evaluate_features: str = option("classifier", "as --features of scripts/evaluate.py")
-    evaluate_real: str | None = option(None, "real images, as --real of scripts/evaluate.py; default: as there")
+    evaluate_features: str = option("classifier", "as --features of `evaluate`")
+    evaluate_real: str | None = option(None, "real images, as --real of `evaluate`; default: as there")
     standing_statistics: int = option(
         0, "evaluate the averaged generator with batch statistics taken anew on this many latents; 0: stored", minimum=0
     )
@@ -328,7 +326,7 @@ class RunConfig(Options):
     shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")
     device: str = option(
         "auto",
-        "train_torch.py alone: cpu, cuda or cuda:N; auto: a GPU where torch sees one. JAX's is chosen by JAX_PLATFORMS",
+        "of the PyTorch reference: cpu, cuda or cuda:N; auto: a GPU that torch sees. JAX's is chosen by JAX_PLATFORMS",
     )
 
     coordinator: str | None = option(

@@ -155,7 +155,7 @@ def gan(config: TrainConfig) -> GAN:
         augment=_augment(config.augment),
         dequantize=config.dequantize,
         flip=config.flip,
-        real_dtype="float32" if m.channels == 2 else "uint8",
+        real_dtype="float32" if m.is_points else "uint8",
         dtype=m.dtype,
         precision=config.precision,
     )

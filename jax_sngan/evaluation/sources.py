@@ -53,7 +53,7 @@ class Subject:
     ):
         """make: latents [n, latent_size] and labels int32 [n] or None -> uint8 [n, h, w, c]."""
         m = config.model
-        if m.channels == 2:
+        if m.is_points:
             raise UserError(f"{name} makes points of the plane; scores are of images")
         self.name, self.step, self.source, self.suffix = name, step, config.data, suffix
         self.image_size, self.channels, self.classes = m.image_size, m.channels, m.num_classes

@@ -11,10 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from jax_sngan.config.schema import ModelConfig
-from jax_sngan.models import mlp, resnet, standard_cnn
 from jax_sngan.models.network import Variables, build
 from jax_sngan.nn.batch_norm import BatchNorm
-from jax_sngan.nn.blocks import GeneratorBlock
 from jax_sngan.nn.layers import Conv, ConvTranspose, Linear
 from jax_sngan.nn.normalization import NoNorm
 
@@ -92,6 +90,10 @@ class _Graph:
         }[kind]
         return self.add("Resize", x, "", self.constant([1, 1, 2, 2]), **how)
 
+    def to_image(self, kind: str, x: str) -> str:
+        """[n, c, h, w] -> [n, h, w, c], through what the generator's last layer goes through."""
+        return self.add("Transpose", self.output(kind, x), perm=[0, 2, 3, 1])
+
     def output(self, kind: str, x: str) -> str:
         """What the generator's last layer goes through; kind: a name in nn/activations.py."""
         return x if kind == "identity" else self.add("Tanh", x)
@@ -110,7 +112,7 @@ def onnx_generator(config: ModelConfig, variables: Variables, about: dict[str, s
     """
     graph = _Graph()
     labels = "labels" if config.num_classes else ""
-    x = _WRITERS[config.architecture](graph, build(config).generator.module(variables), "latents", labels)
+    x = build(config).generator.module(variables).onnx(graph, "latents", labels)
     graph.add("Identity", x, output="images")
 
     def value(name: str, kind: int, *shape: int) -> onnx.ValueInfoProto:
@@ -131,49 +133,6 @@ def onnx_generator(config: ModelConfig, variables: Variables, about: dict[str, s
     return model
 
 
-def _standard_cnn(graph: _Graph, module: standard_cnn.Generator, x: str, labels: str) -> str:
-    h, w, _ = module.map
-    x = graph.to_map(graph.linear(module.project, x), *module.map)
-    for deconv, norm in zip(module.deconvs, module.norms, strict=True):
-        h, w = 2 * h, 2 * w
-        x = graph.add("Relu", graph.norm(norm, graph.conv_transpose(deconv, x, (h, w)), labels))
-    return _image(graph, module.output, graph.conv(module.to_image, x, (h, w)))
-
-
-def _resnet(graph: _Graph, module: resnet.Generator, x: str, labels: str) -> str:
-    h, w, _ = module.map
-    x = graph.to_map(graph.linear(module.project, x), *module.map)
-    for block in module.blocks:
-        h, w = 2 * h, 2 * w
-        x = _block(graph, block, x, labels, (h, w))
-    x = graph.add("Relu", graph.norm(module.norm, x))
-    return _image(graph, module.output, graph.conv(module.to_image, x, (h, w)))
-
-
-def _block(graph: _Graph, block: GeneratorBlock, x: str, labels: str, size: tuple[int, int]) -> str:
-    h = graph.add("Relu", graph.norm(block.norm1, x, labels))
-    h = graph.conv(block.conv1, graph.upsample(block.upsampling, h), size)
-    h = graph.add("Relu", graph.norm(block.norm2, h, labels))
-    shortcut = graph.conv(block.shortcut, graph.upsample(block.upsampling, x), size)
-    return graph.add("Add", graph.conv(block.conv2, h, size), shortcut)
-
-
-def _mlp(graph: _Graph, module: mlp.Generator, x: str, labels: str) -> str:
-    for linear, norm in zip(module.hidden, module.norms, strict=True):
-        x = graph.add("Relu", graph.norm(norm, graph.linear(linear, x)))
-    x = graph.output(module.output, graph.linear(module.to_image, x))
-    return graph.add("Reshape", x, graph.constant([-1, *module.image], np.int64))
-
-
-def _image(graph: _Graph, output: str, x: str) -> str:
-    return graph.add("Transpose", graph.output(output, x), perm=[0, 2, 3, 1])
-
-
-_WRITERS: dict[str, Any] = {"standard_cnn": _standard_cnn, "resnet": _resnet, "mlp": _mlp}
-
-
 def first_layer(config: ModelConfig, variables: Variables) -> np.ndarray:
     """The matrix [latent_size, features] that a latent meets first, its spectral norm divided out."""
-    module = build(config).generator.module(variables)
-    layer = module.hidden[0] if config.architecture == "mlp" else module.project
-    return np.asarray(layer._weight(False))
+    return np.asarray(build(config).generator.module(variables).first_layer._weight(False))

@@ -12,6 +12,7 @@ from jax_sngan.export.ort_web import add_runtime
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_unused, new_folder, read_json, write_json
+from jax_sngan.system.invocation import called
 
 PAGE = Path(__file__).parent / "page"  # index.html, its style and its scripts
 DIRECTIONS = 8  # sliders
@@ -29,7 +30,7 @@ def export_page(
 
     Args:
       out: a new folder; it is there once every generator was read back and agreed, or not at all.
-      scores: files of evaluate.py --json, one for each workdir: what the page shows beside the scores that a run's own
+      scores: files of `evaluate --json`, one for each workdir: what the page shows beside the scores that a run's own
         evaluation wrote at that step, and in place of those of the same name.
       ort_web: as ort_web.add_runtime.
     Returns:
@@ -45,7 +46,7 @@ def export_page(
         open_workdir(workdir)
     runs = [load_trained(w, step) for w in workdirs]
     for workdir, trained, scored in zip(workdirs, runs, measured, strict=True):
-        if trained.config.model.channels == 2:
+        if trained.config.model.is_points:
             raise UserError(f"{workdir} makes points of the plane; --format web shows images")
         if scored and scored["step"] != trained.step:
             raise UserError(f"--scores of {workdir} are of step {scored['step']}, the checkpoint is of {trained.step}")
@@ -89,5 +90,5 @@ def _measured(workdirs: Sequence[str | Path], scores: Sequence[str | Path]) -> l
     found = [read_json(path) for path in scores]
     for path, scored in zip(scores, found, strict=True):
         if not isinstance(scored, dict) or not {"step", "metrics"} <= set(scored):
-            raise UserError(f"--scores {path} must be what evaluate.py --json writes, with step and metrics")
+            raise UserError(f"--scores {path} must be what {called('evaluate')} --json writes, with step and metrics")
     return found

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jax_sngan.config.architectures import ARCHITECTURES, RESNET_PLANS
 from jax_sngan.config.schema import ModelConfig
 from jax_sngan.interop.torch_layout import Flat, check_fit, network_entries, variables_from_torch, variables_to_torch
 from jax_sngan.models.network import Variables
-from jax_sngan.models.resnet import PLANS
 from jax_sngan.system.errors import UserError
 
 
@@ -228,7 +228,7 @@ def model_options(program: str, network: str, arrays: Mapping[str, np.ndarray]) 
 
     if network == "generator":
         width, rows = axis(1, "block2", "c1", its.leaves["weight"]), axis(0, "l1", its.leaves["weight"])
-        wide_base = bool(width and rows and rows == width * PLANS[48].base ** 2)
+        wide_base = bool(width and rows and rows == width * RESNET_PLANS[48].base ** 2)
         size = {3: 48 if wide_base else 32, 4: 64, 5: 128}.get(blocks)
         found = {
             "latent_size": axis(1, "l1", its.leaves["weight"]),
@@ -248,7 +248,7 @@ def model_options(program: str, network: str, arrays: Mapping[str, np.ndarray]) 
     if size is None:
         known = "3 to 5" if network == "generator" else "4 to 6"
         raise UserError(f"a {network} of {its.title} for 32 to 128 pixels has {known} blocks, got {blocks}")
-    halvings = max(getattr(PLANS[size], network))
-    if width and not width >> halvings:
-        raise UserError(f"a {network} for {size} pixels has a width of at least {1 << halvings}, got {width}")
+    least = ARCHITECTURES["resnet"].least_widths[size][network == "discriminator"]
+    if width and width < least:
+        raise UserError(f"a {network} for {size} pixels has a width of at least {least}, got {width}")
     return {"architecture": "resnet", "image_size": size} | {k: v for k, v in found.items() if v is not None}

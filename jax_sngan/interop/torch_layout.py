@@ -16,7 +16,7 @@ import optax
 from jax_sngan.config.schema import ModelConfig, TrainConfig
 from jax_sngan.core.inputs import Inputs
 from jax_sngan.core.state import TrainState
-from jax_sngan.models import resnet, standard_cnn
+from jax_sngan.models.architecture import FlatMaps
 from jax_sngan.models.network import Tree, Variables, build
 from jax_sngan.system.errors import UserError
 
@@ -107,6 +107,7 @@ def network_entries(config: ModelConfig, network: str) -> Entries:
     # Shapes are the same in every type, and jax has float64 only where it is enabled.
     built = getattr(build(dataclasses.replace(config, dtype="float32")), network)
     variables = jax.eval_shape(lambda: built.init(jax.random.key(0)))
+    flat_maps: dict[Path, FlatMaps] = built.module(variables).flat_maps
     kernels = {path[:-1]: leaf.shape for path, leaf in leaves(variables.params) if path[-1] == "kernel"}
     normed = {path[:-2] for path, _ in leaves(variables.spectral)}
     # torch.nn.utils.spectral_norm's names, or those of torch.nn.utils.parametrizations.spectral_norm
@@ -116,7 +117,7 @@ def network_entries(config: ModelConfig, network: str) -> Entries:
     entries = Entries([], [], [])
     for path, leaf in leaves(variables.params):
         *layer, last = path
-        flat = _flat_maps(config, network, path[:-1])
+        flat = flat_maps.get(path[:-1], FlatMaps())
         if last == "kernel":
             name = weight if path[:-1] in normed else "weight"
             entries.params.append(_kernel(path, _join(layer, name), leaf.shape, flat))
@@ -125,7 +126,7 @@ def network_entries(config: ModelConfig, network: str) -> Entries:
             entries.params.append(_vector(path, _join(layer, name), leaf.shape, flat.out))
     for path, leaf in leaves(variables.spectral):
         *layer, _, last = path  # (..., layer, "norm", "u" or "v")
-        flat, kernel = _flat_maps(config, network, path[:-2]), kernels[path[:-2]]
+        flat, kernel = flat_maps.get(path[:-2], FlatMaps()), kernels[path[:-2]]
         side = flat.out if last == "u" else kernel[:2] if len(kernel) == 4 else flat.rest
         entries.spectral.append(_vector(path, _join(layer, vector + last), leaf.shape, side))
     for path, leaf in leaves(variables.batch):
@@ -134,32 +135,7 @@ def network_entries(config: ModelConfig, network: str) -> Entries:
     return entries
 
 
-class _FlatMaps(NamedTuple):
-    """A linear layer's axes that are flattened maps: their (h, w), or None."""
-
-    out: tuple[int, int] | None = None
-    rest: tuple[int, int] | None = None
-
-
-def _flat_maps(config: ModelConfig, network: str, layer: Path) -> _FlatMaps:
-    """`project` makes a map; the standard CNN's `score` and `embed` read one; the mlp's ends are whole images."""
-    if config.architecture == "mlp":
-        image = (config.image_size, config.image_size)
-        if (network, layer) == ("generator", ("to_image",)):
-            return _FlatMaps(out=image)
-        return _FlatMaps(rest=image if (network, layer) == ("discriminator", ("hidden", "0")) else None)
-    if config.architecture == "standard_cnn":
-        base = config.image_size >> standard_cnn.halvings(config.image_size)
-    else:
-        base = resnet.PLANS[config.image_size].base
-    if network == "generator" and layer == ("project",):
-        return _FlatMaps(out=(base, base))
-    if network == "discriminator" and layer in {("score",), ("embed",)} and config.architecture == "standard_cnn":
-        return _FlatMaps(rest=(base, base))
-    return _FlatMaps()
-
-
-def _kernel(path: Path, name: str, shape: tuple[int, ...], flat: _FlatMaps) -> Entry:
+def _kernel(path: Path, name: str, shape: tuple[int, ...], flat: FlatMaps) -> Entry:
     embedding = path[-2] == "embed"  # its rows are classes in both frameworks
 
     def to_torch(kernel: np.ndarray) -> np.ndarray:

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from jax_sngan.config.schema import ModelConfig
 from jax_sngan.lipschitz.lower import ascend, evaluator, lengths
-from jax_sngan.lipschitz.upper import BOUNDS, Float64s, LayerCertificate, upper_bound, zero_padded_operator_norm
+from jax_sngan.lipschitz.upper import Float64s, LayerCertificate, upper_bound, zero_padded_operator_norm
 from jax_sngan.models.network import Variables, build
 
-__all__ = ["BOUNDS", "Certificate", "LayerCertificate", "certificate", "certify", "zero_padded_operator_norm"]
+__all__ = ["Certificate", "LayerCertificate", "certificate", "certify", "zero_padded_operator_norm"]
 
 CELLS = 20  # of the histogram
 _ROUNDING = 1 + 1e-9  # SVDs, transforms and gradients in float64 are off by less than 1e-12 of their size

@@ -64,7 +64,7 @@ def certify_run(
         labels=labels,
         seed=seed,
         steps=ascent,
-        box=None if m.channels == 2 else (-1.0, 1.0),
+        box=None if m.is_points else (-1.0, 1.0),
     )
 
 

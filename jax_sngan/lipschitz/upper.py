@@ -4,7 +4,7 @@ Activations have slope at most 1, so the product bounds the whole, with a sum wh
 section 4.3).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,15 +16,14 @@ from flax import nnx
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
-from jax_sngan.models import mlp, resnet, standard_cnn
 from jax_sngan.nn.batch_norm import BatchNorm
-from jax_sngan.nn.blocks import FirstDiscriminatorBlock
 from jax_sngan.nn.conv import conv, input_gradient
 from jax_sngan.nn.layer_norm import EPS as LAYER_NORM_EPS
 from jax_sngan.nn.layer_norm import LayerNorm
 from jax_sngan.nn.layers import Conv, Embedding, Linear
 from jax_sngan.nn.normalization import NoNorm
 from jax_sngan.nn.operator_norm import operator_norm_bound
+from jax_sngan.system.errors import UserError
 
 Float64s = NDArray[np.float64]
 
@@ -100,18 +99,19 @@ def upper_bound(
     """Products over a discriminator's layers.
 
     Args:
-      module: a discriminator whose class is in BOUNDS.
+      module: a discriminator that has `slope`, as those of models/ do (models/architecture.py).
       image_shape: (h, w, c).
       conditional: whether its score is that of a class.
     Returns:
       [3], Certificate's nominal, upper_estimate and upper; and the layers.
     Raises:
-      ValueError: no bound is known for the module.
+      UserError: the module has no such method.
     """
-    if type(module) not in BOUNDS:
-        raise ValueError(f"no Lipschitz bound is known for {type(module).__module__}.{type(module).__name__}")
+    if (slope := getattr(module, "slope", None)) is None:
+        name = f"{type(module).__module__}.{type(module).__name__}"
+        raise UserError(f"no Lipschitz bound is known for {name}: it has no method `slope` (models/architecture.py)")
     walk = Walk((image_shape[0], image_shape[1]))
-    return BOUNDS[type(module)](walk, module, conditional), walk.layers
+    return slope(walk, conditional), walk.layers
 
 
 def zero_padded_operator_norm(kernel: Float64s, size: tuple[int, int], stride: int, padding: int) -> float:
@@ -150,51 +150,6 @@ def _there_and_back(x: jax.Array, kernel: jax.Array, stride: int, padding: int) 
     """|conv(x)|, and the transpose of conv at conv(x); x [h, w, c_in]."""
     y = conv(x[None], kernel, stride, padding)
     return jnp.sqrt(jnp.sum(y * y)), input_gradient(y, kernel, x.shape[:2], stride, padding)[0]
-
-
-def _standard_cnn(walk: Walk, d: standard_cnn.Discriminator, conditional: bool) -> Float64s:
-    bound = np.ones(3)
-    for i, (layer, norm) in enumerate(zip(d.convs, d.norms, strict=True)):
-        bound = bound * walk.layer(f"convs.{i}", layer) * walk.norm(norm)
-    return bound * walk.score(d.score, d.embed if conditional else None)
-
-
-def _resnet(walk: Walk, d: resnet.Discriminator, conditional: bool) -> Float64s:
-    bound = np.ones(3)
-    for i, block in enumerate(d.blocks):
-        bound = bound * _block(walk, f"blocks.{i}", block)
-    pixels = walk.size[0] * walk.size[1]  # a sum of p pixels: at most sqrt(p) times their norm
-    return bound * np.sqrt(pixels) * walk.score(d.score, d.embed if conditional else None)
-
-
-def _block(walk: Walk, name: str, block: Any) -> Float64s:
-    size = walk.size
-    first = isinstance(block, FirstDiscriminatorBlock)
-    before = np.ones(3) if first else walk.norm(block.norm1)
-    main = before * walk.layer(f"{name}.conv1", block.conv1) * walk.norm(block.norm2)
-    main = main * walk.layer(f"{name}.conv2", block.conv2)
-    halves = first or block.downsample
-    walk.size = (size[0] // 2, size[1] // 2) if first else size
-    shortcut = np.ones(3) if block.shortcut is None else walk.layer(f"{name}.shortcut", block.shortcut)
-    if not first and block.shortcut_input == "activated":
-        shortcut = before * shortcut
-    walk.size = (size[0] // 2, size[1] // 2) if halves else size
-    return (main + shortcut) * (0.5 if halves else 1.0)  # the mean of 2x2 has norm 1/2
-
-
-def _mlp(walk: Walk, d: mlp.Discriminator, conditional: bool) -> Float64s:
-    bound = np.ones(3)
-    for i, (layer, norm) in enumerate(zip(d.hidden, d.norms, strict=True)):
-        bound = bound * walk.layer(f"hidden.{i}", layer) * walk.norm(norm)
-    return bound * walk.score(d.score, None)
-
-
-# The discriminators whose structure is known. Each takes a Walk at the image, the module and whether there is a class.
-BOUNDS: dict[type, Callable[[Walk, Any, bool], Float64s]] = {
-    standard_cnn.Discriminator: _standard_cnn,
-    resnet.Discriminator: _resnet,
-    mlp.Discriminator: _mlp,
-}
 
 
 def _numpy(x: Any) -> Float64s:

@@ -7,10 +7,13 @@ import math
 from itertools import pairwise
 
 import jax
+import numpy as np
 from flax import nnx
 from jax import Array
+from numpy.typing import NDArray
 
 from jax_sngan.config.schema import ModelConfig
+from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
 from jax_sngan.nn.layers import Linear, glorot_uniform, in_full, layer_options
@@ -40,6 +43,25 @@ class Generator(nnx.Module):
             h = dropout(jax.nn.relu(norm(linear(h, train=train), train=train)), self.dropout, own_key)
         return OUTPUTS[self.output](self.to_image(h, train=train)).reshape(-1, *self.image)
 
+    @property
+    def first_layer(self) -> Linear:
+        """What a latent meets first."""
+        first: Linear = self.hidden[0]
+        return first
+
+    @property
+    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
+        """Of the last layer, which makes whole images."""
+        return {("to_image",): FlatMaps(out=self.image[:2])}
+
+    def onnx(self, graph: Graph, x: str, labels: str) -> str:
+        """The forward pass in evaluation as a graph: the name of the images."""
+        del labels
+        for linear, norm in zip(self.hidden, self.norms, strict=True):
+            x = graph.add("Relu", graph.norm(norm, graph.linear(linear, x)))
+        x = graph.output(self.output, graph.linear(self.to_image, x))
+        return graph.add("Reshape", x, graph.constant([-1, *self.image], np.int64))
+
 
 class Discriminator(nnx.Module):
     """Images [n, size, size, channels] -> scores [n]."""
@@ -47,7 +69,7 @@ class Discriminator(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         layer = layer_options(config, "discriminator", rngs)
         widths = [config.image_size**2 * config.channels, *[config.discriminator_width] * config.depth]
-        self.dropout = config.discriminator_dropout
+        self.dropout, self.side = config.discriminator_dropout, config.image_size
         self.hidden = nnx.List([Linear(a, b, init=_HIDDEN, **layer) for a, b in pairwise(widths)])
         norms = [normalization(config, "discriminator", width) for width in widths[2:]]
         self.norms = nnx.List([NoNorm(), *norms])  # none in the first layer, as in the standard CNN
@@ -61,3 +83,16 @@ class Discriminator(nnx.Module):
         for linear, norm, own_key in zip(self.hidden, self.norms, keys, strict=True):
             h = dropout(leaky_relu(norm(linear(h, train=train), train=train)), self.dropout, own_key)
         return self.score(h, train=train)[:, 0]
+
+    @property
+    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
+        """Of the first layer, which reads whole images."""
+        return {("hidden", "0"): FlatMaps(rest=(self.side, self.side))}
+
+    def slope(self, walk: Walk, conditional: bool) -> NDArray[np.float64]:
+        """The factor [3] of the whole: the product of the layers'."""
+        del conditional
+        bound = np.ones(3)
+        for i, (layer, norm) in enumerate(zip(self.hidden, self.norms, strict=True)):
+            bound = bound * walk.layer(f"hidden.{i}", layer) * walk.norm(norm)
+        return bound * walk.score(self.score, None)

@@ -6,14 +6,18 @@ block, from a map of 7 x 7.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
+from numpy.typing import NDArray
 
+from jax_sngan.config.architectures import RESNET_PLANS
 from jax_sngan.config.schema import ModelConfig
+from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
 from jax_sngan.nn.activations import OUTPUTS
 from jax_sngan.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
 from jax_sngan.nn.dropout import keys_of_layers
@@ -21,29 +25,11 @@ from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform, in_full
 from jax_sngan.nn.normalization import normalization
 
 
-class Plan(NamedTuple):
-    """One resolution: channels are the width divided by 2 to the power of an entry."""
-
-    base: int  # pixels a side of the generator's first map
-    generator: tuple[int, ...]  # the first map, then each block's result
-    discriminator: tuple[int, ...]  # each block's result
-    downsampling: int  # how many of D's blocks, from the first, halve the map
-
-
-PLANS = {
-    28: Plan(7, (0, 0, 0), (0, 0, 0, 0), 2),
-    32: Plan(4, (0, 0, 0, 0), (0, 0, 0, 0), 2),
-    48: Plan(6, (0, 1, 2, 3), (4, 3, 2, 1, 0), 4),
-    64: Plan(4, (0, 1, 2, 3, 4), (4, 3, 2, 1, 0), 5),
-    128: Plan(4, (0, 0, 1, 2, 3, 4), (4, 3, 2, 1, 0, 0), 5),
-}
-
-
 class Generator(nnx.Module):
     """Latents [n, latent_size] -> images [n, size, size, channels] in (-1, 1)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        plan = PLANS[config.image_size]
+        plan = RESNET_PLANS[config.image_size]
         layer = dict(init=glorot_uniform(), **layer_options(config, "generator", rngs))
         self.output = config.output
         widths = [config.generator_width >> shift for shift in plan.generator]
@@ -61,12 +47,32 @@ class Generator(nnx.Module):
         h = jax.nn.relu(self.norm(h, train=train))
         return OUTPUTS[self.output](self.to_image(h, train=train))
 
+    @property
+    def first_layer(self) -> Linear:
+        """What a latent meets first."""
+        return self.project
+
+    @property
+    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
+        """Of `project`, which makes a map."""
+        return {("project",): FlatMaps(out=self.map[:2])}
+
+    def onnx(self, graph: Graph, x: str, labels: str) -> str:
+        """The forward pass in evaluation as a graph: the name of the images."""
+        h, w, _ = self.map
+        x = graph.to_map(graph.linear(self.project, x), *self.map)
+        for block in self.blocks:
+            h, w = 2 * h, 2 * w
+            x = _block_onnx(graph, block, x, labels, (h, w))
+        x = graph.add("Relu", graph.norm(self.norm, x))
+        return graph.to_image(self.output, graph.conv(self.to_image, x, (h, w)))
+
 
 class Discriminator(nnx.Module):
     """Images [n, size, size, channels] -> scores [n]; with classes the projection (Miyato & Koyama 2018, eq. 3)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        plan = PLANS[config.image_size]
+        plan = RESNET_PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
         layer = dict(init=glorot_uniform(), **layer_options(config, "discriminator", rngs))
         self.blocks = nnx.List(
@@ -90,3 +96,39 @@ class Discriminator(nnx.Module):
         if self.embed is not None and labels is not None:
             scores = scores + jnp.sum(self.embed(labels, train=train) * features.astype(scores.dtype), axis=1)
         return scores
+
+    @property
+    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
+        """None: what `score` and `embed` read is summed over the map."""
+        return {}
+
+    def slope(self, walk: Walk, conditional: bool) -> NDArray[np.float64]:
+        """The factor [3] of the whole: the product of the blocks', each a sum of its two branches'."""
+        bound = np.ones(3)
+        for i, block in enumerate(self.blocks):
+            bound = bound * _block_slope(walk, f"blocks.{i}", block)
+        pixels = walk.size[0] * walk.size[1]  # a sum of p pixels: at most sqrt(p) times their norm
+        return bound * np.sqrt(pixels) * walk.score(self.score, self.embed if conditional else None)
+
+
+def _block_onnx(graph: Graph, block: GeneratorBlock, x: str, labels: str, size: tuple[int, int]) -> str:
+    h = graph.add("Relu", graph.norm(block.norm1, x, labels))
+    h = graph.conv(block.conv1, graph.upsample(block.upsampling, h), size)
+    h = graph.add("Relu", graph.norm(block.norm2, h, labels))
+    shortcut = graph.conv(block.shortcut, graph.upsample(block.upsampling, x), size)
+    return graph.add("Add", graph.conv(block.conv2, h, size), shortcut)
+
+
+def _block_slope(walk: Walk, name: str, block: Any) -> NDArray[np.float64]:
+    size = walk.size
+    first = isinstance(block, FirstDiscriminatorBlock)
+    before = np.ones(3) if first else walk.norm(block.norm1)
+    main = before * walk.layer(f"{name}.conv1", block.conv1) * walk.norm(block.norm2)
+    main = main * walk.layer(f"{name}.conv2", block.conv2)
+    halves = first or block.downsample
+    walk.size = (size[0] // 2, size[1] // 2) if first else size
+    shortcut = np.ones(3) if block.shortcut is None else walk.layer(f"{name}.shortcut", block.shortcut)
+    if not first and block.shortcut_input == "activated":
+        shortcut = before * shortcut
+    walk.size = (size[0] // 2, size[1] // 2) if halves else size
+    return (main + shortcut) * (0.5 if halves else 1.0)  # the mean of 2x2 has norm 1/2

@@ -8,10 +8,14 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
+from numpy.typing import NDArray
 
+from jax_sngan.config.architectures import CNN_HALVINGS
 from jax_sngan.config.schema import ModelConfig
+from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
 from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, in_full, layer_options, normal
@@ -20,16 +24,11 @@ from jax_sngan.nn.normalization import NoNorm, normalization
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
 
 
-def halvings(image_size: int) -> int:
-    """How often the map is halved."""
-    return {28: 2, 128: 4}.get(image_size, 3)
-
-
 class Generator(nnx.Module):
     """Latents [n, latent_size] -> images [n, size, size, channels] in (-1, 1)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        depth = halvings(config.image_size)
+        depth = CNN_HALVINGS[config.image_size]
         widths = [config.generator_width << i for i in range(depth, -1, -1)]
         base = config.image_size >> depth
         layer = dict(init=_INIT, **layer_options(config, "generator", rngs))
@@ -49,15 +48,34 @@ class Generator(nnx.Module):
             h = dropout(h, self.dropout, own_key)
         return OUTPUTS[self.output](self.to_image(h, train=train))
 
+    @property
+    def first_layer(self) -> Linear:
+        """What a latent meets first."""
+        return self.project
+
+    @property
+    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
+        """Of `project`, which makes a map."""
+        return {("project",): FlatMaps(out=self.map[:2])}
+
+    def onnx(self, graph: Graph, x: str, labels: str) -> str:
+        """The forward pass in evaluation as a graph: the name of the images."""
+        h, w, _ = self.map
+        x = graph.to_map(graph.linear(self.project, x), *self.map)
+        for deconv, norm in zip(self.deconvs, self.norms, strict=True):
+            h, w = 2 * h, 2 * w
+            x = graph.add("Relu", graph.norm(norm, graph.conv_transpose(deconv, x, (h, w)), labels))
+        return graph.to_image(self.output, graph.conv(self.to_image, x, (h, w)))
+
 
 class Discriminator(nnx.Module):
     """Images [n, size, size, channels] -> scores [n]; with classes the projection (Miyato & Koyama 2018, eq. 3)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        depth = halvings(config.image_size)
+        depth = CNN_HALVINGS[config.image_size]
         widths = [config.discriminator_width << i for i in range(depth + 1)]
         layer = dict(init=_INIT, **layer_options(config, "discriminator", rngs))
-        self.dropout = config.discriminator_dropout
+        self.dropout, self.side = config.discriminator_dropout, config.image_size >> depth
         convs = []
         channels = config.channels
         for width in widths[:-1]:
@@ -71,7 +89,7 @@ class Discriminator(nnx.Module):
         # The first layer has none, as in DCGAN: it would take brightness and contrast out of the images.
         norms = [normalization(config, "discriminator", conv.kernel.shape[-1]) for conv in convs[1:]]
         self.norms = nnx.List([NoNorm(), *norms])
-        features = (config.image_size >> depth) ** 2 * widths[-1]
+        features = self.side**2 * widths[-1]
         self.score = Linear(features, 1, bias=config.score_bias, **in_full(layer))
         self.embed = Embedding(config.num_classes, features, **in_full(layer)) if config.num_classes else None
 
@@ -85,3 +103,16 @@ class Discriminator(nnx.Module):
         if self.embed is not None and labels is not None:
             scores = scores + jnp.sum(self.embed(labels, train=train) * features.astype(scores.dtype), axis=1)
         return scores
+
+    @property
+    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
+        """Of `score` and `embed`, which read a map."""
+        of_last = FlatMaps(rest=(self.side, self.side))
+        return {("score",): of_last, ("embed",): of_last}
+
+    def slope(self, walk: Walk, conditional: bool) -> NDArray[np.float64]:
+        """The factor [3] of the whole: the product of the layers'."""
+        bound = np.ones(3)
+        for i, (layer, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            bound = bound * walk.layer(f"convs.{i}", layer) * walk.norm(norm)
+        return bound * walk.score(self.score, self.embed if conditional else None)

@@ -13,9 +13,9 @@ POINTS_SIDE = 320  # pixels of a picture of points
 POINTS_REACH = 2.5  # the plane is shown from -this to +this
 
 
-def count(channels: int) -> int:
-    """How many samples one picture shows: 64 images, or 2,000 points (channels 2)."""
-    return 2000 if channels == 2 else 64
+def count(points: bool) -> int:
+    """How many samples one picture shows: 64 images, or 2,000 points."""
+    return 2000 if points else 64
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int = 1) -> Image.Image:

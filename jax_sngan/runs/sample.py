@@ -146,7 +146,7 @@ def _generate(config: ModelConfig, precision: str, rounded: bool, options: Items
     def images(variables: Variables, latents: Array, labels: Array | None) -> Array:
         with jax.default_matmul_precision(precision):
             made = network.apply(variables, latents, labels, train=False)[0]
-        if config.channels == 2:
+        if config.is_points:
             return made
         return to_uint8(made) if rounded else (jnp.clip(made, -1, 1) + 1) * 127.5
 

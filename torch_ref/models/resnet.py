@@ -6,11 +6,11 @@ block, from a map of 7 x 7.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jax_sngan.config.architectures import RESNET_PLANS
 from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.activations import OUTPUTS
 from torch_ref.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
@@ -19,30 +19,12 @@ from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform, in_full
 from torch_ref.nn.normalization import normalization
 
 
-class Plan(NamedTuple):
-    """One resolution: channels are the width divided by 2 to the power of an entry."""
-
-    base: int  # pixels a side of the generator's first map
-    generator: tuple[int, ...]  # the first map, then each block's result
-    discriminator: tuple[int, ...]  # each block's result
-    downsampling: int  # how many of D's blocks, from the first, halve the map
-
-
-PLANS = {
-    28: Plan(7, (0, 0, 0), (0, 0, 0, 0), 2),
-    32: Plan(4, (0, 0, 0, 0), (0, 0, 0, 0), 2),
-    48: Plan(6, (0, 1, 2, 3), (4, 3, 2, 1, 0), 4),
-    64: Plan(4, (0, 1, 2, 3, 4), (4, 3, 2, 1, 0), 5),
-    128: Plan(4, (0, 0, 1, 2, 3, 4), (4, 3, 2, 1, 0, 0), 5),
-}
-
-
 class Generator(nn.Module):
     """Latents [n, latent_size] -> images [n, channels, size, size] in (-1, 1)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        plan = PLANS[config.image_size]
+        plan = RESNET_PLANS[config.image_size]
         layer = dict(init=glorot_uniform(), **layer_options(config, "generator"))
         self.output = OUTPUTS[config.output]
         widths = [config.generator_width >> shift for shift in plan.generator]
@@ -66,7 +48,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        plan = PLANS[config.image_size]
+        plan = RESNET_PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
         layer = dict(init=glorot_uniform(), **layer_options(config, "discriminator"))
         self.blocks = nn.ModuleList(

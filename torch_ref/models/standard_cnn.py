@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jax_sngan.config.architectures import CNN_HALVINGS
 from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.activations import OUTPUTS, leaky_relu
 from torch_ref.nn.dropout import dropout, keys_of_layers
@@ -18,17 +19,12 @@ from torch_ref.nn.normalization import NoNorm, normalization
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
 
 
-def halvings(image_size: int) -> int:
-    """How often the map is halved."""
-    return {28: 2, 128: 4}.get(image_size, 3)
-
-
 class Generator(nn.Module):
     """Latents [n, latent_size] -> images [n, channels, size, size] in (-1, 1)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        depth = halvings(config.image_size)
+        depth = CNN_HALVINGS[config.image_size]
         widths = [config.generator_width << i for i in range(depth, -1, -1)]
         base = config.image_size >> depth
         layer = dict(init=_INIT, **layer_options(config, "generator"))
@@ -57,7 +53,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        depth = halvings(config.image_size)
+        depth = CNN_HALVINGS[config.image_size]
         widths = [config.discriminator_width << i for i in range(depth + 1)]
         layer = dict(init=_INIT, **layer_options(config, "discriminator"))
         self.dropout = config.discriminator_dropout
