@@ -107,7 +107,7 @@ def read_jax_run(workdir: Path, step: str) -> Run:
     from jax_sngan.runs.checkpoint import Checkpoints
 
     with Checkpoints(workdir) as checkpoints:
-        number, config, like = checkpoints.choose(step)
+        number, config, like, _ = checkpoints.choose(step, needs="conversion to torch")
         state = checkpoints.restore(number, like)
         metrics, unlogged = checkpoints.metrics(number), checkpoints.unlogged(number)
         rollbacks = checkpoints.rollbacks(number)

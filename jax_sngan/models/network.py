@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -263,6 +263,13 @@ def _streams(like: Tree, key: Array | None) -> Tree:
     return jax.tree.unflatten(kind, [fresh(i, leaf) for i, leaf in enumerate(leaves)]) if leaves else {}
 
 
+class HasDtype(Protocol):
+    """A ModelConfig, or a GAN."""
+
+    @property
+    def dtype(self) -> str: ...
+
+
 class Networks(NamedTuple):
     """The pair."""
 
@@ -270,8 +277,8 @@ class Networks(NamedTuple):
     discriminator: Network
 
 
-def allow_dtype(config: ModelConfig) -> None:
-    """Lets this process compute in the config's type: jax makes float64 arrays only when told to."""
+def allow_dtype(config: HasDtype) -> None:
+    """Lets this process compute in the type of a ModelConfig or a GAN: jax makes float64 arrays only when told to."""
     if config.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
 

@@ -227,14 +227,14 @@ class Restored(NamedTuple):
     metrics: dict[str, float]  # as saved with it
 
 
-def restore(workdir: str | Path, step: str | int = "latest") -> Restored:
-    """The generator in a run's checkpoint; step: latest, best, or its number.
+def restore(workdir: str | Path, step: str | int = "latest", *, needs: str | None = None) -> Restored:
+    """The generator in a run's checkpoint; step: latest, best, or its number; needs: as Checkpoints.choose.
 
     Raises:
-      UserError: no such workdir, checkpoint or step.
+      UserError: no such workdir, checkpoint or step; or as Checkpoints.choose.
     """
     with Checkpoints(open_workdir(workdir)) as checkpoints:
-        number, config, like = checkpoints.choose(step)
+        number, config, like, _ = checkpoints.choose(step, needs=needs)
         generator, average = checkpoints.restore_generator(number, like)
         return Restored(config, number, generator, average, checkpoints.metrics(number))
 
