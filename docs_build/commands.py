@@ -1,29 +1,30 @@
-"""The scripts' command lines, as their own parsers have them."""
+"""The command lines, as the commands' own parsers have them."""
 
-import runpy
 import sys
 from functools import cache
 from unittest import mock
 
 from docs_build.source import ROOT
 from jax_sngan.commands.cli import Parser
+from jax_sngan.commands.sngan import COMMANDS, load
+from jax_sngan.system.invocation import SCRIPTS
 
 
 class _Reached(BaseException):
-    """A script has made its parser; nothing of it runs after that."""
+    """A command has made its parser; nothing of it runs after that."""
 
 
-def scripts() -> list[str]:
-    """Names of the files in scripts/."""
-    return sorted(p.name for p in (ROOT / "scripts").glob("*.py"))
+def commands() -> list[str]:
+    """Names of the commands, `sngan NAME`."""
+    return list(COMMANDS)
 
 
 @cache
-def parser_of(script: str) -> Parser:
-    """The parser of scripts/SCRIPT.
+def parser_of(name: str) -> Parser:
+    """The parser of a command, by its name or that of its file in scripts/.
 
     Raises:
-      ValueError: the script reads no command line by cli.Parser.
+      ValueError: there is none, or it reads no command line by cli.Parser.
     """
     made: list[Parser] = []
 
@@ -31,10 +32,13 @@ def parser_of(script: str) -> Parser:
         made.append(parser)
         raise _Reached
 
-    path = str(ROOT / "scripts" / script)
+    name = next((command for command, script in SCRIPTS.items() if script == name), name)
+    if name not in COMMANDS:
+        raise ValueError(f"there is no command {name}")
+    path = str(ROOT / "scripts" / SCRIPTS[name])
     with mock.patch.object(Parser, "parse", parse), mock.patch.object(sys, "argv", [path]):
         try:
-            runpy.run_path(path, run_name="__main__")
+            load(name).main()
         except _Reached:
             return made[0]
-    raise ValueError(f"{script} ended without reading a command line")
+    raise ValueError(f"{name} ended without reading a command line")

@@ -11,6 +11,7 @@ from docs_build import commands
 from docs_build.links import page_of
 from docs_build.source import ROOT, definition, fence
 from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.system.invocation import SCRIPTS
 
 FRAMEWORKS = ("jax_sngan", "torch_ref")
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields):$")
@@ -76,7 +77,7 @@ def options_page() -> str:
     """Every option of a training run."""
     start = (
         "# Every option of a run\n\n"
-        "Options of `train_jax.py` and `train_torch.py`, from the dataclasses in "
+        "Options of `sngan train` and `sngan torch`, from the dataclasses in "
         f"[`jax_sngan/config/schema.py`](../{page_of('jax_sngan/config/schema.py')}). The defaults are the "
         "dataclasses'; a preset has others, and `--dry-run` prints what holds. In Python the same names, "
         "with `_` for `-`.\n"
@@ -98,14 +99,17 @@ def _argument(action: argparse.Action) -> list[str]:
 
 
 def commands_page() -> str:
-    """The command line of every script; options that are the config's have their own page."""
-    found = ["# Every command\n\nMade from the scripts' own parsers; `--help` prints the same.\n"]
-    for script in commands.scripts():
-        parser = commands.parser_of(script)
+    """Every command's line; options that are the config's have their own page."""
+    found = [
+        "# Every command\n\nMade from the commands' own parsers; `--help` prints the same. `sngan` is installed with "
+        "the package, and `python -m jax_sngan` is the same; in a checkout each has its file in `scripts/` too.\n"
+    ]
+    for name in commands.commands():
+        parser = commands.parser_of(name)
         said = textwrap.dedent(parser.description or "").strip()
         first, _, rest = said.partition("\n\n")
         own = [a for a in parser._actions if a.default != argparse.SUPPRESS]
-        found.append(f"## {script}\n\n{escaped(first)}\n")
+        found.append(f"## sngan {name}\n\n{escaped(first)}\n\n`python scripts/{SCRIPTS[name]}`\n")
         if rest:
             found.append(prose(rest) + "\n")
         found.append(table(["argument", "meaning"], [_argument(a) for a in own]) + "\n")

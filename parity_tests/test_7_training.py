@@ -1,7 +1,6 @@
 """Rung 7, scores: both frameworks evaluate the same run alike, and keep the same best checkpoint."""
 
 import json
-import runpy
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from jax_sngan.system.errors import UserError
 from jax_sngan.training.trainer import train
 from parity_tests.compare import assert_within, relative_error
 from parity_tests.tolerances import SCORE_F64
+from torch_ref.commands.train import train as torch_train
 from torch_ref.runs.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def test_both_frameworks_score_the_same_run(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate.classifier, "fashion_mnist_here", lambda: None)
     monkeypatch.setattr(evaluate, "open_extractor", lambda *_: squares)
-    frameworks = {"jax": train, "torch": runpy.run_path(str(ROOT / "scripts" / "train_torch.py"))["train"]}
+    frameworks = {"jax": train, "torch": torch_train}
     scores = {}
     for framework, run_training in frameworks.items():
         options = {"evaluate_every": 1, "evaluate_num": 100, "evaluate_metrics": "fcd"}
@@ -55,6 +55,6 @@ def test_both_frameworks_score_the_same_run(
     best = min(scores["torch"], key=lambda s: scores["torch"][s]["fcd_100_fashion"])
     assert Checkpoints(tmp_path / "torch").steps() == sorted({best, 3})
     assert scores["jax"][3]["fcd_100_fashion"] != scores["jax"][3]["fcd_100_fashion_raw"]
-    with pytest.raises(UserError, match=r"standing_statistics is for train_jax\.py, got 64"):
+    with pytest.raises(UserError, match=r"standing_statistics is for sngan train, got 64"):
         frameworks["torch"](CONFIG, RunConfig(workdir=str(tmp_path / "no"), evaluate_every=1, standing_statistics=64))
     assert not (tmp_path / "no").exists()

@@ -198,7 +198,7 @@ def test_a_generator_alone_is_enough_to_sample(program: str, name: str, converte
     assert code == 0, err
     assert "fresh discriminator and optimisers" in out
     told = json.loads((tmp_path / "told.json").read_text())
-    assert told["sample"] == "python scripts/sample.py run --grid grid.png"
+    assert told["sample"] == f"python {ROOT}/scripts/sample.py run --grid grid.png"
     latents = np.random.default_rng(1).normal(size=(3, 7)).astype(np.float32)
     images = jax_sngan.load(tmp_path / "run").images(latents)
     again = jax_sngan.load(tmp_path / "run", average=False).images(latents)
@@ -391,4 +391,4 @@ def test_runs_of_the_wrong_framework_or_kind_are_refused(converter: Callable, tm
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
         )  # fmt: skip
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert f"python scripts/convert_checkpoint.py {workdir} OUT" in done.stderr
+        assert f"scripts/convert_checkpoint.py {workdir} OUT" in done.stderr

@@ -1,6 +1,5 @@
 """train_jax.py and train_torch.py as a person calls them: same first weights, same inputs, same log and pictures."""
 
-import runpy
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from jax_sngan.config.schema import AugmentConfig, ModelConfig, RunConfig, Train
 from jax_sngan.evaluation import evaluate
 from jax_sngan.metrics.extractors import Extractor
 from parity_tests.processes import ROOT, assert_same_logs, lines, start
+from torch_ref.commands.train import train
 from torch_ref.runs.checkpoint import Checkpoints
 
 OPTIONS = [
@@ -75,7 +75,6 @@ def test_the_reference_has_the_same_run_from_a_stream(
             image_size=28, channels=1, num_classes=2, latent_size=4, generator_width=2, discriminator_width=2
         ),
     )  # fmt: skip
-    train = runpy.run_path(str(ROOT / "scripts" / "train_torch.py"))["train"]
     every = {"sample_every": 2, "checkpoint_every": 2, "evaluate_every": 2, "evaluate_num": 64}
     options = every | {"evaluate_metrics": "fcd", "keep_checkpoints": 9}
     memory, stream = tmp_path / "memory", tmp_path / "stream"

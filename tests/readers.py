@@ -204,7 +204,7 @@ def imports(reader: str) -> None:
         import jax_sngan.interop.recording
         import jax_sngan.runs.checkpoint  # noqa: F401
 
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # as cli.run has it
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # as process.run has it
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from image_files import encoded, noise, only_our_cache  # noqa: F401
 
 from conftest import TINY
-from jax_sngan.commands import cli
+from jax_sngan.commands import cli, process
 from jax_sngan.config.schema import RunConfig, TrainConfig, flatten, to_dict
 from jax_sngan.core.state import create_state
 from jax_sngan.data import datasets
@@ -47,7 +47,7 @@ def refused(call: Callable[[], object]) -> bool:
     """Whether a call, made as a script makes it, ended with exit code 2 and one line; False where it went well."""
     err = io.StringIO()
     with contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        cli.run(lambda: call() and None)  # any other exception than a UserError gets out, and fails the test
+        process.run(lambda: call() and None)  # any other exception than a UserError gets out, and fails the test
     if end.value.code == 0:
         return False
     assert end.value.code == 2, err.getvalue()

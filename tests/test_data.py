@@ -1,6 +1,5 @@
 """Images come as they are in their source; the embedded ones are what they were; what is wrong is said in one line."""
 
-import importlib.util
 import io
 import pickle
 import re
@@ -72,9 +71,7 @@ def test_licence_and_origin_lie_beside_the_embedded_images():
 
 @needs_debian
 def test_the_script_makes_the_embedded_file_again(tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("make_fashion10k", ROOT / "scripts/make_fashion10k.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    from jax_sngan.commands import make_fashion10k as script
 
     def run(*options):
         monkeypatch.setattr("sys.argv", ["make_fashion10k.py", *options])

@@ -24,21 +24,23 @@ import jax_sngan
 from conftest import free_port
 from docs_build.commands import parser_of
 from jax_sngan.commands.cli import given
+from jax_sngan.commands.sngan import COMMANDS
 from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import SCRIPTS
 
 QUICK = ["docs/tour.md"]  # of these the default run leaves out what is marked as long
 # Programs that a reader has; what follows them is checked where it names something of ours.
 KNOWN_PROGRAMS = {
     "python", "python3", "pip", "pytest", "bash", ".", "source", "git", "cd", "tensorboard", "ruff", "mypy",
-    "mkdocs", "mv",
+    "mkdocs", "mv", "sngan",
 }  # fmt: skip
 LINKED = (
     "scripts", "jax_sngan", "torch_ref", "parity_tests", "tests", "docs", "docs_build", "examples", "mkdocs.yml",
     "pyproject.toml", "conftest.py",
 )  # fmt: skip
 SERVED_WITHIN = 120  # seconds; the site is built first
-TAKE_A_PRESET = ("train_jax.py", "train_torch.py")
+TAKE_A_PRESET = ("train", "torch")
 
 
 def faults(command: list[str]) -> list[str]:
@@ -59,16 +61,19 @@ def faults(command: list[str]) -> list[str]:
         ours = words[1].startswith(("parity_tests", "jax_sngan", "torch_ref"))
         wrong += [f"no module {words[1]}"] if ours and not module.with_suffix(".py").exists() else []
     if program.startswith("python") and words and words[0].startswith("scripts/") and not wrong:
-        # Without values, a command in a line of text names a script and its options, no more.
-        wrong += refusal(words[0].removeprefix("scripts/"), words[1:])
+        wrong += refusal(next(n for n, s in SCRIPTS.items() if s == words[0].removeprefix("scripts/")), words[1:])
+    if program.startswith("python") and words[:2] == ["-m", "jax_sngan"]:
+        program, words, wrong = "sngan", words[2:], []
+    if program == "sngan" and words and words[0] not in ("--help", "--version"):
+        wrong += refusal(words[0], words[1:]) if words[0] in COMMANDS else [f"no command sngan {words[0]}"]
     return wrong
 
 
-def refusal(script: str, words: list[str]) -> list[str]:
-    """What a script's command line does not take."""
+def refusal(command: str, words: list[str]) -> list[str]:
+    """What the line of a command does not take."""
     if "…" in words or "--help" in words:
         return []
-    parser = parser_of(script)
+    parser = parser_of(command)
     said: list[str] = []
 
     def exit(status: int = 0, message: str | None = None) -> None:
@@ -78,7 +83,7 @@ def refusal(script: str, words: list[str]) -> list[str]:
         patch.setattr(parser, "exit", exit)
         try:
             arguments = parser.parse(words)
-            if script in TAKE_A_PRESET:
+            if command in TAKE_A_PRESET:
                 replace(jax_sngan.preset(arguments.preset), given(arguments, TrainConfig))
                 replace(RunConfig(), given(arguments, RunConfig))
         except UserError as error:
@@ -106,6 +111,9 @@ def test_command_lines_are_taken(page: Path) -> None:
         "pip install -e '.[no_such_extra]'",
         "pytest parity_tests/no_such.py",
         "trian_jax",
+        "sngan smaple runs/a",
+        "sngan train --steps many",
+        "python -m jax_sngan train --batch-size 0",
     ],
 )
 def test_the_checks_can_fail(text: str) -> None:
@@ -149,8 +157,15 @@ def wrapper(folder: Path, shorter: dict[str, list[str]]) -> Path:
     for program in ("python", "python3"):
         (folder / program).write_text(f'#!/bin/bash\ncase "$1" in\n{cases}  *) exec {this} "$@";;\nesac\n')
         (folder / program).chmod(0o755)
+    cases = "".join(
+        f'  {name}) exec {this} -m jax_sngan "$@" {" ".join(shorter[script])};;\n'
+        for name, script in SCRIPTS.items()
+        if script in shorter
+    )
+    (folder / "sngan").write_text(f'#!/bin/bash\ncase "$1" in\n{cases}  *) exec {this} -m jax_sngan "$@";;\nesac\n')
     for program in ("pytest", "mkdocs"):
         (folder / program).write_text(f'#!/bin/bash\nexec {this} -m {program} "$@"\n')
+    for program in ("pytest", "mkdocs", "sngan"):
         (folder / program).chmod(0o755)
     return folder
 

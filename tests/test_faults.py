@@ -299,9 +299,9 @@ def test_a_workdir_that_vanishes_is_one_line(whole: Path, started: Path, monkeyp
 def test_a_folder_that_may_not_be_written_to_is_one_line(whole: Path, started: Path) -> None:
     code = (
         "import os, sys\n"
-        "from pathlib import Path; from jax_sngan.commands import cli; from jax_sngan.system.lock import locked\n"
+        "from pathlib import Path; from jax_sngan.commands import process; from jax_sngan.system.lock import locked\n"
         "def main():\n    os.setuid(65534)\n    with locked(Path(sys.argv[1])): pass\n"
-        "cli.run(main)"
+        "process.run(main)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(started)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,

@@ -99,7 +99,7 @@ def test_ctrl_c_within_a_callback_of_the_collector_is_not_lost(tmp_path: Path) -
     program = tmp_path / "program.py"
     program.write_text(
         "import gc, os, signal, time\n"
-        "from jax_sngan.commands import cli\n"
+        "from jax_sngan.commands import process\n"
         "sent = []\n"
         "def callback(phase, info):\n"
         "    if not sent:\n"
@@ -110,7 +110,7 @@ def test_ctrl_c_within_a_callback_of_the_collector_is_not_lost(tmp_path: Path) -
         "    gc.collect()\n"
         "    assert sent\n"
         "    for _ in range(600): time.sleep(0.1)\n"
-        "cli.run(main)\n"
+        "process.run(main)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", LISTENING, sys.executable, str(program)],

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_sngan.commands import cli
+from jax_sngan.commands import process
 from jax_sngan.config.schema import RunConfig
 from jax_sngan.runs import manifest
 from jax_sngan.system.errors import UserError
@@ -96,7 +96,7 @@ def test_a_step_without_memory(
     with monkeypatch.context() as patch:
         patch.setattr(JaxBackend, "train", lambda self, k, *of: impossible() if k == 4 else steps(self, k, *of))
         with pytest.raises(SystemExit) as ended:
-            cli.run(lambda: train(TINY, run) and 0)
+            process.run(lambda: train(TINY, run) and 0)
     assert ended.value.code == 1
     line = capsys.readouterr().err.strip()
     assert "RESOURCE_EXHAUSTED" in line

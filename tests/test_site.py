@@ -79,7 +79,7 @@ def test_pages_show_what_they_are_made_of(site: Path) -> None:
     names = [*flatten(TrainConfig()), *flatten(RunConfig())]
     assert [n for n in names if f"--{n.replace('_', '-')}</code>" not in options] == []
     told = (site / "reference/commands.html").read_text()
-    assert [s for s in commands.scripts() if f">{s}<" not in told] == []
+    assert [name for name in commands.commands() if f"sngan {name}<" not in told] == []
 
 
 def test_every_public_function_has_its_entry(site: Path) -> None:

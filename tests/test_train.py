@@ -44,7 +44,7 @@ def test_a_workdir_holds_what_is_promised(tiny_run: Path) -> None:
     assert all(set(line) == {"step", "d_loss", "g_loss", "d_real", "d_fake"} for line in lines)
     assert sorted(p.name for p in (tiny_run / "samples").iterdir()) == ["000003.png", "000006.png"]
     assert sorted(p.name for p in (tiny_run / "checkpoints").iterdir()) == ["3", "6"]
-    assert "scripts/sample.py" in (tiny_run / "README.txt").read_text()
+    assert "sngan sample " in (tiny_run / "README.txt").read_text()
     assert list((tiny_run / "tensorboard").glob("events.*"))
 
 

@@ -351,7 +351,7 @@ def test_commands_of_a_run_are_quoted_where_they_are_written(tmp_path: Path) -> 
     ]
     assert len(lines) == 2
     for line in lines:
-        subprocess.run(["bash", "-c", f"python() {{ :; }}; tensorboard() {{ :; }}; {line}"], cwd=tmp_path, check=True)
+        subprocess.run(["bash", "-c", f"sngan() {{ :; }}; tensorboard() {{ :; }}; {line}"], cwd=tmp_path, check=True)
     assert not (tmp_path / "PWNED").exists()
 
 

@@ -1,1 +1,1 @@
-"""What scripts/accelerator_check.py runs on a machine with a GPU or TPU: ladder, benchmark, resuming, one report."""
+"""What `accelerator-check` runs on a machine with a GPU or TPU: ladder, benchmark, resuming, one report."""

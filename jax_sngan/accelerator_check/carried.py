@@ -14,6 +14,7 @@ NEEDED = {"jax": "jax", "flax": "flax", "optax": "optax", "orbax.checkpoint": "o
 OPTIONAL = {
     "torch": "nothing is compared with torch: no ladder, and no times of its side",
     "pytest": "no ladder",
+    "parity_tests": "no ladder; it is in the source and not in the installed package",
     "tensorboardX": "runs write no TensorBoard files",
     "grain": "no images are streamed from disk; the check has them in memory",
 }

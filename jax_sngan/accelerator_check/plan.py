@@ -26,7 +26,7 @@ def stages(scratch: Path, probed: dict[str, Any], *, quick: bool) -> list[list[S
     on_cpu, torch = probed["machine"]["platform"] == "cpu", "torch" not in probed["without"]
     workloads, limit = WORKLOADS[:1] if quick else WORKLOADS, 300 if quick else 120
     untimed = []
-    if torch and "pytest" not in probed["without"]:
+    if torch and not {"pytest", "parity_tests"} & probed["without"].keys():
         command = ("parity_tests.short_ladder", *(["--quick"] if quick else []))
         untimed.append(Stage("ladder", "JAX against torch, the short ladder", command, limit))
         if not on_cpu:  # says which of the two it is, if they part; and if one can't start beside the other

@@ -58,7 +58,7 @@ def probe(options: dict[str, Any], write: Write) -> None:
 
 
 def benchmark(options: dict[str, Any], write: Write) -> None:
-    """One work in one arithmetic, as scripts/benchmark.py has it."""
+    """One work in one arithmetic, as the command `benchmark` has it."""
     arithmetic = options["arithmetic"]
     plan = Plan(
         options["repetitions"], options["peak"], options["kinds"], arithmetic, changes=TINY if options["quick"] else {}

@@ -41,7 +41,7 @@ def devices_of(to: Target, count: int) -> list[Any]:
 
 
 def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: bool) -> tuple[Any, int]:
-    """The training step that train_jax.py runs on `count` devices of the target, and how many arrays its inputs are."""
+    """The training step that `train` runs on `count` devices of the target, and how many arrays its inputs are."""
     allow_dtype(config.model)
     on = Mesh(np.array(devices_of(to, count)), ("data",), axis_types=(AxisType.Auto,))
     state, inputs = jax.eval_shape(partial(create_state, config)), input_shapes(config)

@@ -26,6 +26,7 @@ from jax_sngan.config.schema import RunConfig, TrainConfig, to_dict
 from jax_sngan.core.sharding import mesh_size
 from jax_sngan.system.array_cache import Arrays, kept_arrays
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import install_command
 
 BEAT = 20  # seconds between two signs of life
 PACKAGES = {"tpu": ("libtpu",), "cuda": ("jax-cuda13-plugin", "jax-cuda13-pjrt")}
@@ -134,7 +135,7 @@ def check_installed(to: Target) -> None:
         if found is None:
             raise UserError(
                 f"compiling for {to.chip.name} needs {' and '.join(PACKAGES[to.chip.platform])}; "
-                "pip install -e '.[aot]' brings them"
+                f"{install_command('aot')} brings them"
             )
 
 

@@ -25,7 +25,7 @@ COMPILER, DATASHEET, GUESS = "compiler", "datasheet's peak", "a guess"
 
 
 def figures(request: Request, step: Compiled) -> dict[str, Any]:
-    """The JSON of scripts/compile_for.py: of one device and one training step, loops as often as they run.
+    """The JSON of `compile`: of one device and one training step, loops as often as they run.
 
     Where the compiler refuses a program that is too large, its total is all there is; the rest is None.
     """

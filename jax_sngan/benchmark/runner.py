@@ -156,7 +156,7 @@ def machine(probed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def starts(preset: str) -> dict[str, float]:
-    """Seconds from the start of train_jax.py to its first step done, with an empty compilation cache and a full one."""
+    """Seconds from the start of `train` to its first step done, with an empty compilation cache and a full one."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("first_start_s", "second_start_s"):
@@ -165,7 +165,7 @@ def starts(preset: str) -> dict[str, float]:
             ]  # fmt: skip
             started = time.perf_counter()
             process = subprocess.Popen(
-                [sys.executable, "scripts/train_jax.py", preset, *options],
+                [sys.executable, "-m", "jax_sngan", "train", preset, *options],
                 cwd=ROOT,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -180,7 +180,7 @@ def starts(preset: str) -> dict[str, float]:
             finally:
                 process.kill()  # one that has ended is left alone
             if process.returncode:
-                raise RuntimeError(f"train_jax.py {preset} ended with exit code {process.returncode}")
+                raise RuntimeError(f"train {preset} ended with exit code {process.returncode}")
     return found
 
 

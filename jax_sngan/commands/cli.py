@@ -6,25 +6,21 @@ argparse, since tyro (DESIGN's plan) answers a wrong option with a box of many l
 import argparse
 import dataclasses
 import difflib
-import logging
-import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jax_sngan.config.presets import names, preset
 from jax_sngan.config.reference_programs import PROTOCOLS, with_protocol
-from jax_sngan.config.schema import RunConfig, TrainConfig, flatten, replace
+from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.runs.workdir import run_folder
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_output, write_json
-from jax_sngan.system.out_of_memory import memory_line, out_of_memory
-from jax_sngan.system.terminal import command, shown
+from jax_sngan.system.invocation import program, words
+from jax_sngan.system.terminal import shown
 from jax_sngan.training.loop import Result, TrainingDiverged
 from jax_sngan.training.messages import describe_end
 
@@ -33,7 +29,8 @@ class Parser(argparse.ArgumentParser):
     """argparse with one-line errors; options may be written with - or _; none may be shortened."""
 
     def __init__(self, **kwargs: Any):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        how = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=program(), allow_abbrev=False, formatter_class=how, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Prints `prog: message` and exits with 2."""
@@ -70,7 +67,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, args: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments; an unknown option is answered with the one it resembles."""
-        given = [_dashed(a) for a in (sys.argv[1:] if args is None else args)]
+        given = [_dashed(a) for a in (words() if args is None else args)]
         parsed, unknown = self.parse_known_args(given)
         if unknown:
             name = unknown[0].split("=")[0]
@@ -187,53 +184,6 @@ def run_training(
     return 0
 
 
-def training_command(script: str, config: TrainConfig, workdir: Path) -> str:
-    """The command that goes on with a run: its preset, and each option in which its config differs from that."""
-    base = preset(config.name if config.name in names() else "fashion")
-    of_base, own = flatten(base), flatten(config)
-    changed = {name: value for name, value in own.items() if value != of_base[name]}
-    options = [
-        f"--{name.replace('_', '-')}={str(v).lower() if isinstance(v, bool) else v}" for name, v in changed.items()
-    ]
-    return command("python", f"scripts/{script}", base.name, *options, f"--workdir={workdir}", "--resume=must")
-
-
-def program() -> str:
-    """The script's name."""
-    return Path(sys.argv[0]).name
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C as Python has it, but not while jax is being loaded, since its compiled modules crash of it."""
-    spec = getattr(sys.modules.get("jax"), "__spec__", None)
-    if getattr(spec, "_initializing", False):  # importlib's mark, while a module's own code runs
-        _interrupt_soon()
-    else:
-        raise KeyboardInterrupt
-
-
-def _interrupt_soon() -> None:
-    signal.signal(signal.SIGALRM, _interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-
-
-def _not_lost(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """hook, which is told of errors that Python can't raise where they come up, but for two of them.
-
-    A Ctrl-C that comes within a callback of the garbage collector (jax has one) would be told and forgotten, and the
-    script would go on: it comes again. And when a save has failed and Orbax, which raises it, is done, threads of
-    tensorstore call out once more.
-    """
-
-    def told(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            _interrupt_soon()
-        elif str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    return told
-
-
 def _reader(hint: Any) -> Callable[[str], Any]:
     kinds = [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
     kind = kinds[0]
@@ -254,33 +204,3 @@ def _reader(hint: Any) -> Callable[[str], Any]:
 def _metavar(hint: Any) -> str:
     kinds = [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
     return {int: "N", float: "X", bool: "true|false", str: "TEXT"}[kinds[0]]
-
-
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Calls a script's main and exits with its code.
-
-    A UserError becomes one line and code 2, memory that ran out one and 1, Ctrl-C one and 130.
-    """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
-    sys.unraisablehook = _not_lost(sys.unraisablehook)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
-        signal.signal(signal.SIGINT, _interrupt)
-    try:
-        code = main()
-    except UserError as error:
-        print(f"{program()}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGALRM):  # whoever is impatient now would see a traceback of these lines
-            signal.signal(number, signal.SIG_IGN)
-        sys.stdout.flush()
-        print(f"{program()}: interrupted", file=sys.stderr, flush=True)
-        os._exit(130)  # XLA's threads, cut off in their work, may crash the interpreter's own way out
-    except BrokenPipeError:
-        sys.exit(141)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        print(f"{program()}: {memory_line(error)}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(code or 0)

@@ -296,11 +296,11 @@ class RunConfig(Options):
     )
     evaluate_metrics: str = option(
         "fcd,classes",
-        "as of scripts/evaluate.py, parted by commas; the checkpoint that is best by the first stays beside the latest",
+        "as --metrics of `evaluate`, with commas; the checkpoint that is best by the first stays beside the latest",
     )
     evaluate_num: int = option(5000, "generated images in an evaluation", minimum=2)
-    evaluate_features: str = option("classifier", "as --features of scripts/evaluate.py")
-    evaluate_real: str | None = option(None, "real images, as --real of scripts/evaluate.py; default: as there")
+    evaluate_features: str = option("classifier", "as --features of `evaluate`")
+    evaluate_real: str | None = option(None, "real images, as --real of `evaluate`; default: as there")
     standing_statistics: int = option(
         0, "evaluate the averaged generator with batch statistics taken anew on this many latents; 0: stored", minimum=0
     )
@@ -328,7 +328,7 @@ class RunConfig(Options):
     shard_state: bool = option(False, "each device of the mesh keeps a part of Adam's moments and of the average")
     device: str = option(
         "auto",
-        "train_torch.py alone: cpu, cuda or cuda:N; auto: a GPU where torch sees one. JAX's is chosen by JAX_PLATFORMS",
+        "of the PyTorch reference: cpu, cuda or cuda:N; auto: a GPU that torch sees. JAX's is chosen by JAX_PLATFORMS",
     )
 
     coordinator: str | None = option(

@@ -22,6 +22,7 @@ from jax_sngan.runs.sample import averaged, restore
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_unused, new_folder, write_json
+from jax_sngan.system.invocation import install_command
 
 Format = Literal["stablehlo", "onnx"]
 Float = Literal["float32", "float64"]
@@ -112,7 +113,7 @@ def require(kind: str) -> None:
     if kind == "stablehlo":
         return
     if missing := [p for p in ("onnx", "onnxruntime") if importlib.util.find_spec(p) is None]:
-        raise UserError(f'--format {kind} needs {" and ".join(missing)}: pip install -e ".[export]"')
+        raise UserError(f"--format {kind} needs {' and '.join(missing)}: {install_command('export')}")
 
 
 def names_of(workdirs: Sequence[str | Path]) -> list[str]:

@@ -29,7 +29,7 @@ def export_page(
 
     Args:
       out: a new folder; it is there once every generator was read back and agreed, or not at all.
-      scores: files of evaluate.py --json, one for each workdir: what the page shows beside the scores that a run's own
+      scores: files of `evaluate --json`, one for each workdir: what the page shows beside the scores that a run's own
         evaluation wrote at that step, and in place of those of the same name.
       ort_web: as ort_web.add_runtime.
     Returns:
@@ -89,5 +89,5 @@ def _measured(workdirs: Sequence[str | Path], scores: Sequence[str | Path]) -> l
     found = [read_json(path) for path in scores]
     for path, scored in zip(scores, found, strict=True):
         if not isinstance(scored, dict) or not {"step", "metrics"} <= set(scored):
-            raise UserError(f"--scores {path} must be what evaluate.py --json writes, with step and metrics")
+            raise UserError(f"--scores {path} must be what `evaluate --json` writes, with step and metrics")
     return found

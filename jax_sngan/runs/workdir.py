@@ -8,17 +8,18 @@ import dataclasses
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from jax_sngan.config.schema import RunConfig, TrainConfig, differences, from_dict, to_dict
+from jax_sngan.config import presets
+from jax_sngan.config.schema import RunConfig, TrainConfig, differences, flatten, from_dict, to_dict
 from jax_sngan.runs import manifest
 from jax_sngan.runs.selection import steps_in
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import RUN_FILES, read_json, temporary_for, write_json, write_whole
+from jax_sngan.system.invocation import called, own_command, this_command
 from jax_sngan.system.lock import NAME as LOCK
 from jax_sngan.system.terminal import command, shown
 
@@ -42,7 +43,7 @@ def has_checkpoint(workdir: Path) -> bool:
 
 
 def framework_of(workdir: Path) -> Framework | None:
-    """Whose checkpoints stand in WORKDIR/checkpoints: Orbax's folders, train_torch.py's state.pt, or nobody's."""
+    """Whose checkpoints stand in WORKDIR/checkpoints: Orbax's folders, the reference's state.pt, or nobody's."""
     folders = [workdir / "checkpoints" / str(step) for step in steps_in(workdir / "checkpoints")]
     if any((folder / "state.pt").exists() for folder in folders):
         return "torch"
@@ -120,8 +121,8 @@ def check_framework(workdir: Path, framework: Framework) -> None:
       UserError: one is; it names the command that converts it.
     """
     if framework_of(workdir) not in (None, framework):
-        other = {"jax": "train_torch.py", "torch": "train_jax.py"}[framework]
-        convert = command("python", "scripts/convert_checkpoint.py", workdir, "OUT")
+        other = called({"jax": "torch", "torch": "train"}[framework])
+        convert = own_command("convert", workdir, "OUT")
         raise UserError(f"{workdir} holds checkpoints of {other}; to convert: {convert}")
 
 
@@ -136,7 +137,7 @@ def open_workdir(workdir: str | Path) -> Path:
         raise UserError(f"no workdir {folder}; train first, or give the folder of a run")
     check_framework(folder, "jax")
     if not has_checkpoint(folder):
-        raise UserError(f"no checkpoint in {folder}; it must hold checkpoints/STEP as train_jax.py writes them")
+        raise UserError(f"no checkpoint in {folder}; it must hold checkpoints/STEP as {called('train')} writes them")
     return folder
 
 
@@ -250,14 +251,21 @@ def writing(workdir: Path) -> Iterator[None]:
         raise UserError(f"cannot write {error.filename or workdir}: {error.strerror or error}") from error
 
 
-def this_command() -> str:
-    """The command that started this process, as a person would type it."""
-    return command("python", *sys.argv)
-
-
 def sample_command(workdir: Path) -> str:
     """The command that draws a grid from a run's newest checkpoint."""
-    return command("python", "scripts/sample.py", workdir, "--grid", "grid.png")
+    return own_command("sample", workdir, "--grid", "grid.png")
+
+
+def training_command(config: TrainConfig, workdir: Path, framework: Framework = "jax") -> str:
+    """The command that goes on with a run: its preset, and each option in which its config differs from that."""
+    base = presets.preset(config.name if config.name in presets.names() else "fashion")
+    of_base, own = flatten(base), flatten(config)
+    changed = {name: value for name, value in own.items() if value != of_base[name]}
+    options = [
+        f"--{name.replace('_', '-')}={str(v).lower() if isinstance(v, bool) else v}" for name, v in changed.items()
+    ]
+    name = {"jax": "train", "torch": "torch"}[framework]
+    return own_command(name, base.name, *options, f"--workdir={workdir}", "--resume=must")
 
 
 README = """\

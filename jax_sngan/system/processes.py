@@ -12,7 +12,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import jax
@@ -22,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import program
 from jax_sngan.system.out_of_memory import memory_line, out_of_memory
 
 T = TypeVar("T")
@@ -212,7 +212,7 @@ def ends_alone(together: type[Exception]) -> Iterator[None]:
         else:
             code, line = 1, "".join(traceback.format_exception(error)).rstrip()
         sys.stdout.flush()
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
+        print(f"{program()}: {line}", file=sys.stderr, flush=True)
         os._exit(code)
 
 

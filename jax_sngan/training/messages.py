@@ -7,7 +7,7 @@ from jax_sngan.config.arithmetic import describe_determinism, describe_precision
 from jax_sngan.config.schema import RunConfig, TrainConfig
 from jax_sngan.runs.log import duration
 from jax_sngan.runs.selection import steps_in
-from jax_sngan.runs.workdir import this_command
+from jax_sngan.system.invocation import this_command
 from jax_sngan.system.terminal import shown
 from jax_sngan.training.loop import Result
 

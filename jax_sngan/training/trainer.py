@@ -34,6 +34,7 @@ from jax_sngan.system import processes
 from jax_sngan.system.allocator import keep_freed_memory
 from jax_sngan.system.compilation_cache import use_compilation_cache
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import called
 from jax_sngan.system.lock import Lock, LockedElsewhere, locked
 from jax_sngan.system.signals import Stop, stop_signals
 from jax_sngan.training.backend import JaxBackend
@@ -129,8 +130,8 @@ def set_up(config: TrainConfig, run: RunConfig, data: Dataset | None) -> SetUp:
     """
     if run.device != "auto":
         raise UserError(
-            f"device is for train_torch.py, got {run.device}; JAX takes the first platform that it finds, or that of "
-            "the environment: JAX_PLATFORMS=cpu or JAX_PLATFORMS=cuda"
+            f"device is for {called('torch')}, got {run.device}; JAX takes the first platform that it finds, or that "
+            "of the environment: JAX_PLATFORMS=cpu or JAX_PLATFORMS=cuda"
         )
     allow_dtype(config.model)
     use_compilation_cache()

@@ -18,6 +18,7 @@ from jax_sngan.runs.provenance import check, provenance
 from jax_sngan.runs.selection import choose_start
 from jax_sngan.runs.workdir import check_start, prepare, run_folder, take, writing
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import called
 from jax_sngan.system.lock import locked
 from jax_sngan.system.signals import stop_signals
 from jax_sngan.training.loop import Make, Numbers, Progress, Result, Scores, Training, training_loop
@@ -104,16 +105,16 @@ def train(
 def _check(run: RunConfig, device: torch.device) -> None:
     """Passes where no option is given that is the other framework's alone."""
     if run.mesh is not None:
-        raise UserError(f"mesh is for train_jax.py; the reference runs on one device, got {run.mesh}")
+        raise UserError(f"mesh is for {called('train')}; the reference runs on one device, got {run.mesh}")
     if (joined := (run.coordinator, run.num_processes, run.process_id)) != (None, None, None):
         raise UserError(
-            "coordinator, num_processes and process_id are for train_jax.py; the reference runs in one process, got "
-            f"{', '.join(map(str, joined))}"
+            f"coordinator, num_processes and process_id are for {called('train')}; the reference runs in one process, "
+            f"got {', '.join(map(str, joined))}"
         )
     if run.standing_statistics:
-        raise UserError(f"standing_statistics is for train_jax.py, got {run.standing_statistics}")
+        raise UserError(f"standing_statistics is for {called('train')}, got {run.standing_statistics}")
     if run.deterministic and device.type != "cpu":
-        raise UserError(f"deterministic is for train_jax.py, or for device cpu, got it with {device}")
+        raise UserError(f"deterministic is for {called('train')}, or for device cpu, got it with {device}")
 
 
 def _keep_picture(workdir: Path, step: int, images: np.ndarray) -> Path:
