@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.inputs import Inputs, draw_inputs
+from jax_sngan.core.several_steps import training_steps
 from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
 from jax_sngan.core.state import TrainState, create_state
-from jax_sngan.core.step import Logs, train_step, training_step, training_steps
+from jax_sngan.core.step import Logs, train_step, training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.memory import MemoryCheckpoints
