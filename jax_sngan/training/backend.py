@@ -1,7 +1,7 @@
 """The training loop's half in JAX: the state, the jitted step, the inputs and the checkpoints."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jax_sngan.config.schema import TrainConfig
+from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core.inputs import Inputs, draw_inputs
 from jax_sngan.core.several_steps import training_steps
 from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
@@ -61,13 +61,12 @@ class JaxBackend:
             self.state, progress = place(self.mesh, create_state(self.config), self.split), Progress()
         else:
             progress = self.restore(start)
-        steps = partial(training_step if self.dispatch == 1 else training_steps, self.config)
-        if self.mesh is not None:
-            self._program = sharded_step(self.mesh, steps, self.state, self.split, self._options)
-        elif self.dispatch == 1 and not self._options:
-            self._program = train_step(self.config)
+        seedless = replace(self.config, {"seed": 0})  # a step reads none: one program serves all seeds
+        if self.mesh is None:
+            self._program = _program(seedless, self.dispatch, tuple(self._options.items()))
         else:
-            self._program = jax.jit(steps, donate_argnums=0, compiler_options=self._options or None)
+            steps = partial(training_step if self.dispatch == 1 else training_steps, seedless)
+            self._program = sharded_step(self.mesh, steps, self.state, self.split, self._options)
         return progress
 
     def compile(self, step: int, count: int, rollbacks: int) -> None:
@@ -124,6 +123,14 @@ class JaxBackend:
         self._logs.clear()
         logged = {name: v for name, v in self.checkpoints.metrics(step).items() if name != "best_metric"}
         return Progress(step, self.checkpoints.rollbacks(step), logged, self.checkpoints.unlogged(step))
+
+
+@lru_cache(maxsize=16)
+def _program(config: TrainConfig, dispatch: int, options: tuple[tuple[str, Any], ...]) -> Any:
+    if dispatch == 1 and not options:
+        return train_step(config)
+    steps = partial(training_step if dispatch == 1 else training_steps, config)
+    return jax.jit(steps, donate_argnums=0, compiler_options=dict(options) or None)
 
 
 @jax.jit
