@@ -25,7 +25,7 @@ _HOME = {
     "create_state": "core.state",
     "draw_inputs": "core.inputs",
     "gan": "core.gan",
-    "load": "runs.sample",
+    "load": "runs.run",
     "load_data": "data.datasets",
     "preset": "config.presets",
     "presets": "config.presets",

@@ -35,9 +35,9 @@ def main() -> None:
     if not 0 <= arguments.seed < 2**32:
         raise UserError(f"--seed must be from 0 to 2**32 - 1, got {arguments.seed}")
 
-    from jax_sngan.runs import pictures, sample  # after the options are checked: jax takes a second to load
+    from jax_sngan.runs import pictures, run  # after the options are checked: jax takes a second to load
 
-    generator = sample.load(arguments.workdir, arguments.step, average=not arguments.raw)
+    generator = run.load(arguments.workdir, arguments.step, average=not arguments.raw)
     made = []
     if not (arguments.grid or arguments.npz or arguments.interpolate):
         arguments.grid = f"{arguments.workdir}/samples/sample_{generator.step:06d}_seed{arguments.seed}.png"
@@ -48,7 +48,7 @@ def main() -> None:
         made.append(arguments.grid)
     if arguments.npz:
         arrays = {"images": images, "step": np.array(generator.step)}
-        classes = generator.classes(arguments.num, labels)
+        classes = generator.labels(arguments.num, labels)
         if classes is not None:
             arrays["labels"] = classes
         write_whole(arguments.npz, lambda p: save_npz(p, arrays))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jax_sngan.config.schema import ModelConfig, RunConfig, TrainConfig
+from jax_sngan.core.gan import as_gan
 from jax_sngan.core.inputs import sample_latents
 from jax_sngan.core.pixels import to_float
 from jax_sngan.core.state import TrainState, create_state
@@ -26,6 +27,7 @@ from jax_sngan.models.network import build
 from jax_sngan.runs.sample import averaged, generate
 from jax_sngan.study.plan import REMEDIES, Run, train_config
 from jax_sngan.training.loop import Numbers
+from jax_sngan.training.task import Task
 from jax_sngan.training.trainer import train_in_memory
 
 POINTS_SCORED = 2500  # as VEEGAN and PacGAN count modes
@@ -165,7 +167,7 @@ def train(
     if 0 in stops:
         look(0, create_state(config))
     quiet = RunConfig(log_every=config.steps, sample_every=0, checkpoint_every=0, dispatch=together)
-    state = train_in_memory(config, quiet, data, watch=watch).state
+    state = train_in_memory(Task(config, quiet, as_gan(config), data=data), watch=watch).state
     return state, np.array(losses, np.float32)
 
 

@@ -31,7 +31,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from jax_sngan.models.network import allow_dtype
     from jax_sngan.runs import pictures
     from jax_sngan.training.evaluation import TrainingEvaluation
-    from jax_sngan.training.trainer import load_data, reading_ahead
+    from jax_sngan.training.task import load_data, reading_ahead
     from torch_ref.core import inputs as torch_inputs
     from torch_ref.system import machine
     from torch_ref.training import trainer as torch_train
