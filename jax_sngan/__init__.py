@@ -16,6 +16,7 @@ _HOME = {
     "ModelConfig": "config.schema",
     "OptimizerConfig": "config.schema",
     "Penalty": "core.penalties",
+    "Run": "runs.run",
     "RunConfig": "config.schema",
     "SpectralNormConfig": "config.schema",
     "TrainConfig": "config.schema",
@@ -29,6 +30,7 @@ _HOME = {
     "load_data": "data.datasets",
     "preset": "config.presets",
     "presets": "config.presets",
+    "train": "training.interface",
     "train_step": "core.step",
     "with_protocol": "config.reference_programs",
 }

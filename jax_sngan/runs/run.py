@@ -15,6 +15,7 @@ from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.gan import GAN
 from jax_sngan.core.pixels import to_float
 from jax_sngan.core.state import TrainState
+from jax_sngan.data.datasets import GIVEN
 from jax_sngan.models.network import Network, Variables
 from jax_sngan.runs import pictures
 from jax_sngan.runs.checkpoint import Checkpoints
@@ -115,7 +116,9 @@ class Run(Generator):
             for step, images in record.pictures.items():
                 pictures.save_grid(folder / "samples" / f"{step:06d}.png", images)
             resuming = training_command(self.config, target)
-            prepare(target, self.config, sample_command(target), resuming=resuming, folder=folder)
+            if record.gan is not None or self.config.data == GIVEN:
+                resuming = f"jax_sngan.train(…, workdir={str(target)!r}), given the same GAN, data and options"
+            prepare(target, self.config, sample_command(target, record.gan), resuming=resuming, folder=folder)
 
     def __repr__(self) -> str:
         h, w, c = self.gan.image_shape

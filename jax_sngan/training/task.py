@@ -27,8 +27,6 @@ from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import called
 from jax_sngan.training.backend import JaxBackend
 
-GIVEN = "given from Python"  # TrainConfig.data of a run whose images were an array or a Dataset
-
 
 def load_data(config: TrainConfig, run: RunConfig, gan: GAN | None = None) -> Dataset:
     """The run's real images, checked against its networks; gan: None: the config's.
@@ -40,8 +38,6 @@ def load_data(config: TrainConfig, run: RunConfig, gan: GAN | None = None) -> Da
     height, width, channels = gan.image_shape
     if height != width:
         raise UserError(f"data must be an array where images are {height}x{width}; what is loaded is made square")
-    if config.data == GIVEN:
-        raise UserError("data must be given again: this run's were an array or a Dataset from Python; sn.train(data=…)")
     data = data_sets.load_data(
         config.data, image_size=height, channels=channels, data_dir=run.data_dir, stream=run.stream
     )

@@ -13,7 +13,8 @@ import numpy as np
 
 from jax_sngan.config.schema import RunConfig, TrainConfig, replace, to_dict
 from jax_sngan.core import flops
-from jax_sngan.core.inputs import input_shapes, sample_latents
+from jax_sngan.core.gan import GAN, as_gan
+from jax_sngan.core.inputs import drawing, input_shapes, sample_latents
 from jax_sngan.core.state import TrainState, create_state
 from jax_sngan.core.step import training_step
 from jax_sngan.models.network import allow_dtype
@@ -48,15 +49,17 @@ COMPILING = "compiling the training step (kept for the next start) …"
 Callback = Callable[[int, dict[str, float]], None]  # given the step and the numbers of each line of the log
 
 
-def describe(config: TrainConfig) -> dict[str, Any]:
-    """What --dry-run prints: the resolved config, parameter counts, and a training step's GFLOP."""
-    allow_dtype(config.model)
-    state = shapes(partial(create_state, config))
+def describe(config: TrainConfig, gan: GAN | None = None) -> dict[str, Any]:
+    """What --dry-run prints: the resolved config, parameter counts, and a training step's GFLOP; gan: the config's."""
+    gan = gan or as_gan(config)
+    allow_dtype(gan)
+    state = shapes(partial(create_state, gan))
+    inputs = input_shapes(drawing(gan, batch_size=config.batch_size, seed=config.seed))
     return {
         "config": to_dict(config),
         "g_params": count(state.generator.params),
         "d_params": count(state.discriminator.params),
-        "gflop_per_step": flops.count(partial(training_step, config), state, input_shapes(config)) / 1e9,
+        "gflop_per_step": flops.count(partial(training_step, gan), state, inputs) / 1e9,
     }
 
 
@@ -105,8 +108,9 @@ def train_in_workdir(
         start, notes = choose_start(checkpoints, run.step)
         backend = on.backend(checkpoints)
         if start is not None:
+            _check_gan(checkpoints.gan_name(start), task.gan_name, workdir)
             notes += check(checkpoints.origin(start), backend.origin, f"the checkpoint of step {start} in {workdir}")
-        sampling = sample_command(workdir)
+        sampling = sample_command(workdir, task.gan_name)
         notes += processes.first_does(lambda: prepare(workdir, config, sampling))
         progress = backend.begin(start)
         if progress.step >= config.steps:
@@ -186,6 +190,8 @@ def train_in_memory(
     with log, reading_ahead(config, run, on.data, on.mesh, task.gan), signals() as stop:
         log.say(COMPILING)
         stopped = training_loop(job, stop)
+        if stopped:
+            log.say(f"stopped at step {job.progress.step} of {config.steps}")
     return Trained(backend.state, job.progress, log.lines, stopped, backend.origin)
 
 
@@ -202,6 +208,20 @@ def _own(stack: ExitStack, workdir: Path, config: TrainConfig, run: RunConfig) -
         raise UserError(f"workdir {workdir} is not there: all processes of a run must see the one folder")
     stack.enter_context(writing(workdir))
     return lock
+
+
+def _check_gan(there: str | None, here: str | None, workdir: Path) -> None:
+    """Passes where a run that was the config's GAN goes on as that, and one of a GAN of one's own with one.
+
+    Whether it is the same one, the arrays' names and shapes tell.
+    """
+    if there is not None and here is None:
+        raise UserError(
+            f"{workdir} was trained with a GAN of its own, {there}: give it again, by --gan or to train; nothing is "
+            "imported on a checkpoint's word"
+        )
+    if there is None and here is not None:
+        raise UserError(f"{workdir} was trained with its config's GAN, not with {here}; give another --workdir")
 
 
 def _begin_log(

@@ -5,12 +5,16 @@ from typing import Any
 
 from jax_sngan.commands import cli
 from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import called
 from jax_sngan.training.loop import Result
 
 
 def main() -> int:
     """The exit code: 0 done, 1 a number was not finite, 128 + signal when stopped early."""
     config, run, arguments = cli.training_arguments(__doc__)
+    if arguments.gan is not None:
+        raise UserError(f"gan is for {called('train')}: the reference has this package's networks, got {arguments.gan}")
     return cli.run_training(config, run, arguments, describe, train)
 
 
