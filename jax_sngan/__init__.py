@@ -22,8 +22,9 @@ if TYPE_CHECKING:  # what editors and type checkers see of the table below
     from jax_sngan.core.step import train_step
     from jax_sngan.data.datasets import Dataset, load_data
     from jax_sngan.models.network import build
-    from jax_sngan.runs.sample import load
+    from jax_sngan.runs.run import Run, load
     from jax_sngan.system.errors import UserError
+    from jax_sngan.training.interface import train
 
 _HOME = {
     "Dataset": "data.datasets",
@@ -33,6 +34,7 @@ _HOME = {
     "ModelConfig": "config.schema",
     "OptimizerConfig": "config.schema",
     "Penalty": "core.penalties",
+    "Run": "runs.run",
     "RunConfig": "config.schema",
     "SpectralNormConfig": "config.schema",
     "TrainConfig": "config.schema",
@@ -42,11 +44,12 @@ _HOME = {
     "create_state": "core.state",
     "draw_inputs": "core.inputs",
     "gan": "core.gan",
-    "load": "runs.sample",
+    "load": "runs.run",
     "load_data": "data.datasets",
     "nn": "",
     "preset": "config.presets",
     "presets": "config.presets",
+    "train": "training.interface",
     "train_step": "core.step",
     "with_protocol": "config.reference_programs",
 }
@@ -60,6 +63,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "Penalty",
+    "Run",
     "RunConfig",
     "SpectralNormConfig",
     "TrainConfig",
@@ -74,6 +78,7 @@ __all__ = [
     "nn",
     "preset",
     "presets",
+    "train",
     "train_step",
     "with_protocol",
 ]

@@ -325,7 +325,7 @@ def test_names_say_whose_features_they_are() -> None:
 def test_evaluating_refuses_in_one_line(
     script: Callable, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
 ) -> None:
-    monkeypatch.setattr(evaluation.classifier, "load", lambda *_, **__: None)
+    monkeypatch.setattr(evaluation.classifier, "load_classifier", lambda *_, **__: None)
     monkeypatch.setattr(extractors, "of_classifier", lambda _: CLASSIFIER)
     outcome = script("evaluate.py", *(str(tiny_run) if a == "RUN" else a for a in arguments))
     assert outcome.is_one_line("evaluate.py", *words), outcome

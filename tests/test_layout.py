@@ -91,8 +91,8 @@ ONLY_IN_JAX = {
     "core/optim": {"NumberByNumber", "adam_direction"},
     # A user's penalty is a value here; the reference's step asks the config.
     "core/penalties": {"Penalty", "draw"},
-    # Several steps in one program; eager torch has no program to put them in. What eager torch counts by itself.
-    "core/step": {"generator_passes", "training_steps"},
+    # Eager torch moves u and v in its passes, and need not know how many there will be.
+    "core/step": {"generator_passes"},
 }
 ONLY_IN_TORCH = {
     # Puts torch's own on a layer; and what a batch in parts needs of it, where ours has Network.iterate and `hold`.

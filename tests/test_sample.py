@@ -81,8 +81,8 @@ def test_without_a_file_a_grid_goes_to_the_workdir(script: Callable, tiny_run: P
 def test_classes_can_be_chosen_where_there_are_classes() -> None:
     config = replace(TINY, {"model.num_classes": 3})
     generator = Generator(config, 0, jax_sngan.create_state(config).generator)
-    np.testing.assert_array_equal(generator.classes(5, None), [0, 1, 2, 0, 1])
-    np.testing.assert_array_equal(generator.classes(2, [2]), [2, 2])
+    np.testing.assert_array_equal(generator.labels(5, None), [0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(generator.labels(2, [2]), [2, 2])
     for wrong in ([3, 0], [-1, 0], [0, 1, 2]):
         with pytest.raises(UserError, match="labels must be 2 numbers from 0 to 2"):
             generator.sample(2, labels=wrong)

@@ -1,5 +1,6 @@
 """One training step on eight devices is the step of one: its numbers, its share of the work, what is communicated."""
 
+import dataclasses
 import json
 import math
 import re
@@ -9,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from drawn_states import drawn, start
 
+import jax_sngan as sn
 from conftest import TINY
 from jax_sngan.config.presets import names, preset
 from jax_sngan.config.schema import RunConfig, TrainConfig, replace
-from jax_sngan.core.inputs import draw_inputs, input_shapes, real_batch
+from jax_sngan.core.inputs import draw_inputs, drawing, input_shapes, real_batch
 from jax_sngan.core.sharding import (
     check_split,
     input_shardings,
@@ -51,11 +55,13 @@ BASE = {
 MLP = BASE | {"model.architecture": "mlp"}
 CASES: dict[str, dict[str, Any]] = {
     "mlp, both normalised": MLP | {"model.spectral_norm.networks": "both"},
+    "mlp, relativistic": MLP | {"loss": "relativistic_hinge"},
 }
 LONG: dict[str, dict[str, Any]] = {
     "mlp, gradient penalty": MLP | {"penalty.kind": "gradient_penalty"},
     "mlp, r1, joint": MLP | {"penalty.kind": "r1", "passes": "joint"},
     "mlp, dragan, layer norm": MLP | {"penalty.kind": "dragan", "model.discriminator_norm": "layer"},
+    "mlp, relativistic, joint": MLP | {"loss": "relativistic_non_saturating", "passes": "joint"},
     "mlp, batch norm in D": MLP | {"model.discriminator_norm": "batch"},
     "mlp, clipped": MLP | {"weight_clip": 0.05, "model.spectral_norm.networks": "none", "loss": "wasserstein"},
     "mlp, dropout, dequantised": MLP | {"model.discriminator_dropout": 0.3, "dequantize": True},
@@ -110,6 +116,41 @@ def test_a_step_on_eight_devices_is_the_step_of_one(name: str, split: bool) -> N
             first, *others = (np.asarray(s.data) for s in leaf.addressable_shards)
             for other in others:
                 np.testing.assert_array_equal(first, other)
+
+
+OWN = {  # what each says of itself decides whether devices compute their own images' and their own numbers' part
+    "a norm of all gradients": {
+        "discriminator_optimizer": optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(0.1, 0.9)),
+        "generator_optimizer": optax.adafactor(1e-3, min_dim_size_to_factor=2),
+    },
+    "a loss of the batch": {
+        "loss": sn.Loss(lambda real, fake: jnp.max(fake) - jnp.min(real), lambda real, fake: -jnp.max(fake))
+    },
+    "a penalty of the batch": {"penalty": sn.Penalty(lambda score, real, fake, drawn: jnp.max(score(real)) ** 2)},
+    "a penalty of each image": {
+        "penalty": sn.Penalty(lambda score, real, fake, drawn: jnp.mean(score(real) ** 2), images_apart=True)
+    },
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_gan_of_ones_own_is_the_same_on_eight_devices(name: str) -> None:
+    # Without batch normalisation, whose biases have a gradient of rounding alone: adafactor makes steps of it.
+    gan = dataclasses.replace(sn.gan(config_of(MLP | {"model.generator_norm": "none"})), **OWN[name])
+    assert gan.images_apart == (name in ("a norm of all gradients", "a penalty of each image"))
+    mesh = make_mesh(f"data={DEVICES}", config_of(MLP))
+    assert mesh is not None
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # optax's affair
+        state = jax.tree.map(jnp.asarray, create_state(gan, seed=1))
+        inputs = drawn(input_shapes(drawing(gan, batch_size=16)))
+        shared, parts = place(mesh, state, split=True), jax.device_put(inputs, input_shardings(mesh, inputs))
+        after, logs = sharded_step(mesh, partial(training_step, gan), shared, split=True)(shared, parts)
+        expected, expected_logs = train_step(gan)(state, inputs)
+    assert difference(expected, after) < ROUNDING
+    assert difference(expected_logs, logs) < ROUNDING
+    assert jax.tree.map(lambda x: x.sharding.spec, after) == jax.tree.map(
+        lambda a: a.sharding.spec, placed_shapes(mesh, after, True)
+    )
 
 
 @pytest.mark.parametrize("rollbacks", [0, 1])

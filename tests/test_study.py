@@ -116,7 +116,7 @@ def test_a_run_on_images(monkeypatch):
     fashion = data_sets.load_data("fashion", image_size=28, channels=1)
     few = dataclasses.replace(fashion, images=fashion.images[:400], labels=fashion.labels[:400])
     judge = classifier.train(few, images_seen=400)
-    monkeypatch.setattr(classifier, "load", lambda source, image_size: judge)
+    monkeypatch.setattr(classifier, "load_classifier", lambda source, image_size: judge)
     seen = []  # by the certificate, which has tests of its own
     monkeypatch.setattr(training, "slope", lambda config, state, real, fake, box: seen.extend([real, fake]))
     size = dataclasses.replace(

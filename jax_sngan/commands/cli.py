@@ -43,6 +43,10 @@ class Parser(argparse.ArgumentParser):
         help = "which checkpoint (default latest)"
         self.add_argument("--step", default="latest", metavar="N|latest|best", help=help)
 
+    def add_gan(self, does: str) -> None:
+        """--gan, of what trains or reads networks of the user's own (commands/own_gan.py)."""
+        self.add_argument("--gan", metavar="MODULE:NAME", help=f"{does}: your function NAME(config) -> jax_sngan.GAN")
+
     def add_output(self, option: str, what: str, *endings: str, default: str | None = None) -> None:
         """An option that names a file to write, refused at once where it could not be written (files.check_output).
 
@@ -141,6 +145,7 @@ def training_arguments(description: str) -> tuple[TrainConfig, RunConfig, argpar
     parser.add_argument(
         "--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program"
     )
+    parser.add_gan("train your own networks, loss or optimisers")
     parser.add_argument("--dry-run", action="store_true", help="print config, parameters and FLOPs; train nothing")
     parser.add_output("--json", "write the result there", ".json")
     add_options(parser, RunConfig, "where and how often results are written")

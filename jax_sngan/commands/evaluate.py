@@ -30,7 +30,10 @@ def main() -> None:
         "progress": True,
     }
 
+    from jax_sngan.commands.own_gan import own_gan
     from jax_sngan.evaluation import evaluate  # jax takes a second to load
+
+    options["gan"] = None if arguments.gan is None else own_gan(arguments.gan)
 
     if arguments.compare is None:
         seeds = 1 if arguments.seeds is None else arguments.seeds
@@ -55,6 +58,7 @@ def read() -> argparse.Namespace:
     """
     parser = cli.Parser(description=__doc__)
     parser.add_argument("subject", nargs="?", metavar="WORKDIR|FOLDER|FILE.npz", help="a run, or images")
+    parser.add_gan("where the run was trained with --gan, the same again")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two of those: a paired test over --seeds")
     parser.add_step()
     parser.add_argument(

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
     parser.add_argument("--labels", metavar="N[,N…]", help="classes: one for all images, or one each")
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their moving average")
+    parser.add_gan("where it was trained with --gan, the same again")
     parser.add_output("--grid", "write the images as one picture", ".png")
     parser.add_output("--npz", "write images uint8 [num, h, w, c], labels and step", ".npz")
     parser.add_output("--interpolate", "write a closed walk through the latent space", ".gif")
@@ -35,9 +36,11 @@ def main() -> None:
     if not 0 <= arguments.seed < 2**32:
         raise UserError(f"--seed must be from 0 to 2**32 - 1, got {arguments.seed}")
 
-    from jax_sngan.runs import pictures, sample  # after the options are checked: jax takes a second to load
+    from jax_sngan.commands.own_gan import own_gan
+    from jax_sngan.runs import pictures, run  # after the options are checked: jax takes a second to load
 
-    generator = sample.load(arguments.workdir, arguments.step, average=not arguments.raw)
+    gan = None if arguments.gan is None else own_gan(arguments.gan)
+    generator = run.load(arguments.workdir, arguments.step, gan=gan, average=not arguments.raw)
     made = []
     if not (arguments.grid or arguments.npz or arguments.interpolate):
         arguments.grid = f"{arguments.workdir}/samples/sample_{generator.step:06d}_seed{arguments.seed}.png"
@@ -48,7 +51,7 @@ def main() -> None:
         made.append(arguments.grid)
     if arguments.npz:
         arrays = {"images": images, "step": np.array(generator.step)}
-        classes = generator.classes(arguments.num, labels)
+        classes = generator.labels(arguments.num, labels)
         if classes is not None:
             arrays["labels"] = classes
         write_whole(arguments.npz, lambda p: save_npz(p, arrays))

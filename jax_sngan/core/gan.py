@@ -85,6 +85,10 @@ class GAN:
         for name, least in (("latent_size", 1), ("num_classes", 0), ("n_dis", 1), ("accumulate", 1)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise UserError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}")
+        if not self.weight_clip >= 0:
+            raise UserError(f"weight_clip must be at least 0, got {self.weight_clip}")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
         if not isinstance(self.loss, Loss):
             raise UserError(f"loss must be a Loss(d, g), got {self.loss!r}")
         if self.penalty is not None and not isinstance(self.penalty, Penalty):

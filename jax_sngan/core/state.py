@@ -98,6 +98,10 @@ def check_networks(gan: GAN) -> None:
         if not gan.num_classes and network.must_have_labels:
             raise UserError(f"{name} takes labels, and num_classes is 0")
         variables = jax.eval_shape(network.init, jax.random.key(0, impl="threefry2x32"))
+        try:
+            jax.eval_shape(network.iterate, variables)
+        except ValueError as error:  # a spectral norm that is out of reach
+            raise UserError(f"{name}: {error}") from error
         apply = partial(network.apply, train=True)
         made = jax.eval_shape(
             lambda v, x, y, k, apply=apply: apply(v, x, y, key=k)[0],

@@ -5,7 +5,7 @@ of G moves its running statistics, also where no gradient is taken. A batch in s
 u and v as a whole one does, and its gradient is the parts' mean: where nothing ties the images together (batch
 normalisation, a relativistic loss), the same gradient.
 
-A GAN is what each function takes first; of a config, the GAN that it names.
+A config stands for the GAN that it names.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import Inputs
 from jax_sngan.core.optim import NumberByNumber, average_decay, clip, descend, moving_average
+from jax_sngan.core.parts import in_parts
 from jax_sngan.core.penalties import draw
 from jax_sngan.core.pixels import dequantize, to_float
 from jax_sngan.core.precision import at_its_precision
@@ -30,15 +31,16 @@ from jax_sngan.models.network import Tree, Variables
 from jax_sngan.nn import rng
 
 Logs = dict[str, Array]
-_D_BATCH = ("real_images", "d_latents", "real_labels", "d_labels")  # what one D update takes, beside its key
+Key = Array | None  # uint32 [2]; None where nothing is drawn
+_REAL = ("real_images", "real_labels")
+_D_BATCH = (*_REAL, "d_latents", "d_labels")  # what one D update takes, beside its key
 _G_BATCH = ("g_latents", "g_labels")
-_REAL_BATCH = ("real_images", "real_labels")
 
 
 class _Seen(NamedTuple):
     """What D is shown in one update: images [n, h, w, c] in [-1, 1], their classes, and numbers for the penalty."""
 
-    real: Array
+    real: Array | None  # None: generated images alone
     fake: Array
     real_labels: Array | None
     fake_labels: Array | None
@@ -47,14 +49,9 @@ class _Seen(NamedTuple):
 
 @at_its_precision
 def discriminator_update(
-    gan: GAN,
-    state: TrainState,
-    inputs: Inputs,
-    *,
-    made: Array | None = None,
-    mesh: Mesh | None = None,
+    gan: GAN, state: TrainState, inputs: Inputs, *, made: Array | None = None, mesh: Mesh | None = None,
     split: bool = False,
-) -> tuple[TrainState, Logs]:
+) -> tuple[TrainState, Logs]:  # fmt: skip
     """One D update.
 
     Args:
@@ -70,49 +67,52 @@ def discriminator_update(
     moved = networks.discriminator.iterates(state.discriminator, passes(gan))
 
     def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
-        generator, discriminator = carry
-        key, fake = inputs.d_keys, made
+        (generator, discriminator), key, fake = carry, inputs.d_keys, made
         if fake is None:
-            fake, generator = networks.generator.apply(
-                generator, inputs.d_latents, inputs.d_labels, train=True, key=_use(key, rng.DROPOUT_G), hold=True
-            )
-        real = _augmented(gan, real_images(gan, inputs.real_images, key), key, rng.AUGMENT_REAL)
-        fake = _augmented(gan, fake, key, rng.AUGMENT_FAKE)
-        drawn = {} if gan.penalty is None else draw(gan.penalty, real, partial(_subkey, key))
-        seen = _Seen(real, fake, inputs.real_labels, inputs.d_labels, drawn)
+            fake, generator = _generate(gan, generator, inputs.d_latents, inputs.d_labels, key)
+        seen = _show(gan, inputs.real_images, fake, inputs.real_labels, inputs.d_labels, key)
+        if gan.penalty is not None and seen.real is not None:
+            seen = seen._replace(drawn=draw(gan.penalty, seen.real, partial(_subkey, key)))
+        gradient = partial(_discriminator_gradient, gan, discriminator, moved, key)
+        if mesh is not None and gan.images_apart and len(fake) % mesh.size == 0:
+            own = mean_of_devices(mesh, lambda *given: gradient(*given)[1], discriminator.params, seen)
+            return (generator, discriminator), own
+        after, found = gradient(discriminator.params, seen)
+        return (generator, after), found
 
-        gradient = jax.grad(partial(_discriminator_loss, gan, discriminator, moved, key), has_aux=True)
-        if mesh is not None and gan.images_apart and len(real) % mesh.size == 0:
-
-            def of_a_part(params: Tree, seen: _Seen) -> tuple[Tree, Logs]:
-                gradients, (_, logs) = gradient(params, seen)
-                return gradients, logs
-
-            return (generator, discriminator), mean_of_devices(mesh, of_a_part, discriminator.params, seen)
-        gradients, (after, logs) = gradient(discriminator.params, seen)
-        return (generator, after), (gradients, logs)
-
-    carry, batched = (generator, state.discriminator), {name: getattr(inputs, name) for name in _D_BATCH}
-    (generator, after), (gradients, logs) = _in_parts(gan.accumulate, part, carry, inputs, batched, "d_keys")
+    first = (generator, state.discriminator)
+    (generator, after), (gradients, logs) = in_parts(gan.accumulate, part, first, inputs, _D_BATCH, "d_keys")
 
     def descended(params: Tree, given: tuple[Tree, Array], opt: Any) -> tuple[Tree, Any]:
         gradients, step = given
         params, opt = descend(gan.discriminator_optimizer, gradients, opt, params, step)
         return clip(params, gan.weight_clip) if gan.weight_clip else params, opt
 
-    params, opt = update_in_parts(
-        mesh if split else None,
-        descended,
-        state.discriminator.params,
-        (gradients, state.step),
-        state.discriminator_opt,
-        number_by_number=isinstance(gan.discriminator_optimizer, NumberByNumber),
-    )
+    where, given, opt = (mesh if split else None), (gradients, state.step), state.discriminator_opt
+    apart = isinstance(gan.discriminator_optimizer, NumberByNumber)
+    params, opt = update_in_parts(where, descended, state.discriminator.params, given, opt, number_by_number=apart)
     discriminator = after._replace(params=params, spectral=moved[-1])
     return state._replace(generator=generator, discriminator=discriminator, discriminator_opt=opt), logs
 
 
-def real_images(gan: GAN, images: Array, key: Array | None) -> Array:
+def _generate(
+    gan: GAN, generator: Variables, latents: Array, labels: Array | None, key: Key
+) -> tuple[Array, Variables]:
+    """Generated images [n, h, w, c] of a training pass by the u and v that are there, and G's variables after it."""
+    own = _use(key, rng.DROPOUT_G)
+    return gan.networks.generator.apply(generator, latents, labels, train=True, key=own, hold=True)
+
+
+def _show(
+    gan: GAN, real: Array | None, fake: Array, real_labels: Array | None, fake_labels: Array | None, key: Key
+) -> _Seen:
+    """Real images, as they were drawn, and generated ones as D sees them."""
+    if real is not None:
+        real = _augmented(gan, real_images(gan, real, key), key, rng.AUGMENT_REAL)
+    return _Seen(real, _augmented(gan, fake, key, rng.AUGMENT_FAKE), real_labels, fake_labels, {})
+
+
+def real_images(gan: GAN, images: Array, key: Key) -> Array:
     """Real images as D sees them: bytes brought to [-1, 1], with noise if the GAN says so, floats as they are."""
     dtype = jnp.dtype(gan.dtype)
     if images.dtype != jnp.uint8:
@@ -122,8 +122,7 @@ def real_images(gan: GAN, images: Array, key: Array | None) -> Array:
     return dequantize(images, rng.uniform(_subkey(key, rng.DEQUANTIZE), images.shape, dtype))
 
 
-def _augmented(gan: GAN, images: Array, key: Array | None, use: int) -> Array:
-    """Images [n, h, w, c] as the GAN's augmentation changes them."""
+def _augmented(gan: GAN, images: Array, key: Key, use: int) -> Array:
     return images if gan.augment is None else gan.augment(images, _subkey(key, use))
 
 
@@ -137,25 +136,30 @@ def generator_passes(gan: GAN) -> int:
     return 2 if gan.loss.g_sees_real and gan.passes == "separate" else 1
 
 
-def _discriminator_loss(
-    gan: GAN, discriminator: Variables, moved: list[Tree], key: Array | None, params: Tree, seen: _Seen
-) -> tuple[Array, tuple[Variables, Logs]]:
-    """([] D's loss at params, (D's variables after its passes, logs)); moved: u and v of each pass."""
-    real_scores, fake_scores, after = score_both(gan, discriminator._replace(params=params), moved, seen, key)
-    value = gan.loss.d(real_scores, fake_scores)
-    logs = {"d_real": jnp.mean(real_scores), "d_fake": jnp.mean(fake_scores)}
-    if gan.penalty is not None:
-        logs["d_penalty"] = penalty(gan, after, moved[-gan.penalty.passes :], seen, key)
-        value = value + logs["d_penalty"]
-    return value, (after, logs | {"d_loss": value})
+def _discriminator_gradient(
+    gan: GAN, discriminator: Variables, moved: list[Tree], key: Key, params: Tree, seen: _Seen
+) -> tuple[Variables, tuple[Tree, Logs]]:
+    """(D's variables after its passes, (the gradient of its loss at params, logs)); moved: u and v of each pass."""
+
+    def loss(params: Tree) -> tuple[Array, tuple[Variables, Logs]]:
+        real_scores, fake_scores, after = score_both(gan, discriminator._replace(params=params), moved, seen, key)
+        value = gan.loss.d(real_scores, fake_scores)
+        logs = {"d_real": jnp.mean(real_scores), "d_fake": jnp.mean(fake_scores)}
+        if gan.penalty is not None:
+            logs["d_penalty"] = penalty(gan, after, moved[-gan.penalty.passes :], seen, key)
+            value = value + logs["d_penalty"]
+        return value, (after, logs | {"d_loss": value})
+
+    gradients, (after, logs) = jax.grad(loss, has_aux=True)(params)
+    return after, (gradients, logs)
 
 
 def score_both(
-    gan: GAN, variables: Variables, moved: list[Tree], seen: _Seen, key: Array | None
-) -> tuple[Array, Array, Variables]:
+    gan: GAN, variables: Variables, moved: list[Tree], seen: _Seen, key: Key
+) -> tuple[Any, Array, Variables]:
     """D's scores [n] of real and of generated images, and its variables after the two passes or the joint one.
 
-    moved: u and v of each pass.
+    moved: u and v of each pass. Where there are no real images: (None, scores, variables after the one pass).
     """
     real, fake, real_labels, fake_labels, _ = seen
 
@@ -163,6 +167,8 @@ def score_both(
         held = variables._replace(spectral=moved[i])
         return gan.networks.discriminator.apply(held, images, labels, train=True, key=_use(key, use), hold=True)
 
+    if real is None:
+        return None, *scores(fake, fake_labels, 0, rng.DROPOUT_FAKE)
     if gan.passes == "separate":
         real_scores, variables = scores(real, real_labels, 0, rng.DROPOUT_REAL)
         fake_scores, variables = scores(fake, fake_labels, 1, rng.DROPOUT_FAKE)
@@ -172,9 +178,10 @@ def score_both(
     return both[: len(real)], both[len(real) :], variables
 
 
-def penalty(gan: GAN, variables: Variables, moved: list[Tree], seen: _Seen, key: Array | None) -> Array:
+def penalty(gan: GAN, variables: Variables, moved: list[Tree], seen: _Seen, key: Key) -> Array:
     """[] the GAN's penalty, by more passes of D, whose u and v moved has; the classes are the real images'."""
     assert gan.penalty is not None
+    assert seen.real is not None
 
     def score(images: Array, i: int = 0) -> Array:
         held, own_key = variables._replace(spectral=moved[i]), _use(key, rng.DROPOUT_PENALTY)
@@ -196,84 +203,49 @@ def generator_update(
     Returns:
       (state, {"g_loss"}), the loss [].
     """
-    networks, sees_real = gan.networks, gan.loss.g_sees_real
+    networks = gan.networks
     moved = networks.discriminator.iterates(state.discriminator, generator_passes(gan))
     first = (networks.generator.iterate(state.generator), state.discriminator._replace(spectral=moved[0]))
 
     def part(carry: tuple[Variables, Variables], inputs: Inputs) -> tuple[Any, tuple[Tree, Logs]]:
-        generator, discriminator = carry
-        key, labels = inputs.g_key, inputs.g_labels
+        (generator, discriminator), key, labels = carry, inputs.g_key, inputs.g_labels
 
         def loss(params: Tree) -> tuple[Array, tuple[Variables, Variables]]:
-            own = generator._replace(params=params)
-            made, after = networks.generator.apply(
-                own, inputs.g_latents, labels, train=True, key=_use(key, rng.DROPOUT_G), hold=True
-            )
-            fake = _augmented(gan, made, key, rng.AUGMENT_FAKE)
-            real_scores = None
-            if sees_real:
-                real = _augmented(gan, real_images(gan, inputs.real_images, key), key, rng.AUGMENT_REAL)
-                seen = _Seen(real, fake, inputs.real_labels, labels, {})
-                real_scores, scores, d_after = score_both(gan, discriminator, moved, seen, key)
-            else:
-                scores, d_after = networks.discriminator.apply(
-                    discriminator, fake, labels, train=True, key=_use(key, rng.DROPOUT_FAKE), hold=True
-                )
+            fake, after = _generate(gan, generator._replace(params=params), inputs.g_latents, labels, key)
+            real = inputs.real_images if gan.loss.g_sees_real else None
+            seen = _show(gan, real, fake, inputs.real_labels, labels, key)
+            real_scores, scores, d_after = score_both(gan, discriminator, moved, seen, key)
             return gan.loss.g(real_scores, scores), (after, d_after)
 
         (value, carry), gradients = jax.value_and_grad(loss, has_aux=True)(generator.params)
         return carry, (gradients, {"g_loss": value})
 
-    batched = {name: getattr(inputs, name) for name in _G_BATCH + (_REAL_BATCH if sees_real else ())}
-    (generator, discriminator), (gradients, logs) = _in_parts(gan.accumulate, part, first, inputs, batched, "g_key")
+    batched = (*_G_BATCH, *_REAL) if gan.loss.g_sees_real else _G_BATCH
+    (generator, discriminator), (gradients, logs) = in_parts(gan.accumulate, part, first, inputs, batched, "g_key")
 
     def descended(params: Tree, given: tuple[Tree, Array], kept: tuple[Any, Tree]) -> tuple[Tree, tuple[Any, Tree]]:
         (gradients, step), (opt, average) = given, kept
         params, opt = descend(gan.generator_optimizer, gradients, opt, params, step)
         return params, (opt, moving_average(average, params, average_decay(gan.ema_decay, gan.ema_warmup, step)))
 
+    where, given, kept = (mesh if split else None), (gradients, state.step), (state.generator_opt, state.generator_ema)
+    apart = isinstance(gan.generator_optimizer, NumberByNumber)
     params, (opt, average) = update_in_parts(
-        mesh if split else None,
-        descended,
-        state.generator.params,
-        (gradients, state.step),
-        (state.generator_opt, state.generator_ema),
-        number_by_number=isinstance(gan.generator_optimizer, NumberByNumber),
+        where, descended, state.generator.params, given, kept, number_by_number=apart
     )
     generator = generator._replace(params=params)
     state = state._replace(generator=generator, discriminator=discriminator, generator_ema=average, generator_opt=opt)
     return state, logs
 
 
-def _in_parts(
-    n: int, part: Any, carry: Any, inputs: Inputs, batched: dict[str, Array | None], key_name: str
-) -> tuple[Any, tuple[Tree, Logs]]:
-    """Runs part(carry, inputs) -> (carry, (gradients, logs)) over n parts of a batch; the results are means."""
-    if n == 1:
-        return part(carry, inputs)
-    split = {name: a.reshape(n, len(a) // n, *a.shape[1:]) for name, a in batched.items() if a is not None}
-    if (key := getattr(inputs, key_name)) is not None:
-        split[key_name] = jnp.stack([rng.subkey(key, rng.PARTS + i) for i in range(n)])
-
-    def one(carry_and_sum: Any, arrays: dict[str, Array]) -> tuple[Any, None]:
-        carry, so_far = carry_and_sum
-        carry, result = part(carry, inputs._replace(**arrays))
-        return (carry, jax.tree.map(jnp.add, so_far, result)), None
-
-    first = inputs._replace(**{name: a[0] for name, a in split.items()})
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, carry, first)[1])
-    (carry, total), _ = lax.scan(one, (carry, nothing), split)
-    return carry, jax.tree.map(lambda x: x / n, total)
-
-
-def _subkey(key: Array | None, number: int) -> Array:
+def _subkey(key: Key, number: int) -> Array:
     """The key of one use; the GAN says that it is needed, so it must be there."""
     if key is None:
         raise ValueError("these inputs have no keys, but the GAN draws more than latents (GAN.needs_keys)")
     return rng.subkey(key, number)
 
 
-def _use(key: Array | None, number: int) -> Array | None:
+def _use(key: Key, number: int) -> Key:
     return None if key is None else rng.subkey(key, number)
 
 
@@ -287,13 +259,15 @@ def training_step(
       (state, logs): d_loss, d_real, d_fake [n_dis], one entry an update, and g_loss [].
     """
     logs: Logs = {}
-    last = {name: a[-1] for name in _REAL_BATCH if (a := getattr(inputs, name)) is not None}
+    last = {name: a[-1] for name in _REAL if (a := getattr(inputs, name)) is not None}
     update_g = partial(generator_update, gan, inputs=inputs._replace(**last), mesh=mesh, split=split)
     if gan.update_order == "generator_first":
         state, logs = update_g(state)
 
     rounds = {name: a for name in (*_D_BATCH, "d_keys") if (a := getattr(inputs, name)) is not None}
-    if _made_at_once(gan, state, mesh):
+    # G makes the images of all D updates before the first: not with other weights in each, nor to save memory, nor over
+    # a mesh, whose devices would exchange them.
+    if not state.generator.spectral and gan.n_dis > 1 and gan.accumulate == 1 and mesh is None:
         keys = None if inputs.d_keys is None else jax.vmap(partial(rng.subkey, number=rng.DROPOUT_G))(inputs.d_keys)
         generator = gan.networks.generator
         rounds["made"], moved = generator.passes(state.generator, inputs.d_latents, inputs.d_labels, keys)
@@ -307,42 +281,6 @@ def training_step(
     if gan.update_order == "discriminator_first":
         state, logs = update_g(state)
     return state._replace(step=state.step + 1), logs | d_logs
-
-
-def _made_at_once(gan: GAN, state: TrainState, mesh: Mesh | None) -> bool:
-    """Whether G makes the images of all D updates before the first: not with other weights in each, nor to save memory,
-    nor over a mesh, whose devices would exchange them."""
-    return not state.generator.spectral and gan.n_dis > 1 and gan.accumulate == 1 and mesh is None
-
-
-def training_steps(
-    gan: GAN | TrainConfig,
-    state: TrainState,
-    inputs: Inputs,
-    count: Array,
-    *,
-    mesh: Mesh | None = None,
-    split: bool = False,
-) -> tuple[TrainState, Logs]:
-    """The first `count` of the training steps that inputs holds, as one program.
-
-    Args:
-      inputs: as training_step's, with an axis of steps in front of each array.
-      count: int32 [], at least 1; not static, so that fewer steps before a log are no other program.
-
-    Returns:
-      (state, logs): logs with an axis of steps in front; zeros from count on.
-    """
-
-    def one(i: Array, carry: tuple[TrainState, Logs]) -> tuple[TrainState, Logs]:
-        state, kept = carry
-        state, logs = training_step(gan, state, jax.tree.map(lambda x: x[i], inputs), mesh=mesh, split=split)
-        return state, jax.tree.map(lambda all_steps, x: all_steps.at[i].set(x), kept, logs)
-
-    steps, first = len(inputs.g_latents), jax.tree.map(lambda x: x[0], inputs)
-    logs = jax.eval_shape(partial(training_step, gan), state, first)[1]
-    nothing = jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), logs)
-    return lax.fori_loop(0, count, one, (state, nothing))
 
 
 def train_step(what: GAN | TrainConfig) -> Callable[[TrainState, Inputs], tuple[TrainState, Logs]]:

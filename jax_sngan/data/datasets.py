@@ -23,6 +23,7 @@ BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
 # is an image that the data do not hold, and one that evaluation would count against the generator.
 ONE_SIDED = ("fashion", "fashion_mnist", "mnist")
 MOST_CLASSES = 100_000
+GIVEN = "given from Python"  # TrainConfig.data of a run whose images were an array or a Dataset
 POINTS, STACKS = 100_000, 50_000  # how many there are
 STACKED = {"stacked_fashion": "fashion", "stacked_mnist": "mnist"}
 
@@ -129,6 +130,10 @@ def load_data(
     Raises:
       UserError: one line on what was looked for, where, and how to supply it, or on what is wrong with it.
     """
+    if source == GIVEN:
+        raise UserError(
+            "this run's images were given from Python: give them again (data=), or name some (--data, --real)"
+        )
     if (source in mixtures.MIXTURES) != (channels == 2):
         raise UserError(
             f"data {source!r} does not fit model.channels={channels}: "

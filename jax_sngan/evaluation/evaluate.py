@@ -9,6 +9,8 @@ import numpy as np
 from scipy import special
 from tqdm import tqdm
 
+from jax_sngan.config.schema import TrainConfig
+from jax_sngan.core.gan import GAN
 from jax_sngan.data import datasets as data_sets
 from jax_sngan.data import official
 from jax_sngan.data.datasets import Dataset
@@ -45,6 +47,7 @@ def evaluate(
     features: Features = "classifier",
     raw: bool = False,
     standing: int = 0,
+    gan: GAN | Callable[[TrainConfig], GAN] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Scores generated images against real ones.
@@ -64,6 +67,7 @@ def evaluate(
         of uint8 [n, h, w, c], or an Extractor.
       raw: the generator's own weights, not their average.
       standing: 0, or the number of latents on which the generator's batch statistics are taken anew.
+      gan: as runs.run.load's: of a run whose GAN is not its config's.
       progress: show a bar.
     Returns:
       {"step", "num", "metrics": {name: value}, "intervals": {name: [low, high]}, "values": {name: [one a seed]},
@@ -83,7 +87,7 @@ def evaluate(
         scores.check(metrics, named, lacking={})  # a wrong name is told before anything is loaded or trained
     if num is not None and num < 2:  # 0 would mean: not given
         raise UserError(f"num must be at least 2, got {num}")
-    given = open_subject(subject, step=step, raw=raw, standing=standing)
+    given = open_subject(subject, step=step, raw=raw, standing=standing, gan=gan)
     num = num or protocol_num or (DEFAULT_NUM if given.total is None else given.total)
     given.check(num, seeds)
     source, split = choose_real(real, given.source, split, real_count or 0)

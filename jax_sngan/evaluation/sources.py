@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_sngan.config.schema import TrainConfig
+from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import sample_latents
 from jax_sngan.data import datasets as data_sets
 from jax_sngan.data import image_files, resize
 from jax_sngan.metrics import path_length
 from jax_sngan.metrics.extractors import Extractor
 from jax_sngan.metrics.path_length import STEP
-from jax_sngan.runs.sample import CHUNK, Generator, great_circle, load
+from jax_sngan.runs.run import load
+from jax_sngan.runs.sample import CHUNK, Generator, great_circle
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system import archives, npz
 from jax_sngan.system.errors import UserError
@@ -24,7 +26,7 @@ Batches = Iterator[tuple[np.ndarray, np.ndarray | None]]  # uint8 [n, h, w, c], 
 
 
 class Subject:
-    """Images that a config's generator makes from latents of a seed.
+    """Images that a generator makes from latents of a seed.
 
     Attributes:
       name: for errors.
@@ -44,7 +46,8 @@ class Subject:
 
     def __init__(
         self,
-        config: TrainConfig,
+        gan: GAN,
+        source: str | None,
         step: int | None,
         make: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
         *,
@@ -52,12 +55,13 @@ class Subject:
         suffix: str = "",
     ):
         """make: latents [n, latent_size] and labels int32 [n] or None -> uint8 [n, h, w, c]."""
-        m = config.model
-        if m.is_points:
+        height, width, self.channels = gan.image_shape
+        if gan.real_dtype == "float32":
             raise UserError(f"{name} makes points of the plane; scores are of images")
-        self.name, self.step, self.source, self.suffix = name, step, config.data, suffix
-        self.image_size, self.channels, self.classes = m.image_size, m.channels, m.num_classes
-        self._model, self._make = m, make
+        if height != width:
+            raise UserError(f"{name} makes images of {height}x{width}; scores are of square ones")
+        self.name, self.step, self.source, self.suffix = name, step, source, suffix
+        self.image_size, self.classes, self._gan, self._make = height, gan.num_classes, gan, make
 
     def check(self, num: int, seeds: int) -> None:
         """Passes where num images of each of so many seeds can be had.
@@ -77,7 +81,7 @@ class Subject:
 
     def batches(self, num: int, seed: int) -> Batches:
         """num images of a seed in batches; image i is the same whatever num is."""
-        latents = np.asarray(sample_latents(seed, num, self._model.latent_size, jnp.dtype(self._model.dtype)))
+        latents = np.asarray(sample_latents(seed, num, self._gan.latent_size, jnp.dtype(self._gan.dtype)))
         labels = np.arange(num, dtype=np.int32) % self.classes if self.classes else None
         for start in range(0, num, BATCH):
             part = None if labels is None else labels[start : start + BATCH]
@@ -87,8 +91,8 @@ class Subject:
         """The perceptual path length over num places between latents of the seed."""
         assert self.generator is not None
         assert extractor.unrounded is not None
-        m = self._model
-        ends = np.asarray(sample_latents(seed, 2 * num, m.latent_size, jnp.dtype(m.dtype)), np.float64)
+        gan = self._gan
+        ends = np.asarray(sample_latents(seed, 2 * num, gan.latent_size, jnp.dtype(gan.dtype)), np.float64)
         share = np.random.default_rng(seed).random((num, 1))
         labels = np.arange(num) % self.classes if self.classes else None
         features = []
@@ -144,22 +148,32 @@ def _is_run(path: Path) -> bool:
     return of_run or not path.exists()
 
 
-def open_subject(subject: str | Path, *, step: str | int, raw: bool, standing: int) -> Subject:
+def open_subject(
+    subject: str | Path,
+    *,
+    step: str | int,
+    raw: bool,
+    standing: int,
+    gan: GAN | Callable[[TrainConfig], GAN] | None = None,
+) -> Subject:
     """The subject that a path names: a run's workdir is a folder with checkpoints in it or a config.json.
+
+    gan: as runs.run.load.
 
     Raises:
       UserError: there is nothing of the kind, or an option of runs was given for images.
     """
     path = Path(subject)
     if _is_run(path):
-        generator = load(path, step, average=not raw, standing=standing)
+        run = load(path, step, gan=gan, average=not raw, standing=standing)
         suffix = ("_raw" if raw else "") + (f"_standing{standing}" if standing else "")
-        made = Subject(generator.config, generator.step, generator.images, name=str(path), suffix=suffix)
-        if generator.config.model.compute_dtype == "same":  # bfloat16 rounds a hair's step away
-            made.generator = generator
+        made = Subject(run.gan, run.config.data, run.step, run.images, name=str(path), suffix=suffix)
+        own = run.gan.networks.generator.config
+        if own is None or own.compute_dtype == "same":  # bfloat16 rounds a hair's step away
+            made.generator = run
         return made
-    if step != "latest" or raw or standing:
-        raise UserError(f"step, raw and standing statistics are of runs; {path} holds images")
+    if step != "latest" or raw or standing or gan is not None:
+        raise UserError(f"step, raw, standing statistics and a gan are of runs; {path} holds images")
     return GivenImages(path)
 
 

@@ -79,7 +79,7 @@ def load_trained(workdir: str | Path, step: str | int = "latest") -> Trained:
     Raises:
       UserError: no such workdir, checkpoint or step.
     """
-    config, number, generator, average, metrics = restore(workdir, step)
+    config, number, generator, average, metrics = restore(workdir, step, needs="an export")
     metrics.pop("best_metric", None)  # the first score once more, negative where higher is better
     scores = scores_at(Path(workdir) / "metrics.jsonl", number, metrics.keys())
     return Trained(config, number, averaged(generator, average), metrics, scores)

@@ -46,7 +46,7 @@ class Run(NamedTuple):
 def read_jax_run(workdir: Path, step: str) -> Run:
     """A checkpoint of a run in JAX."""
     with Checkpoints(workdir) as checkpoints:
-        number, config, like = checkpoints.choose(step)
+        number, config, like, _ = checkpoints.choose(step, needs="conversion to torch")
         state = checkpoints.restore(number, like)
         metrics, unlogged = checkpoints.metrics(number), checkpoints.unlogged(number)
         rollbacks = checkpoints.rollbacks(number)

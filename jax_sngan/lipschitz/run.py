@@ -43,7 +43,7 @@ def certify_run(
     if ascent < 0:
         raise UserError(f"ascent must be at least 0, got {ascent}")
     with Checkpoints(open_workdir(workdir)) as checkpoints:
-        number, config, like = checkpoints.choose(step)
+        number, config, like, _ = checkpoints.choose(step, needs="a certificate")
         state = checkpoints.restore(number, like)
     m = config.model
     tell_of_path(config.data, str(workdir))

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ from jax import Array, lax
 
 from jax_sngan.config.schema import ModelConfig
 from jax_sngan.models import mlp, resnet, standard_cnn
-from jax_sngan.nn import layers
+from jax_sngan.nn.passes import hold as hold_vectors
+from jax_sngan.nn.passes import iterate
 from jax_sngan.nn.spectral_norm import SpectralStat
 from jax_sngan.system.errors import UserError
 
@@ -108,12 +109,6 @@ class Network:
         module = self._make(nnx.Rngs(**streams))
         if not isinstance(module, nnx.Module):
             raise UserError(f"{self._role} must make an nnx.Module from rngs, got {type(module).__name__}")
-        for _, part in nnx.iter_modules(module):
-            if isinstance(part, nnx.SpectralNorm):  # noqa: TID251
-                raise UserError(
-                    f"{self._role} holds flax's nnx.SpectralNorm, which overwrites kernels and whose u the power "
-                    "iteration of a training pass cannot reach: take jax_sngan.nn.SpectralNorm"
-                )
         return module
 
     def init(self, key: Array) -> Variables:
@@ -151,7 +146,7 @@ class Network:
         module = self.module(variables, key)
         module.train() if train else module.eval()
         if train and hold:
-            layers.hold(module)
+            hold_vectors(module)
         given = {"labels": labels, "train": train, "key": key}
         y = module(x, *([labels] if self._labels_second else []), **{name: given[name] for name in self._takes})
         return y, self._taken_apart(module)._replace(params=variables.params)
@@ -197,7 +192,7 @@ class Network:
     def iterate(self, variables: Variables) -> Variables:
         """The variables after a training pass's power iterations, without the pass."""
         module = self.module(variables)
-        layers.iterate(module)
+        iterate(module)
         return self._taken_apart(module)
 
     def iterates(self, variables: Variables, count: int) -> list[Tree]:
@@ -263,6 +258,13 @@ def _streams(like: Tree, key: Array | None) -> Tree:
     return jax.tree.unflatten(kind, [fresh(i, leaf) for i, leaf in enumerate(leaves)]) if leaves else {}
 
 
+class HasDtype(Protocol):
+    """A ModelConfig, or a GAN."""
+
+    @property
+    def dtype(self) -> str: ...
+
+
 class Networks(NamedTuple):
     """The pair."""
 
@@ -270,8 +272,8 @@ class Networks(NamedTuple):
     discriminator: Network
 
 
-def allow_dtype(config: ModelConfig) -> None:
-    """Lets this process compute in the config's type: jax makes float64 arrays only when told to."""
+def allow_dtype(config: HasDtype) -> None:
+    """Lets this process compute in the type of a ModelConfig or a GAN: jax makes float64 arrays only when told to."""
     if config.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
 

@@ -7,20 +7,20 @@ manifest, when all have; all call the same methods in one order.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import optax
 import orbax.checkpoint as ocp
 
 from jax_sngan.config.schema import TrainConfig, to_dict
+from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.state import TrainState, create_state
 from jax_sngan.models.network import Variables, allow_dtype
 from jax_sngan.runs import manifest
-from jax_sngan.runs.checkpoint_items import config_of, read, reason
+from jax_sngan.runs.checkpoint_items import array_names, config_of, read, reason
 from jax_sngan.runs.provenance import provenance
 from jax_sngan.runs.selection import check_step, choose_step, kept, problem_of, scored, steps_in
 from jax_sngan.system import processes
@@ -29,23 +29,40 @@ from jax_sngan.system.files import make_folder, remove_folder, rename_aside, syn
 from jax_sngan.system.out_of_memory import out_of_memory
 
 
-def to_tree(state: TrainState) -> dict[str, Any]:
-    """The state as nested dicts of arrays, the form in the files: it does not depend on our classes."""
-    return {
-        name: part._asdict() if isinstance(part, (Variables, optax.ScaleByAdamState)) else part
-        for name, part in state._asdict().items()
-    }
+def to_tree(part: Any) -> Any:
+    """A state, or a part of it, as nested dicts of arrays, the form in the files: it does not depend on our classes.
+
+    A class's or a named tuple's entries go by their names, a list's and a tuple's by their numbers.
+    """
+    inner = jax.tree_util.tree_flatten_with_path(part, is_leaf=lambda x: x is not part)[0]
+    if [path for path, _ in inner] == [()]:
+        return part  # an array
+    tree = {jax.tree_util.keystr(path, simple=True): to_tree(branch) for path, branch in inner}
+    if isinstance(part, Variables) and not part.other:
+        del tree["other"]  # as in checkpoints from before there was the entry
+    return tree
 
 
-def from_tree(tree: dict[str, Any]) -> TrainState:
-    """The inverse of to_tree."""
-    kinds: dict[str, Callable[..., Any]] = {
-        "generator": Variables,
-        "discriminator": Variables,
-        "generator_opt": optax.ScaleByAdamState,
-        "discriminator_opt": optax.ScaleByAdamState,
-    }
-    return TrainState(**{name: kinds[name](**part) if name in kinds else part for name, part in tree.items()})
+def _leaves(tree: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every array of a to_tree."""
+    if isinstance(tree, dict):
+        for name, branch in tree.items():
+            yield from _leaves(branch, (*prefix, name))
+    else:
+        yield prefix
+
+
+def from_tree(tree: Any, like: Any) -> Any:
+    """The inverse of to_tree, for what is made like `like`."""
+    paths = jax.tree_util.tree_leaves_with_path(like)
+
+    def at(path: Any) -> Any:
+        found = tree
+        for key in path:
+            found = found[jax.tree_util.keystr((key,), simple=True)]
+        return found
+
+    return jax.tree.unflatten(jax.tree.structure(like), [at(path) for path, _ in paths])
 
 
 class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -86,6 +103,7 @@ class Chosen(NamedTuple):
     step: int
     config: TrainConfig
     like: TrainState  # shapes and types, on one device
+    gan: GAN
 
 
 class Checkpoints:
@@ -156,12 +174,14 @@ class Checkpoints:
         *,
         origin: dict[str, Any] | None = None,
         rollbacks: int = 0,
+        gan: str | None = None,
     ) -> None:
         """Writes the state in the background; a step that is there already is left as it is.
 
         metrics: the last logged. unlogged: each step's numbers since then, so that a resumed run's next log is the
         mean over the same steps as the uninterrupted run's. origin: provenance.provenance(); None: of nothing but
-        this code. rollbacks: how often the run went back after a NaN: its inputs depend on it.
+        this code. rollbacks: how often the run went back after a NaN: its inputs depend on it. gan: where it is not the
+        config's, what to call it by: --gan's MODULE:NAME, or any words.
 
         Raises:
           UserError: this or the last checkpoint can't be written.
@@ -175,18 +195,17 @@ class Checkpoints:
             self.scores[step] = metrics["best_metric"]
         progress = {"steps": list(unlogged), "rollbacks": rollbacks}  # the loop adds to its list while this is written
         self._saving = step
-        self._writing(
-            lambda: self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(to_tree(state)),
-                    config=ocp.args.JsonSave(to_dict(config)),
-                    metrics=ocp.args.JsonSave(metrics),
-                    unlogged=ocp.args.JsonSave(progress),
-                    provenance=ocp.args.JsonSave(origin or provenance("jax", None, None)),
-                ),
-            ),
+        items = {
+            "config": to_dict(config),
+            "metrics": metrics,
+            "unlogged": progress,
+            "provenance": origin or provenance("jax", None, None),
+        } | ({"gan": {"name": gan}} if gan is not None else {})
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(to_tree(state)),
+            **{name: ocp.args.JsonSave(item) for name, item in items.items()},
         )
+        self._writing(lambda: self._manager.save(step, args=args))
         self._steps = sorted([*self._steps, step])
 
     def wait(self) -> None:
@@ -220,16 +239,30 @@ class Checkpoints:
             left = f"the checkpoint of step {there[-1]} is intact" if there else "there is none before it"
             raise UserError(f"a checkpoint cannot be written to {self.folder}: {reason(error)}; {left}") from error
 
-    def choose(self, step: str | int) -> Chosen:
+    def choose(
+        self, step: str | int, gan: GAN | Callable[[TrainConfig], GAN] | None = None, *, needs: str | None = None
+    ) -> Chosen:
         """The checkpoint that latest, best or a number names; lets this process compute in its type.
 
+        Args:
+          gan: the GAN, or what makes it from the config, of a run that was not its config's. Nothing is imported on a
+            checkpoint's word.
+          needs: what this is for, where nothing but a config's networks will do.
         Raises:
-          UserError: as selection.choose_step, or it is of another version.
+          UserError: as selection.choose_step; it is of another version; it needs a gan, or was made without one.
         """
         number = choose_step(self, step)
-        config = self.config(number)
-        allow_dtype(config.model)
-        return Chosen(number, config, shapes(partial(create_state, config)))
+        config, name = self.config(number), self.gan_name(number)
+        its = f"checkpoint {self.folder / str(number)} is of a GAN of its own, {name}"
+        if name is not None and needs:
+            raise UserError(f"{needs} needs one of this package's networks; {its}")
+        if name is not None and gan is None:
+            raise UserError(f"{its}: give it again, by --gan or gan=")
+        if name is None and gan is not None:
+            raise UserError(f"gan must be left out: checkpoint {self.folder / str(number)} is of its config's GAN")
+        made = as_gan(config) if gan is None else gan if isinstance(gan, GAN) else gan(config)
+        allow_dtype(made)
+        return Chosen(number, config, shapes(partial(create_state, made)), made)
 
     def config(self, step: int) -> TrainConfig:
         """The config that a checkpoint was made with."""
@@ -247,6 +280,11 @@ class Checkpoints:
         """How often the run had gone back after a NaN."""
         return self._item(step, "unlogged").get("rollbacks", 0)
 
+    def gan_name(self, step: int) -> str | None:
+        """What the run's GAN was called by; None: it is its config's."""
+        found = self._item(step, "gan")
+        return None if found is None else str(found["name"])
+
     def origin(self, step: int) -> dict[str, Any] | None:
         """Which data, code and libraries made a checkpoint; None if it is older than that entry."""
         return self._item(step, "provenance")
@@ -257,9 +295,23 @@ class Checkpoints:
         return processes.first_does(lambda: read(self.folder / str(step), False)[name])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The whole state; like: a state, or its shapes and types with shardings."""
+        """The whole state; like: a state, or its shapes and types with shardings.
+
+        Raises:
+          UserError: it can't be read, or is that of another GAN.
+        """
+        check_step(self, step)
+        own = set(_leaves(to_tree(like)))
+        there = set(processes.first_does(lambda: array_names(self.folder / str(step))))
+        if other := sorted(own ^ there):
+            name = ".".join(other[0])
+            raise UserError(
+                f"checkpoint {self.folder / str(step)} is of another GAN: {name} is "
+                f"{'not in it' if other[0] in own else 'in it alone'}"
+            )
         item = ocp.args.Composite(state=ocp.args.StandardRestore(to_tree(like)))
-        return from_tree(self._guarded(step, lambda: self._manager.restore(step, args=item)).state)
+        state: TrainState = from_tree(self._guarded(step, lambda: self._manager.restore(step, args=item)).state, like)
+        return state
 
     def restore_generator(self, step: int, like: TrainState) -> tuple[Variables, dict[str, Any]]:
         """The generator's variables and its averaged parameters alone: no optimiser, no discriminator is read."""

@@ -18,7 +18,7 @@ from jax_sngan.system.files import read_json
 
 
 def read(folder: Path, arrays: bool) -> dict[str, Any]:
-    """What stands in a checkpoint beside its arrays, by item, each found to be ours; provenance may be None.
+    """What stands in a checkpoint beside its arrays, by item, each found to be ours; provenance and gan may be None.
 
     arrays: reads them too, whatever they are: nothing else vouches for those of a checkpoint without a manifest.
 
@@ -27,6 +27,9 @@ def read(folder: Path, arrays: bool) -> dict[str, Any]:
     """
     found = {name: _json(folder, name) for name in ("config", "metrics", "unlogged")}
     found["provenance"] = parse(_json(folder, "provenance")) if (folder / "provenance").exists() else None
+    found["gan"] = _json(folder, "gan") if (folder / "gan").exists() else None
+    if found["gan"] is not None and not (isinstance(found["gan"], dict) and isinstance(found["gan"].get("name"), str)):
+        raise UserError("its gan must be an object with a name")
     config_of(found["config"])
     numbers("its metrics", found["metrics"])
     progress = found["unlogged"]
@@ -79,6 +82,23 @@ def _read_arrays(state: Path) -> None:
         raise UserError(f"its state cannot be read: {reason(error)}") from error
     if there != len(arrays) or not arrays:
         raise UserError(f"its state has {there} arrays of {len(arrays)}")
+
+
+def array_names(folder: Path) -> list[tuple[str, ...]]:
+    """The path in a checkpoint's state of every array that is there.
+
+    Raises:
+      UserError: its description can't be read.
+    """
+    try:
+        described = json.loads((folder / "state" / "_METADATA").read_text())["tree_metadata"].values()
+        return [
+            tuple(str(part["key"]) for part in entry["key_metadata"])
+            for entry in described
+            if not entry["value_metadata"]["skip_deserialize"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {folder} cannot be read: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

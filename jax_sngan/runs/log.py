@@ -160,7 +160,7 @@ class RunLog:
         if self._file is None:
             self.lines.append((step, dict(values)))
         else:
-            self._file.write(json.dumps({"step": step} | values) + "\n")
+            self._file.write(json_line(step, values))
             self._file.flush()
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -193,6 +193,11 @@ class RunLog:
             self._bar.write(shown(text))
         elif self._shows:
             print(shown(text), flush=True)
+
+
+def json_line(step: int, values: dict[str, float]) -> str:
+    """A line of metrics.jsonl."""
+    return json.dumps({"step": step} | values) + "\n"
 
 
 def in_notebook() -> bool:

@@ -60,6 +60,7 @@ class MemoryCheckpoints:
         *,
         origin: dict[str, Any] | None = None,
         rollbacks: int = 0,
+        gan: str | None = None,
     ) -> None:
         """Keeps a copy of the state; those that it takes the place of are forgotten (selection.kept)."""
         step = int(state.step)

@@ -1,20 +1,23 @@
-"""Images from a checkpoint: no training state, no discriminator, no torch."""
+"""Images from a generator's variables: no training state, no discriminator, no torch."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import special
 
 from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
+from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import sample_latents
 from jax_sngan.core.pixels import to_uint8
-from jax_sngan.models.network import Tree, Variables, build
+from jax_sngan.models.network import Network, Tree, Variables, build
 from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system.errors import UserError
@@ -29,36 +32,77 @@ class Generator:
     """A trained generator with its averaged weights (or the raw ones) and stored batch statistics."""
 
     def __init__(
-        self, config: TrainConfig, step: int, variables: Variables, compiler_options: Mapping[str, Any] | None = None
+        self,
+        what: GAN | TrainConfig,
+        step: int,
+        variables: Variables,
+        compiler_options: Mapping[str, Any] | None = None,
     ):
-        """compiler_options: XLA's, of the programs that make the images."""
-        self.config, self.step = config, step
-        self._variables, self._options = variables, tuple((compiler_options or {}).items())
+        """
+        Args:
+          what: whose generator it is.
+          step: training steps done.
+          compiler_options: XLA's, of the programs that make the images.
+        """
+        self.gan, self.step = as_gan(what), step
+        self._generator, self._options = variables, tuple((compiler_options or {}).items())
 
-    def sample(self, num: int, *, seed: int = 0, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def sample(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        labels: Sequence[int] | np.ndarray | None = None,
+        truncation: float | None = None,
+    ) -> np.ndarray:
         """num images from latents drawn from seed; image i is the same whatever num is.
 
         Args:
           labels: int [num], or one for all; where conditional and not given, classes in turn.
+          truncation: as of `latents`.
         Returns:
           uint8 [num, h, w, c]; of a generator of points, float [num, 1, 1, 2].
         Raises:
-          UserError: num below 1, or labels that the model does not have.
+          UserError: num below 1, or labels or a truncation that there can't be.
+        """
+        return self.images(self.latents(num, seed=seed, truncation=truncation), labels)
+
+    def latents(self, num: int, seed: int = 0, *, truncation: float | None = None) -> np.ndarray:
+        """[num, latent_size] from N(0, 1), drawn from seed; row i is the same whatever num is.
+
+        Args:
+          truncation: each number within +- this: N(0, 1) cut off there, as Brock et al. 2019 (section 3.1) draw it; a
+            smaller one gives images that are better and more alike. A row keeps its place in the distribution, so that
+            its image changes little by little. None: whole.
+        Raises:
+          UserError: num below 1, a seed out of range, or a truncation that is not above 0.
         """
         if num < 1:
             raise UserError(f"num must be at least 1, got {num}")
-        m = self.config.model
-        return self.images(sample_latents(seed, num, m.latent_size, jnp.dtype(m.dtype)), labels)
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+        if truncation is not None and not truncation > 0:
+            raise UserError(f"truncation must be above 0, got {truncation}")
+        drawn = np.asarray(sample_latents(seed, num, self.gan.latent_size, jnp.dtype(self.gan.dtype)))
+        if truncation is None:
+            return drawn
+        outside = special.ndtr(-truncation)
+        inside = outside + (1 - 2 * outside) * special.ndtr(drawn.astype(np.float64))
+        return special.ndtri(inside).astype(drawn.dtype)
 
     def images(self, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """latents [num, latent_size] -> uint8 [num, h, w, c]; labels as in sample."""
+        """latents [num, latent_size] -> uint8 [num, h, w, c]; labels as in sample.
+
+        Raises:
+          UserError: other latents, or labels that there can't be.
+        """
         return self._run(generate, latents, labels)
 
     def pixels(self, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """As images, not rounded: float [num, h, w, c] in 0 to 255, in the model's type."""
-        return self._run(generate_pixels, latents, labels)
+        return self._run(partial(generate, rounded=False), latents, labels)
 
-    def standing(self, num: int) -> "Generator":
+    def standing(self, num: int) -> Self:
         """The same generator with batch statistics taken anew, on num latents of their own, in batches of 64.
 
         Running statistics lag behind the weights, and are not those of averaged weights. These are the mean over the
@@ -68,36 +112,38 @@ class Generator:
         Raises:
           UserError: as check_standing.
         """
-        m = self.config.model
-        check_standing(m, num)
-        latents = np.asarray(sample_latents(STANDING_SEED, num, m.latent_size, jnp.dtype(m.dtype)))
-        classes = self.classes(num, None)
+        check_standing(self.gan, num)
+        latents, classes = self.latents(num, STANDING_SEED), self.labels(num, None)
         total = None
         for start in range(0, num, CHUNK):
             part = None if classes is None else classes[start : start + CHUNK]
             seen = jax.tree.map(
                 lambda x: np.asarray(x, np.float64),
-                batch_statistics(self.config, self._variables, latents[start : start + CHUNK], part, self._options),
+                batch_statistics(self.gan, self._generator, latents[start : start + CHUNK], part, self._options),
             )
             total = seen if total is None else jax.tree.map(np.add, total, seen)
-        mean = jax.tree.map(lambda t, old: (t / (num // CHUNK)).astype(old.dtype), total, self._variables.batch)
-        return Generator(self.config, self.step, self._variables._replace(batch=mean), dict(self._options))
+        mean = jax.tree.map(lambda t, old: (t / (num // CHUNK)).astype(old.dtype), total, self._generator.batch)
+        made = copy.copy(self)
+        made._generator = self._generator._replace(batch=mean)
+        return made
 
     def _run(self, network: Any, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None) -> np.ndarray:
+        if latents.ndim != 2 or latents.shape[1] != self.gan.latent_size or not len(latents):
+            raise UserError(f"latents must be [n, {self.gan.latent_size}], got {list(latents.shape)}")
         num = len(latents)
-        classes = self.classes(num, labels)
+        classes = self.labels(num, labels)
         padded = math.ceil(num / CHUNK) * CHUNK
-        z = np.zeros((padded, latents.shape[1]), self.config.model.dtype)
+        z = np.zeros((padded, latents.shape[1]), self.gan.dtype)
         z[:num] = latents
         out = []
         for start in range(0, padded, CHUNK):
             part = None if classes is None else np.resize(classes, padded)[start : start + CHUNK]
-            out.append(network(self.config, self._variables, z[start : start + CHUNK], part, self._options))
+            out.append(network(self.gan, self._generator, z[start : start + CHUNK], part, self._options))
         return np.concatenate([np.asarray(o) for o in out])[:num]
 
-    def classes(self, num: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
+    def labels(self, num: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
         """The class of each of num images, int32 [num], or None where unconditional; labels as in sample."""
-        k = self.config.model.num_classes
+        k = self.gan.num_classes
         if k == 0:
             if labels is not None:
                 raise UserError("labels were given, but this model is unconditional")
@@ -122,9 +168,7 @@ class Generator:
 
         Between two stops the latents follow the great circle, which keeps their norm typical of N(0, 1).
         """
-        m = self.config.model
-        points = np.asarray(sample_latents(seed, num * stops, m.latent_size, jnp.dtype(m.dtype)))
-        points = points.reshape(num, stops, -1)
+        points = self.latents(num * stops, seed).reshape(num, stops, -1)
         walk = []
         for position in np.linspace(0, stops, frames, endpoint=False):
             i, share = int(position), position % 1
@@ -140,15 +184,13 @@ def great_circle(a: np.ndarray, b: np.ndarray, share: float | np.ndarray) -> np.
 
 
 @lru_cache(maxsize=16)
-def _generate(config: ModelConfig, precision: str, rounded: bool, options: Items):  # type: ignore[no-untyped-def]
-    network = build(config).generator
-
+def _generate(network: Network, precision: str, kind: str, options: Items):  # type: ignore[no-untyped-def]
     def images(variables: Variables, latents: Array, labels: Array | None) -> Array:
         with jax.default_matmul_precision(precision):
             made = network.apply(variables, latents, labels, train=False)[0]
-        if config.is_points:
+        if kind == "as they are":
             return made
-        return to_uint8(made) if rounded else (jnp.clip(made, -1, 1) + 1) * 127.5
+        return to_uint8(made) if kind == "rounded" else (jnp.clip(made, -1, 1) + 1) * 127.5
 
     return jax.jit(images, compiler_options=dict(options) or None)
 
@@ -165,46 +207,47 @@ def _batch_statistics(config: ModelConfig, precision: str, options: Items):  # t
 
 
 def generate(
-    config: TrainConfig,
+    what: GAN | TrainConfig,
     variables: Variables,
     latents: Array | np.ndarray,
     labels: np.ndarray | None,
     options: Items = (),
+    *,
+    rounded: bool = True,
 ) -> Array:
-    """One jitted pass in evaluation mode: latents [n, latent_size] -> uint8 [n, h, w, c], or float points."""
-    return _generate(config.model, config.precision, True, options)(variables, latents, labels)
+    """One jitted pass in evaluation mode: latents [n, latent_size] -> uint8 [n, h, w, c], or float points.
 
-
-def generate_pixels(
-    config: TrainConfig,
-    variables: Variables,
-    latents: Array | np.ndarray,
-    labels: np.ndarray | None,
-    options: Items = (),
-) -> Array:
-    """As generate, but float in 0 to 255, not rounded."""
-    return _generate(config.model, config.precision, False, options)(variables, latents, labels)
+    rounded: False: float in 0 to 255 instead of uint8.
+    """
+    gan = as_gan(what)
+    kind = "as they are" if gan.real_dtype == "float32" else "rounded" if rounded else "pixels"
+    return _generate(gan.networks.generator, gan.precision, kind, options)(variables, latents, labels)
 
 
 def batch_statistics(
-    config: TrainConfig,
+    what: GAN | TrainConfig,
     variables: Variables,
     latents: Array | np.ndarray,
     labels: np.ndarray | None,
     options: Items = (),
 ) -> Tree:
     """The mean and unbiased variance that each batch normalisation sees in one training pass of the generator."""
-    return _batch_statistics(config.model, config.precision, options)(variables, latents, labels)
+    gan = as_gan(what)
+    return _batch_statistics(gan.networks.generator.config, gan.precision, options)(variables, latents, labels)
 
 
-def check_standing(config: ModelConfig, num: int) -> None:
+def check_standing(gan: GAN, num: int) -> None:
     """Passes where standing statistics can be taken on num latents.
 
     Raises:
-      UserError: num is no multiple of 64 above 0, the generator has no batch normalisation, or dropout.
+      UserError: num is no multiple of 64 above 0, or the generator is not one of this package's with batch
+        normalisation and without dropout.
     """
     if num < CHUNK or num % CHUNK:
         raise UserError(f"standing_statistics must be a multiple of {CHUNK}, got {num}")
+    config = gan.networks.generator.config
+    if config is None:
+        raise UserError(f"standing_statistics must be 0 with a generator that is not this package's, got {num}")
     if config.generator_norm != "batch" or config.generator_dropout:
         raise UserError(
             "standing_statistics needs model.generator_norm=batch and model.generator_dropout=0, "
@@ -227,28 +270,13 @@ class Restored(NamedTuple):
     metrics: dict[str, float]  # as saved with it
 
 
-def restore(workdir: str | Path, step: str | int = "latest") -> Restored:
-    """The generator in a run's checkpoint; step: latest, best, or its number.
+def restore(workdir: str | Path, step: str | int = "latest", *, needs: str | None = None) -> Restored:
+    """The generator in a run's checkpoint; step: latest, best, or its number; needs: as Checkpoints.choose.
 
     Raises:
-      UserError: no such workdir, checkpoint or step.
+      UserError: no such workdir, checkpoint or step; or as Checkpoints.choose.
     """
     with Checkpoints(open_workdir(workdir)) as checkpoints:
-        number, config, like = checkpoints.choose(step)
+        number, config, like, _ = checkpoints.choose(step, needs=needs)
         generator, average = checkpoints.restore_generator(number, like)
         return Restored(config, number, generator, average, checkpoints.metrics(number))
-
-
-def load(workdir: str | Path, step: str | int = "latest", *, average: bool = True, standing: int = 0) -> Generator:
-    """The generator of a run.
-
-    Args:
-      step: latest, best, or the number of a checkpoint.
-      average: with the moving average's weights, else with the raw ones.
-      standing: 0, or on how many latents batch statistics are taken anew (Generator.standing).
-    Raises:
-      UserError: no such workdir, checkpoint or step, or statistics that cannot be taken.
-    """
-    config, number, generator, ema, _ = restore(workdir, step)
-    made = Generator(config, number, averaged(generator, ema) if average else generator)
-    return made.standing(standing) if standing else made

@@ -251,9 +251,10 @@ def writing(workdir: Path) -> Iterator[None]:
         raise UserError(f"cannot write {error.filename or workdir}: {error.strerror or error}") from error
 
 
-def sample_command(workdir: Path) -> str:
-    """The command that draws a grid from a run's newest checkpoint."""
-    return own_command("sample", workdir, "--grid", "grid.png")
+def sample_command(workdir: Path, gan: str | None = None) -> str:
+    """The command that draws a grid from a run's newest checkpoint; gan: what it was trained with as --gan."""
+    named = [] if gan is None else ["--gan", gan]
+    return own_command("sample", workdir, *named, "--grid", "grid.png")
 
 
 def training_command(config: TrainConfig, workdir: Path, framework: Framework = "jax") -> str:

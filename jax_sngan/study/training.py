@@ -3,21 +3,19 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
-from itertools import pairwise
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from numpy.typing import NDArray
 
-from jax_sngan.config.schema import TrainConfig
-from jax_sngan.core.inputs import draw_inputs, sample_latents
+from jax_sngan.config.schema import ModelConfig, RunConfig, TrainConfig
+from jax_sngan.core.gan import as_gan
+from jax_sngan.core.inputs import sample_latents
 from jax_sngan.core.pixels import to_float
 from jax_sngan.core.state import TrainState, create_state
-from jax_sngan.core.step import train_step, training_step
 from jax_sngan.data import datasets as data_sets
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.data.mixtures import MIXTURES
@@ -28,6 +26,9 @@ from jax_sngan.metrics.modes import ModeScores, image_modes, point_modes, stacke
 from jax_sngan.models.network import build
 from jax_sngan.runs.sample import averaged, generate
 from jax_sngan.study.plan import REMEDIES, Run, train_config
+from jax_sngan.training.loop import Numbers
+from jax_sngan.training.task import Task
+from jax_sngan.training.trainer import train_in_memory
 
 POINTS_SCORED = 2500  # as VEEGAN and PacGAN count modes
 POINTS_ASSIGNED = 1000  # of the exact Wasserstein distance
@@ -148,40 +149,26 @@ def train(
     *,
     together: int,
 ) -> tuple[TrainState, NDArray[np.float32]]:
-    """Trains from a fresh state.
+    """Trains from a fresh state, in memory (training/trainer.py), to the end even where a number is not finite.
 
     Args:
       stops: steps, multiples of `together` or the last, after which look(step, state) is called; 0: the fresh state.
-      together: steps of one call of the device; their inputs are drawn before it.
+      together: steps of one call of the device.
     Returns:
       The last state, and the losses [steps, 2] of D (in its last update of a step) and G.
     """
-    state = create_state(config)
-    losses: list[NDArray[np.float32]] = []
-    ends = [*range(0, config.steps, together), config.steps]
+    losses: list[list[NDArray[np.float32]]] = []
+
+    def watch(step: int, state: TrainState, numbers: list[Numbers]) -> None:
+        losses.extend([of_step["d_loss"][-1], of_step["g_loss"]] for of_step in numbers)
+        if step in stops:
+            look(step, state)
+
     if 0 in stops:
-        look(0, state)
-    for start, end in pairwise(ends):
-        if end - start == 1:
-            state, logs = train_step(_seedless(config))(state, draw_inputs(config, data, start))
-            losses.append(np.array([[logs["d_loss"][-1], logs["g_loss"]]], np.float32))
-        else:
-            drawn = [draw_inputs(config, data, step) for step in range(start, end)]
-            state, logs = _many_steps(_seedless(config))(state, jax.tree.map(lambda *a: np.stack(a), *drawn))
-            losses.append(np.stack([logs["d_loss"][:, -1], logs["g_loss"]], axis=1).astype(np.float32))
-        if end in stops:
-            look(end, state)
-    return state, np.concatenate(losses)
-
-
-def _seedless(config: TrainConfig) -> TrainConfig:
-    """The step does not read the seed: one compiled program for all of them."""
-    return replace(config, seed=0)
-
-
-@lru_cache(maxsize=8)
-def _many_steps(config: TrainConfig) -> Any:
-    return jax.jit(partial(lax.scan, partial(training_step, config)), donate_argnums=0)
+        look(0, create_state(config))
+    quiet = RunConfig(log_every=config.steps, sample_every=0, checkpoint_every=0, dispatch=together)
+    state = train_in_memory(Task(config, quiet, as_gan(config), data=data), watch=watch).state
+    return state, np.array(losses, np.float32)
 
 
 def slope(
@@ -198,20 +185,20 @@ def field_of(config: TrainConfig, state: TrainState) -> tuple[NDArray[np.float32
     """D's scores [g, g] on a square lattice of the plane, row by row upwards, and their gradient [g, g, 2]."""
     axis = np.linspace(-FIELD_REACH, FIELD_REACH, FIELD, dtype=np.float32)
     plane = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 1, 2)
-    values, gradients = _scores(_seedless(config))(state.discriminator, plane)
+    values, gradients = _scores(config.model, config.precision)(state.discriminator, plane)
     return np.asarray(values).reshape(FIELD, FIELD), np.asarray(gradients).reshape(FIELD, FIELD, 2)
 
 
 @lru_cache(maxsize=8)
-def _scores(config: TrainConfig) -> Any:
-    network = build(config.model).discriminator
+def _scores(model: ModelConfig, precision: str) -> Any:
+    network = build(model).discriminator
 
     def scores(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         def total(x: jax.Array) -> tuple[jax.Array, jax.Array]:
             each = network.apply(variables, x, train=False)[0]
             return jnp.sum(each), each
 
-        with jax.default_matmul_precision(config.precision):
+        with jax.default_matmul_precision(precision):
             (_, each), gradients = jax.value_and_grad(total, has_aux=True)(x)
         return each, gradients
 

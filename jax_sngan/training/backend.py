@@ -1,7 +1,7 @@
 """The training loop's half in JAX: the state, the jitted step, the inputs and the checkpoints."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -10,10 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_sngan.config.schema import TrainConfig
-from jax_sngan.core.inputs import Inputs, draw_inputs
+from jax_sngan.core.gan import GAN
+from jax_sngan.core.inputs import Inputs, draw_inputs, drawing
+from jax_sngan.core.several_steps import training_steps
 from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
 from jax_sngan.core.state import TrainState, create_state
-from jax_sngan.core.step import Logs, train_step, training_step, training_steps
+from jax_sngan.core.step import Logs, train_step, training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.memory import MemoryCheckpoints
@@ -29,10 +31,12 @@ class JaxBackend:
     def __init__(
         self,
         config: TrainConfig,
+        gan: GAN,
         data: Dataset,
         checkpoints: Checkpoints | MemoryCheckpoints,
         mesh: Mesh | None = None,
         *,
+        gan_name: str | None = None,
         split: bool = False,
         dispatch: int = 1,
         origin: dict[str, Any] | None = None,
@@ -40,33 +44,35 @@ class JaxBackend:
     ):
         """
         Args:
+          config: the training's: steps, batch size, seed. gan: what is trained; gan_name: what it is called by where it
+            is not the config's own.
           mesh: devices that share each batch; None: one device. split: sharding.place's.
           dispatch: steps in one program, at most.
           origin: provenance.provenance(), for the checkpoints.
           compiler_options: XLA's, of the steps and of the pictures.
         """
-        self.config, self.data, self.checkpoints, self.mesh, self.split = config, data, checkpoints, mesh, split
+        self.config, self.gan, self.gan_name, self.data, self.checkpoints = config, gan, gan_name, data, checkpoints
+        self.mesh, self.split = mesh, split
         self.dispatch, self.origin, self._options = dispatch, origin or {}, dict(compiler_options or {})
         self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
         self._drawn: tuple[Any, ...] | None = None  # by compile, for the steps that follow it
+        own = drawing(gan, batch_size=config.batch_size, seed=config.seed)
         self._inputs: Callable[[Dataset, int, int], Inputs] = (
-            partial(draw_inputs, config) if mesh is None else sharded_inputs(mesh, config)
+            partial(draw_inputs, own) if mesh is None else sharded_inputs(mesh, own)
         )
         self._program: Any = None  # jitted, of one step or of several
 
     def begin(self, start: int | None) -> Progress:
         """The state of a checkpoint, or a fresh one; and the program that trains it."""
         if start is None:
-            self.state, progress = place(self.mesh, create_state(self.config), self.split), Progress()
+            self.state, progress = place(self.mesh, create_state(self.gan, self.config.seed), self.split), Progress()
         else:
             progress = self.restore(start)
-        steps = partial(training_step if self.dispatch == 1 else training_steps, self.config)
-        if self.mesh is not None:
-            self._program = sharded_step(self.mesh, steps, self.state, self.split, self._options)
-        elif self.dispatch == 1 and not self._options:
-            self._program = train_step(self.config)
+        if self.mesh is None:
+            self._program = _program(self.gan, self.dispatch, tuple(self._options.items()))
         else:
-            self._program = jax.jit(steps, donate_argnums=0, compiler_options=self._options or None)
+            steps = partial(training_step if self.dispatch == 1 else training_steps, self.gan)
+            self._program = sharded_step(self.mesh, steps, self.state, self.split, self._options)
         return progress
 
     def compile(self, step: int, count: int, rollbacks: int) -> None:
@@ -99,7 +105,7 @@ class JaxBackend:
     def generator(self, average: bool, standing: int = 0) -> Make:
         """See loop.Backend; standing: latents of batch statistics taken anew, 0: the stored ones."""
         own, mean = on_this_process(self.mesh, (self.state.generator, self.state.generator_ema))
-        made = Generator(self.config, 0, averaged(own, mean) if average else own, self._options)
+        made = Generator(self.gan, 0, averaged(own, mean) if average else own, self._options)
         return made.standing(standing).images if standing else made.images
 
     def not_finite(self) -> str | None:
@@ -113,16 +119,30 @@ class JaxBackend:
     def save(self, progress: Progress, metrics: dict[str, float]) -> None:
         """See loop.Backend."""
         self.checkpoints.save(
-            self.state, self.config, metrics, progress.unlogged, origin=self.origin, rollbacks=progress.rollbacks
+            self.state,
+            self.config,
+            metrics,
+            progress.unlogged,
+            origin=self.origin,
+            rollbacks=progress.rollbacks,
+            gan=self.gan_name,
         )
 
     def restore(self, step: int) -> Progress:
         """See loop.Backend."""
-        like = placed_shapes(self.mesh, shapes(partial(create_state, self.config)), self.split)
+        like = placed_shapes(self.mesh, shapes(partial(create_state, self.gan)), self.split)
         self.state = self.checkpoints.restore(step, like)
         self._logs.clear()
         logged = {name: v for name, v in self.checkpoints.metrics(step).items() if name != "best_metric"}
         return Progress(step, self.checkpoints.rollbacks(step), logged, self.checkpoints.unlogged(step))
+
+
+@lru_cache(maxsize=16)
+def _program(gan: GAN, dispatch: int, options: tuple[tuple[str, Any], ...]) -> Any:
+    if dispatch == 1 and not options:
+        return train_step(gan)
+    steps = partial(training_step if dispatch == 1 else training_steps, gan)
+    return jax.jit(steps, donate_argnums=0, compiler_options=dict(options) or None)
 
 
 @jax.jit

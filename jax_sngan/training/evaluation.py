@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.evaluation.evaluate import choose_real, lacking, load_real, open_features, real_name, score_one
 from jax_sngan.evaluation.sources import Subject
@@ -20,22 +21,23 @@ class TrainingEvaluation:
     Each scores the averaged generator and its own weights on the latents of seed 0, as `evaluate` does of a checkpoint.
     """
 
-    def __init__(self, config: TrainConfig, run: RunConfig, data: Dataset | None = None):
+    def __init__(self, config: TrainConfig, run: RunConfig, gan: GAN | None = None, data: Dataset | None = None):
         """
         Args:
+          gan: None: the config's.
           data: what the run trains on, where it was given as arrays; unless run.evaluate_real names others, the
             scores are against these.
         Raises:
           UserError: a metric is not known, lacks what it needs or (the first) cannot choose the best checkpoint; the
             real images or the extractor can't be had.
         """
-        self.config, self.run = config, run
+        self.gan, self.source, self.run = gan or as_gan(config), config.data, run
         self.asked = [name.strip() for name in run.evaluate_metrics.split(",")]
         if run.evaluate_features in ("classifier", "inception"):
             scores.check(self.asked, run.evaluate_features, lacking={})
         subject = self._subject(lambda *_: np.zeros(0), "")
         if run.standing_statistics:
-            check_standing(config.model, run.standing_statistics)
+            check_standing(self.gan, run.standing_statistics)
         source, split = choose_real(run.evaluate_real, config.data, None, 0)
         data_dir = run.data_dir if source == config.data else None
         stream = run.stream if source == config.data else "auto"
@@ -56,4 +58,4 @@ class TrainingEvaluation:
         return Scores(values, self.sign * next(iter(values.values())))
 
     def _subject(self, make: Make, suffix: str) -> Subject:
-        return Subject(self.config, None, make, name="a run in training", suffix=suffix)
+        return Subject(self.gan, self.source, None, make, name="a run in training", suffix=suffix)

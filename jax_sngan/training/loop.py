@@ -183,7 +183,7 @@ def _steps_together(run: RunConfig, step: int, steps: int) -> int:
 
 def _collect(job: Training) -> None:
     now, logs = job.progress, job.backend.collect()
-    if job.watch:
+    if job.watch and logs:
         job.watch(now.step, logs)
     for i, numbers in enumerate(logs):
         for name, value in numbers.items():

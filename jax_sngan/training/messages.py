@@ -17,6 +17,7 @@ def describe_start(
     run: RunConfig,
     workdir: Path,
     data: str,
+    networks: str,
     parameters: tuple[int, int],
     device: str,
     platform: str,
@@ -26,13 +27,12 @@ def describe_start(
 
     Args:
       data: a line on the images.
-      parameters: of G and of D.
+      networks: what they are; parameters: of G and of D.
       device: a line on what computes; platform: its kind (config/arithmetic.py).
       start: steps that are done.
     """
-    m = config.model
     print(f"data        {shown(data)}")
-    print(f"networks    {m.architecture}: generator {parameters[0]:,} parameters, discriminator {parameters[1]:,}")
+    print(f"networks    {shown(networks)}: generator {parameters[0]:,} parameters, discriminator {parameters[1]:,}")
     print(f"device      {device}")
     print(f"precision   {describe_precision(config, platform)}")
     if run.deterministic:

@@ -10,31 +10,23 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from jax_sngan.config.arithmetic import compiler_options
-from jax_sngan.config.schema import RunConfig, TrainConfig, to_dict
+from jax_sngan.config.schema import RunConfig, TrainConfig, replace, to_dict
 from jax_sngan.core import flops
-from jax_sngan.core.inputs import input_shapes, sample_latents, step_rows
-from jax_sngan.core.sharding import check_split, make_mesh, own_columns
+from jax_sngan.core.gan import GAN, as_gan
+from jax_sngan.core.inputs import drawing, input_shapes, sample_latents
 from jax_sngan.core.state import TrainState, create_state
 from jax_sngan.core.step import training_step
-from jax_sngan.data import datasets as data_sets
-from jax_sngan.data.datasets import Dataset
-from jax_sngan.data.streaming import StreamedImages
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs import pictures
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.log import RunLog, last_logged
 from jax_sngan.runs.memory import MemoryCheckpoints
-from jax_sngan.runs.provenance import check, provenance
+from jax_sngan.runs.provenance import check
 from jax_sngan.runs.selection import choose_start
 from jax_sngan.runs.workdir import check_start, prepare, run_folder, sample_command, take, writing
 from jax_sngan.system import processes
-from jax_sngan.system.allocator import keep_freed_memory
-from jax_sngan.system.compilation_cache import use_compilation_cache
 from jax_sngan.system.errors import UserError
-from jax_sngan.system.invocation import called
 from jax_sngan.system.lock import Lock, LockedElsewhere, locked
 from jax_sngan.system.signals import Stop, stop_signals
 from jax_sngan.training.backend import JaxBackend
@@ -50,21 +42,24 @@ from jax_sngan.training.loop import (
     training_loop,
 )
 from jax_sngan.training.messages import describe_resume, describe_start, kept_in
+from jax_sngan.training.task import SetUp, Task, reading_ahead, set_up, task_of
 
 COMPILING = "compiling the training step (kept for the next start) …"
 
 Callback = Callable[[int, dict[str, float]], None]  # given the step and the numbers of each line of the log
 
 
-def describe(config: TrainConfig) -> dict[str, Any]:
-    """What --dry-run prints: the resolved config, parameter counts, and a training step's GFLOP."""
-    allow_dtype(config.model)
-    state = shapes(partial(create_state, config))
+def describe(config: TrainConfig, gan: GAN | None = None) -> dict[str, Any]:
+    """What --dry-run prints: the resolved config, parameter counts, and a training step's GFLOP; gan: the config's."""
+    gan = gan or as_gan(config)
+    allow_dtype(gan)
+    state = shapes(partial(create_state, gan))
+    inputs = input_shapes(drawing(gan, batch_size=config.batch_size, seed=config.seed))
     return {
         "config": to_dict(config),
         "g_params": count(state.generator.params),
         "d_params": count(state.discriminator.params),
-        "gflop_per_step": flops.count(partial(training_step, config), state, input_shapes(config)) / 1e9,
+        "gflop_per_step": flops.count(partial(training_step, gan), state, inputs) / 1e9,
     }
 
 
@@ -73,108 +68,36 @@ def count(tree: Any) -> int:
     return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
 
-def load_data(config: TrainConfig, run: RunConfig) -> Dataset:
-    """The run's real images, checked against its networks.
-
-    Raises:
-      UserError: they can't be had, or do not fit the config.
-    """
-    m = config.model
-    data = data_sets.load_data(
-        config.data, image_size=m.image_size, channels=m.channels, data_dir=run.data_dir, stream=run.stream
-    )
-    if config.flip and not data.flip:
-        raise UserError(f"flip must be false for {data.name}: a mirrored image is no longer of the data")
-    if m.num_classes and len(data.classes) != m.num_classes:
-        raise UserError(f"model.num_classes must be {len(data.classes)} for {data.name}, got {m.num_classes}")
-    return data
+def train(config: TrainConfig, run: RunConfig) -> Result:
+    """Trains config's networks in run's workdir, as train_in_workdir does."""
+    return train_in_workdir(task_of(config, run))
 
 
-def reading_ahead(
-    config: TrainConfig, run: RunConfig, data: Dataset, mesh: Mesh | None
-) -> AbstractContextManager[None]:
-    """Within the block workers decode this process's images of the steps to come, where data are streamed."""
-    if not isinstance(data.images, StreamedImages):
-        return nullcontext()
-    plan = partial(step_rows, config, len(data), columns=own_columns(mesh, config))
-    return data.images.reading_ahead(plan, config.steps, run.stream_workers)
-
-
-class SetUp(NamedTuple):
-    """What a run computes with."""
-
-    data: Dataset
-    mesh: Mesh | None
-    platform: str  # cpu, gpu, tpu
-    devices: str  # a line on them
-
-    def backend(self, config: TrainConfig, run: RunConfig, checkpoints: Checkpoints | MemoryCheckpoints) -> JaxBackend:
-        """The run's, without a state yet."""
-        return JaxBackend(
-            config,
-            self.data,
-            checkpoints,
-            self.mesh,
-            split=run.shard_state,
-            dispatch=run.dispatch,
-            origin=provenance("jax", self.data.identity(), self.devices),
-            compiler_options=compiler_options(run.deterministic, self.platform),
-        )
-
-
-def set_up(config: TrainConfig, run: RunConfig, data: Dataset | None) -> SetUp:
-    """Data, devices and jax's own settings; data: None: those that the config names.
-
-    Raises:
-      UserError: the data can't be had or do not fit, or a mesh that this machine or the batch does not allow.
-    """
-    if run.device != "auto":
-        raise UserError(
-            f"device is for {called('torch')}, got {run.device}; JAX takes the first platform that it finds, or that "
-            "of the environment: JAX_PLATFORMS=cpu or JAX_PLATFORMS=cuda"
-        )
-    allow_dtype(config.model)
-    use_compilation_cache()
-    keep_freed_memory()
-    mesh = make_mesh(run.mesh, config)
-    if mesh is not None and run.shard_state:
-        check_split(mesh, shapes(partial(create_state, config)))
-    if data is None:
-        data = processes.first_goes_ahead(lambda: load_data(config, run))
-    devices = jax.devices() if mesh is None else mesh.devices.flatten()
-    used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
-    if processes.count() > 1:
-        used += f" in {processes.count()} processes"
-    return SetUp(data, mesh, devices[0].platform, used)
-
-
-def train(
-    config: TrainConfig,
-    run: RunConfig,
-    data: Dataset | None = None,
+def train_in_workdir(
+    task: Task,
     *,
     callbacks: Sequence[Callback] = (),
     signals: Callable[..., AbstractContextManager[Stop]] = stop_signals,
 ) -> Result:
-    """Trains config's networks in a workdir, from its newest checkpoint if it has one.
+    """Trains in a workdir, from its newest checkpoint if it has one.
 
     In one of several processes (system/processes.py) this is called in all of them.
 
     Args:
-      data: None: those that the config names.
       callbacks: called with each line of the log, in the process that writes it.
       signals: who listens to Ctrl-C while steps are done, and how (system/signals.py).
     Raises:
       UserError: a wrong option, data that can't be had, a workdir that holds another run.
       TrainingDiverged: a number is no longer finite.
     """
+    config, run = task.config, task.run
     workdir = run_folder(config, run)
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged), ExitStack() as stack:
         # Another run's workdir is refused before anything is loaded.
         processes.first_does(lambda: check_start(workdir, config, run.resume))
-        on, first = set_up(config, run, data), processes.is_first()
-        evaluate = evaluated_by_first(config, run, data)
+        on, first = set_up(task), processes.is_first()
+        evaluate = evaluated_by_first(task)
 
         # From here on the workdir is this run's alone, and nothing half-written is in it.
         lock = _own(stack, workdir, config, run)
@@ -183,27 +106,28 @@ def train(
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep_checkpoints))
         stack.enter_context(processes.ends_alone(TrainingDiverged))  # or closing them would wait for the others
         start, notes = choose_start(checkpoints, run.step)
-        backend = on.backend(config, run, checkpoints)
+        backend = on.backend(checkpoints)
         if start is not None:
+            _check_gan(checkpoints.gan_name(start), task.gan_name, workdir)
             notes += check(checkpoints.origin(start), backend.origin, f"the checkpoint of step {start} in {workdir}")
-        sampling = sample_command(workdir)
+        sampling = sample_command(workdir, task.gan_name)
         notes += processes.first_does(lambda: prepare(workdir, config, sampling))
         progress = backend.begin(start)
         if progress.step >= config.steps:
             return Result(progress.step, {}, sampling=sampling, writes=first)
 
         # The log, and what a person should know before the first step.
-        log = stack.enter_context(_begin_log(config, run, on, backend, workdir, progress, start, notes))
+        log = stack.enter_context(_begin_log(on, backend, workdir, progress, start, notes))
 
         # Steps, until the end or a signal.
-        stack.enter_context(reading_ahead(config, run, on.data, on.mesh))
+        stack.enter_context(reading_ahead(config, run, on.data, on.mesh, task.gan))
         job = Training(
             config=config,
             run=run,
             backend=backend,
             progress=progress,
             log=log,
-            latents=_grid_latents(config),
+            latents=_grid_latents(task),
             keep_picture=partial(_keep_picture, workdir),
             check_folder=lock.check,
             where=str(workdir),
@@ -228,9 +152,7 @@ class Trained(NamedTuple):
 
 
 def train_in_memory(
-    config: TrainConfig,
-    run: RunConfig,
-    data: Dataset | None = None,
+    task: Task,
     *,
     callbacks: Sequence[Callback] = (),
     watch: Callable[[int, TrainState, list[Numbers]], None] | None = None,
@@ -240,34 +162,36 @@ def train_in_memory(
     """The same run without a folder: nothing is written to disk.
 
     Args:
-      data, callbacks, signals: as train's; by default nobody listens to Ctrl-C.
+      callbacks, signals: as above; by default nobody listens to Ctrl-C.
       watch: given the steps done, the state and each step's numbers, whenever a program is done, finite or not; such
         a run is not ended by a NaN, and tells nobody of itself.
       keep_picture: given the step and the images of each sample grid.
     Raises:
-      UserError, TrainingDiverged: as train.
+      UserError, TrainingDiverged: as above.
     """
-    on = set_up(config, run, data)
-    backend = on.backend(config, run, MemoryCheckpoints(run.keep_checkpoints))
+    config, run, on = task.config, task.run, set_up(task)
+    backend = on.backend(MemoryCheckpoints(run.keep_checkpoints))
     progress = backend.begin(None)
-    log = RunLog(None, 0, config.steps, config.n_dis * config.batch_size, shows=watch is None)
+    log = RunLog(None, 0, config.steps, task.gan.n_dis * config.batch_size, shows=watch is None)
     job = Training(
         config=config,
         run=run,
         backend=backend,
         progress=progress,
         log=log,
-        latents=_grid_latents(config),
+        latents=_grid_latents(task),
         keep_picture=keep_picture,
         check_folder=lambda: None,
         where="memory",
-        evaluate=evaluated_by_first(config, run, data),
+        evaluate=evaluated_by_first(task),
         callbacks=callbacks,
         watch=None if watch is None else lambda step, numbers: watch(step, backend.state, numbers),
     )
-    with log, reading_ahead(config, run, on.data, on.mesh), signals() as stop:
+    with log, reading_ahead(config, run, on.data, on.mesh, task.gan), signals() as stop:
         log.say(COMPILING)
         stopped = training_loop(job, stop)
+        if stopped:
+            log.say(f"stopped at step {job.progress.step} of {config.steps}")
     return Trained(backend.state, job.progress, log.lines, stopped, backend.origin)
 
 
@@ -286,32 +210,44 @@ def _own(stack: ExitStack, workdir: Path, config: TrainConfig, run: RunConfig) -
     return lock
 
 
+def _check_gan(there: str | None, here: str | None, workdir: Path) -> None:
+    """Passes where a run that was the config's GAN goes on as that, and one of a GAN of one's own with one.
+
+    Whether it is the same one, the arrays' names and shapes tell.
+    """
+    if there is not None and here is None:
+        raise UserError(
+            f"{workdir} was trained with a GAN of its own, {there}: give it again, by --gan or to train; nothing is "
+            "imported on a checkpoint's word"
+        )
+    if there is None and here is not None:
+        raise UserError(f"{workdir} was trained with its config's GAN, not with {here}; give another --workdir")
+
+
 def _begin_log(
-    config: TrainConfig,
-    run: RunConfig,
-    on: SetUp,
-    backend: JaxBackend,
-    workdir: Path,
-    progress: Progress,
-    start: int | None,
-    notes: list[str],
+    on: SetUp, backend: JaxBackend, workdir: Path, progress: Progress, start: int | None, notes: list[str]
 ) -> RunLog:
     """The log of this process, after what a person should know; only the first writes and tells."""
-    first, images_a_step = processes.is_first(), config.n_dis * config.batch_size
-    if not first:
+    config, run, gan, name, _ = on.task
+    images_a_step = gan.n_dis * config.batch_size
+    if not processes.is_first():
         return RunLog(None, progress.step, config.steps, images_a_step, shows=False)
     begun = (workdir / "metrics.jsonl").exists()
     logged = last_logged(progress.step, progress.unlogged, progress.metrics)
     parameters = (count(backend.state.generator.params), count(backend.state.discriminator.params))
-    describe_start(config, run, workdir, on.data.summary(), parameters, on.devices, on.platform, progress.step)
+    if name is not None:  # what the lines below tell of a config is the GAN's to say
+        changes = {"precision": gan.precision, "model.dtype": gan.dtype, "model.compute_dtype": "same"}
+        config = replace(config, changes | {"n_dis": gan.n_dis})
+    summary, networks = on.data.summary(), name or config.model.architecture
+    describe_start(config, run, workdir, summary, networks, parameters, on.devices, on.platform, progress.step)
     log = RunLog(workdir, progress.step, config.steps, images_a_step, logged)
     describe_resume(workdir, start, [*notes, *log.notes], begun)
     return log
 
 
-def _grid_latents(config: TrainConfig) -> np.ndarray:
-    m = config.model
-    return np.asarray(sample_latents(config.seed, pictures.count(m.is_points), m.latent_size, jnp.dtype(m.dtype)))
+def _grid_latents(task: Task) -> np.ndarray:
+    gan, num = task.gan, pictures.count(task.gan.real_dtype == "float32")
+    return np.asarray(sample_latents(task.config.seed, num, gan.latent_size, jnp.dtype(gan.dtype)))
 
 
 def _keep_picture(workdir: Path, step: int, images: np.ndarray) -> Path:
@@ -321,17 +257,16 @@ def _keep_picture(workdir: Path, step: int, images: np.ndarray) -> Path:
     return path
 
 
-def evaluated_by_first(
-    config: TrainConfig, run: RunConfig, data: Dataset | None
-) -> Callable[[Callable[..., Make]], Scores] | None:
+def evaluated_by_first(task: Task) -> Callable[[Callable[..., Make]], Scores] | None:
     """The run's evaluation for the loop, if it has any: the first process does it, all know the scores.
 
     Raises:
       UserError: as TrainingEvaluation.
     """
+    run = task.run
     if not run.evaluate_every:
         return None
-    of_first = processes.first_makes(lambda: TrainingEvaluation(config, run, data))
+    of_first = processes.first_makes(lambda: TrainingEvaluation(task.config, run, task.gan, task.data))
 
     def evaluate(generator: Callable[..., Make]) -> Scores:
         both = {True: generator(True, run.standing_statistics), False: generator(False)}  # all have a part of them

@@ -5,12 +5,16 @@ from typing import Any
 
 from jax_sngan.commands import cli
 from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import called
 from jax_sngan.training.loop import Result
 
 
 def main() -> int:
     """The exit code: 0 done, 1 a number was not finite, 128 + signal when stopped early."""
     config, run, arguments = cli.training_arguments(__doc__)
+    if arguments.gan is not None:
+        raise UserError(f"gan is for {called('train')}: the reference has this package's networks, got {arguments.gan}")
     return cli.run_training(config, run, arguments, describe, train)
 
 
@@ -31,7 +35,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from jax_sngan.models.network import allow_dtype
     from jax_sngan.runs import pictures
     from jax_sngan.training.evaluation import TrainingEvaluation
-    from jax_sngan.training.trainer import load_data, reading_ahead
+    from jax_sngan.training.task import load_data, reading_ahead
     from torch_ref.core import inputs as torch_inputs
     from torch_ref.system import machine
     from torch_ref.training import trainer as torch_train

@@ -129,7 +129,9 @@ def _describe_start(
     state = backend.state
     g, d = (sum(p.numel() for p in m.parameters()) for m in (state.generator, state.discriminator))
     platform, device = "cpu" if backend.device.type == "cpu" else "gpu", machine.described(backend.device)
-    describe_start(config, run, workdir, data["summary"], (g, d), device, platform, state.step)
+    describe_start(
+        config, run, workdir, data["summary"], config.model.architecture, (g, d), device, platform, state.step
+    )
 
 
 class TorchBackend:

@@ -1,0 +1,143 @@
+"""What is trained, on which data and devices: all of a run that is there before its first state."""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from jax_sngan.config.arithmetic import compiler_options
+from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.core.gan import GAN, as_gan
+from jax_sngan.core.inputs import drawing, step_rows
+from jax_sngan.core.sharding import check_split, make_mesh, own_columns
+from jax_sngan.core.state import create_state
+from jax_sngan.data import datasets as data_sets
+from jax_sngan.data.datasets import Dataset
+from jax_sngan.data.streaming import StreamedImages
+from jax_sngan.models.network import allow_dtype
+from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.memory import MemoryCheckpoints
+from jax_sngan.runs.provenance import provenance
+from jax_sngan.system import processes
+from jax_sngan.system.allocator import keep_freed_memory
+from jax_sngan.system.compilation_cache import use_compilation_cache
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import called
+from jax_sngan.training.backend import JaxBackend
+
+
+def load_data(config: TrainConfig, run: RunConfig, gan: GAN | None = None) -> Dataset:
+    """The run's real images, checked against its networks; gan: None: the config's.
+
+    Raises:
+      UserError: they can't be had, or do not fit.
+    """
+    gan = gan or as_gan(config)
+    height, width, channels = gan.image_shape
+    if height != width:
+        raise UserError(f"data must be an array where images are {height}x{width}; what is loaded is made square")
+    data = data_sets.load_data(
+        config.data, image_size=height, channels=channels, data_dir=run.data_dir, stream=run.stream
+    )
+    check_data(gan, data)
+    return data
+
+
+def check_data(gan: GAN, data: Dataset) -> None:
+    """Passes where a GAN can be trained on images.
+
+    Raises:
+      UserError: they do not fit.
+    """
+    if data.images.shape[1:] != gan.image_shape or data.images.dtype != gan.real_dtype:
+        want, got = (", ".join(map(str, shape)) for shape in (gan.image_shape, data.images.shape[1:]))
+        raise UserError(
+            f"data must be {gan.real_dtype} [n, {want}] for these networks, got {data.images.dtype} [n, {got}]"
+        )
+    if gan.flip and not data.flip:
+        raise UserError(f"flip must be false for {data.name}: a mirrored image is no longer of the data")
+    if gan.num_classes and len(data.classes) != gan.num_classes:
+        raise UserError(f"model.num_classes must be {len(data.classes)} for {data.name}, got {gan.num_classes}")
+
+
+def reading_ahead(
+    config: TrainConfig, run: RunConfig, data: Dataset, mesh: Mesh | None, gan: GAN | None = None
+) -> AbstractContextManager[None]:
+    """Within the block workers decode this process's images of the steps to come, where data are streamed."""
+    if not isinstance(data.images, StreamedImages):
+        return nullcontext()
+    own = drawing(gan or as_gan(config), batch_size=config.batch_size, seed=config.seed)
+    plan = partial(step_rows, own, len(data), columns=own_columns(mesh, own))
+    return data.images.reading_ahead(plan, config.steps, run.stream_workers)
+
+
+class Task(NamedTuple):
+    """What is trained: a config's GAN or another, and on which data."""
+
+    config: TrainConfig
+    run: RunConfig
+    gan: GAN
+    gan_name: str | None = None  # what the GAN is called by, where it is not the config's own
+    data: Dataset | None = None  # None: those that the config names
+
+
+def task_of(config: TrainConfig, run: RunConfig) -> Task:
+    """That of a command line."""
+    return Task(config, run, as_gan(config))
+
+
+class SetUp(NamedTuple):
+    """What a run computes with."""
+
+    task: Task
+    data: Dataset
+    mesh: Mesh | None
+    platform: str  # cpu, gpu, tpu
+    devices: str  # a line on them
+
+    def backend(self, checkpoints: Checkpoints | MemoryCheckpoints) -> JaxBackend:
+        """The run's, without a state yet."""
+        config, run, gan, name, _ = self.task
+        return JaxBackend(
+            config,
+            gan,
+            self.data,
+            checkpoints,
+            self.mesh,
+            gan_name=name,
+            split=run.shard_state,
+            dispatch=run.dispatch,
+            origin=provenance("jax", self.data.identity(), self.devices),
+            compiler_options=compiler_options(run.deterministic, self.platform),
+        )
+
+
+def set_up(task: Task) -> SetUp:
+    """Data, devices and jax's own settings.
+
+    Raises:
+      UserError: the data can't be had or do not fit, or a mesh that this machine or the batch does not allow.
+    """
+    config, run, gan, _, data = task
+    if run.device != "auto":
+        raise UserError(
+            f"device is for {called('torch')}, got {run.device}; JAX takes the first platform that it finds, or that "
+            "of the environment: JAX_PLATFORMS=cpu or JAX_PLATFORMS=cuda"
+        )
+    allow_dtype(gan)
+    use_compilation_cache()
+    keep_freed_memory()
+    mesh = make_mesh(run.mesh, drawing(gan, batch_size=config.batch_size, seed=config.seed))
+    if mesh is not None and run.shard_state:
+        check_split(mesh, shapes(partial(create_state, gan)))
+    if data is None:
+        data = processes.first_goes_ahead(lambda: load_data(config, run, gan))
+    else:
+        check_data(gan, data)
+    devices = jax.devices() if mesh is None else mesh.devices.flatten()
+    used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
+    if processes.count() > 1:
+        used += f" in {processes.count()} processes"
+    return SetUp(task, data, mesh, devices[0].platform, used)
