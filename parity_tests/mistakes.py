@@ -56,6 +56,7 @@ _ELSEWHERE = _rung_5("test_one_step_as_an_accelerator_computes_it")
 _OPERATOR = "test_1_operator_norm.py::test_circular_and_its_gradient"
 _PENALTY, _LAYER_NORM = "test_1_penalties.py::test_of_a_small_function", "test_2_normalization.py::test_layer_norm"
 _GP, _CLIPPED = f"{_STEP}[gradient penalty]", f"{_STEP}[weight clipping]"
+_RELATIVISTIC = f"{_STEP}[relativistic, in parts]"
 _DROPPED, _PARTS = f"{_STEP}[dropout, noise and augmentation]", f"{_STEP}[a batch in parts]"
 _PLAIN, _TWO, _FIRST = f"{_STEP}[hinge]", f"{_STEP}[two D updates]", f"{_STEP}[generator first]"
 
@@ -200,7 +201,7 @@ MISTAKES = [
     Mistake(
         "running statistics forget too much",
         "models/network.py",
-        "kept = 1 - self._config.batch_norm_momentum",
+        "kept = 1 - self.config.batch_norm_momentum",
         "kept = self._config.batch_norm_momentum",
         "on an accelerator G's running means are those of the last passes",
         f"{_ELSEWHERE}[two D updates]",
@@ -581,7 +582,7 @@ MISTAKES = [
     Mistake(
         "what a pass carries on is lost",
         "models/network.py",
-        "return y, _split(module)[1]",
+        "return y, self._taken_apart(module)",
         "return y, variables",
         "u, v and the running statistics stay those of the first step",
         _CNN_D,
@@ -705,8 +706,8 @@ MISTAKES = [
     Mistake(
         "average taken before the update",
         "core/step.py",
-        "moving_average(average, params, decay)",
-        "moving_average(average, state.generator.params, decay)",
+        "moving_average(average, params, average_decay",
+        "moving_average(average, state.generator.params, average_decay",
         "the average is a step behind",
         _PLAIN,
     ),
@@ -721,8 +722,8 @@ MISTAKES = [
     Mistake(
         "G in evaluation mode in D updates",
         "core/step.py",
-        "inputs.d_latents, inputs.d_labels, train=True",
-        "inputs.d_latents, inputs.d_labels, train=False",
+        "fake, generator = _generate(gan, generator, inputs.d_latents, inputs.d_labels, key)",
+        "fake = networks.generator.apply(generator, inputs.d_latents, inputs.d_labels, train=False)[0]",
         "D learns other images than G is trained on",
         _PLAIN,
     ),
@@ -737,8 +738,8 @@ MISTAKES = [
     Mistake(
         "no gradient from D to G",
         "core/step.py",
-        "discriminator, fake, inputs.g_labels",
-        "discriminator, lax.stop_gradient(fake), inputs.g_labels",
+        "seen = _show(gan, real, fake, inputs.real_labels, labels, key)",
+        "seen = _show(gan, real, lax.stop_gradient(fake), inputs.real_labels, labels, key)",
         "G never learns",
         _PLAIN,
     ),
@@ -746,11 +747,11 @@ MISTAKES = [
         "D's gradient into G",
         "core/step.py",
         "return state._replace(generator=generator, discriminator=discriminator",
-        "return state._replace(generator=generator._replace(params=descend(generator.params, jax.grad(lambda g: LOSSES["
-        "config.loss].discriminator(*score_both(config, networks.discriminator, state.discriminator, moved, "
-        "real_images(config, inputs.real_images, inputs.d_keys), networks.generator.apply(state.generator._replace("
-        "params=g), inputs.d_latents, inputs.d_labels, train=True)[0], inputs)[:2]))(state.generator.params), "
-        "learning_rate(config.generator_optimizer, state.step, config.steps))), discriminator=discriminator",
+        "return state._replace(generator=generator._replace(params=jax.tree.map(lambda p, g: p - 1e-3 * g, generator."
+        "params, jax.grad(lambda g: gan.loss.d(*score_both(gan, state.discriminator, moved, _show(gan, inputs."
+        "real_images, _generate(gan, state.generator._replace(params=g), inputs.d_latents, inputs.d_labels, inputs."
+        "d_keys)[0], inputs.real_labels, inputs.d_labels, inputs.d_keys), inputs.d_keys)[:2]))(state.generator."
+        "params))), discriminator=discriminator",
         "G is trained to help D",
         _PLAIN,
     ),
@@ -758,11 +759,10 @@ MISTAKES = [
         "G's gradient into D",
         "core/step.py",
         "discriminator=discriminator, generator_ema",
-        "discriminator=discriminator._replace(params=descend(discriminator.params, jax.grad(lambda d: LOSSES["
-        "config.loss].generator(networks.discriminator.apply(state.discriminator._replace(params=d), networks."
-        "generator.apply(state.generator, inputs.g_latents, inputs.g_labels, train=True)[0], inputs.g_labels, "
-        "train=True)[0]))(discriminator.params), learning_rate(config.discriminator_optimizer, state.step, "
-        "config.steps))), generator_ema",
+        "discriminator=discriminator._replace(params=jax.tree.map(lambda p, g: p - 1e-3 * g, discriminator.params, "
+        "jax.grad(lambda d: gan.loss.g(None, networks.discriminator.apply(state.discriminator._replace(params=d), "
+        "_generate(gan, state.generator, inputs.g_latents, inputs.g_labels, inputs.g_key)[0], inputs.g_labels, "
+        "train=True)[0]))(discriminator.params))), generator_ema",
         "D is trained to help G",
         _PLAIN,
     ),
@@ -770,15 +770,15 @@ MISTAKES = [
         "the same latents in every D update",
         "core/step.py",
         "passes(state.generator, inputs.d_latents, ",
-        "passes(state.generator, jnp.stack([inputs.d_latents[0]] * config.n_dis), ",
+        "passes(state.generator, jnp.stack([inputs.d_latents[0]] * gan.n_dis), ",
         "D sees one batch of generated images n_dis times",
         _TWO,
     ),
     Mistake(
         "the G update takes a D update's latents",
         "core/step.py",
-        "  inputs.g_latents,",
-        "  inputs.d_latents[0],",
+        "params=params), inputs.g_latents, labels",
+        "params=params), inputs.d_latents[0], labels",
         "G is trained on the images that D has just seen",
         _PLAIN,
     ),
@@ -809,18 +809,18 @@ MISTAKES = [
     Mistake(
         "G takes D's optimiser",
         "core/step.py",
-        "_descend(config.generator_optimizer,",
-        "_descend(config.discriminator_optimizer,",
+        "descend(gan.generator_optimizer,",
+        "descend(gan.discriminator_optimizer,",
         "G's rate, betas and schedule are D's",
         _TWO,
     ),
     Mistake(
         "learning rate of the next step",
-        "core/step.py",
-        "learning_rate(optimizer, step, steps)",
-        "learning_rate(optimizer, step + 1, steps)",
+        "core/optim.py",
+        "learning_rate(config, step, steps or 0)",
+        "learning_rate(config, step + 1, steps or 0)",
         "the whole schedule is a step early",
-        _TWO,
+        _rung_1("test_descend"),
     ),
     Mistake(
         "the step is not counted",
@@ -874,7 +874,7 @@ MISTAKES = [
     Mistake(
         "the average starts at zero",
         "core/state.py",
-        "generator_ema=jax.tree.map(jnp.copy, generator.params)",
+        "generator_ema=copy(generator.params)",
         "generator_ema=jax.tree.map(jnp.zeros_like, generator.params)",
         "the averaged generator is too small for thousands of steps",
         _rung_5("test_a_fresh_state_is_torch_refs"),
@@ -1021,8 +1021,8 @@ MISTAKES = [
     Mistake(
         "the penalty's pass with the first pass's u and v",
         "core/step.py",
-        "after._replace(spectral=moved[-1])",
-        "after._replace(spectral=moved[0])",
+        "after, moved[-gan.penalty.passes :], seen",
+        "after, moved[: gan.penalty.passes], seen",
         "the penalty is that of another D",
         f"{_STEP}[r1]",
     ),
@@ -1037,8 +1037,8 @@ MISTAKES = [
     Mistake(
         "clipped before the update",
         "core/step.py",
-        "return clip(params, config.weight_clip) if",
-        "return jax.tree.map(lambda c, p, q: c + p - q, clip(state.discriminator.params, config.weight_clip), params,"
+        "return clip(params, gan.weight_clip) if",
+        "return jax.tree.map(lambda c, p, q: c + p - q, clip(state.discriminator.params, gan.weight_clip), params,"
         " state.discriminator.params) if",
         "every step ends outside of the bounds by a learning rate",
         _CLIPPED,
@@ -1103,8 +1103,8 @@ MISTAKES = [
     Mistake(
         "generated images not augmented in G updates",
         "core/step.py",
-        "                fake = augment(config.augment, fake",
-        "                augment(config.augment, fake",
+        "seen = _show(gan, real, fake, inputs.real_labels, labels, key)",
+        "seen = _show(gan, real, fake, inputs.real_labels, labels, key)._replace(fake=fake)",
         "D tells G's images by their being whole",
         _DROPPED,
     ),
@@ -1135,7 +1135,7 @@ MISTAKES = [
     ),
     Mistake(
         "parts summed, not averaged",
-        "core/step.py",
+        "core/parts.py",
         "jax.tree.map(lambda x: x / n, total)",
         "total",
         "losses and moments grow with the number of parts; Adam hides most of it",
@@ -1144,8 +1144,8 @@ MISTAKES = [
     Mistake(
         "every part moves G's u and v",
         "core/step.py",
-        "inputs.d_latents, inputs.d_labels, train=True, key=_use(key, rng.DROPOUT_G), hold=True",
-        "inputs.d_latents, inputs.d_labels, train=True, key=_use(key, rng.DROPOUT_G), hold=False",
+        "apply(generator, latents, labels, train=True, key=own, hold=True)",
+        "apply(generator, latents, labels, train=True, key=own, hold=False)",
         "sigma depends on how a batch was cut",
         _PARTS,
     ),
@@ -1164,5 +1164,38 @@ MISTAKES = [
         "return jnp.mean(jax.nn.softplus(fake))",
         "G learns to be found out",
         _LOSS,
+    ),
+    # Relativistic losses -----------------------------------------------------------------------------------------
+    Mistake(
+        "scores less their own kind's mean",
+        "core/losses.py",
+        "jnp.mean(jax.nn.relu(1 - (real - jnp.mean(fake))))",
+        "jnp.mean(jax.nn.relu(1 - (real - jnp.mean(real))))",
+        "D is not asked to tell real images from generated ones",
+        _LOSS,
+    ),
+    Mistake(
+        "a relativistic G's kinds not exchanged",
+        "core/losses.py",
+        "return relativistic_non_saturating_d(fake, real)",
+        "return relativistic_non_saturating_d(real, fake)",
+        "G learns to be found out",
+        _LOSS,
+    ),
+    Mistake(
+        "a relativistic G sees the step's first real batch",
+        "core/step.py",
+        "last = {name: a[-1] for",
+        "last = {name: a[0] for",
+        "G is held against images that D has moved on from",
+        _RELATIVISTIC,
+    ),
+    Mistake(
+        "real images with the generated ones' labels in G updates",
+        "core/step.py",
+        "seen = _show(gan, real, fake, inputs.real_labels, labels, key)",
+        "seen = _show(gan, real, fake, None if real is None or labels is None else labels[: len(real)], labels, key)",
+        "D judges real images by another class than theirs",
+        _RELATIVISTIC,
     ),
 ]
