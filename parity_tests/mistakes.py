@@ -297,7 +297,7 @@ MISTAKES = [
     # Convolutions ------------------------------------------------------------------------------------------------
     Mistake(
         "'SAME' padding at stride 2",
-        "nn/conv.py",
+        "nn/plain_conv.py",
         "x, kernel, (stride, stride), pads, dim",
         'x, kernel, (stride, stride), "SAME" if stride == 2 else pads, dim',
         "XLA pads below and right alone: an odd kernel sees maps shifted by a pixel",
@@ -305,7 +305,7 @@ MISTAKES = [
     ),
     Mistake(
         "kernel not turned in the transpose",
-        "nn/conv.py",
+        "nn/plain_conv.py",
         "jnp.flip(kernel, (0, 1)).swapaxes(2, 3)",
         "kernel.swapaxes(2, 3)",
         "gradients of D's stride-1 convolutions are those of the mirrored kernel",
@@ -313,7 +313,7 @@ MISTAKES = [
     ),
     Mistake(
         "sub-pixel phases one pixel off",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "first = (phase + padding) % stride",
         "first = phase % stride",
         "each pixel of a transposed convolution meets another pixel's taps",
@@ -321,7 +321,7 @@ MISTAKES = [
     ),
     Mistake(
         "padding of the correlation seen from y",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "columns_kernel_gradient(y, x, k, 1, k - 1 - padding)",
         "columns_kernel_gradient(y, x, k, 1, padding)",
         "right at k = 3, padding 1, wrong at every other: the kernel's gradient is shifted",
@@ -329,7 +329,7 @@ MISTAKES = [
     ),
     Mistake(
         "kernel gradient not turned back",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "return turned(columns_kernel_gradient(y, x, k, 1, k - 1 - padding))",
         "return columns_kernel_gradient(y, x, k, 1, k - 1 - padding).swapaxes(2, 3)",
         "G's last convolution learns the mirrored kernel",
@@ -337,7 +337,7 @@ MISTAKES = [
     ),
     Mistake(
         "taps along one axis summed as if along the other",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "products[i, j, :, :, i : i + h, j : j + w]",
         "products[j, i, :, :, i : i + h, j : j + w]",
         "G's last convolution takes the transposed kernel",
@@ -345,7 +345,7 @@ MISTAKES = [
     ),
     Mistake(
         "kernel gradient's padding at the other end",
-        "nn/conv.py",
+        "nn/plain_conv.py",
         "pads = [(padding, (r - 1) * stride + k - s - padding)",
         "pads = [((r - 1) * stride + k - s - padding, padding)",
         "on a GPU or TPU a 3x3 kernel of stride 2 learns from shifted pixels",
@@ -385,7 +385,7 @@ MISTAKES = [
     ),
     Mistake(
         "half a tap's sum",
-        "nn/winograd.py",
+        "nn/cpu_kernels/winograd.py",
         "taps=lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] + k[2]), k[2]],",
         "taps=lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] - k[2]), k[2]],",
         "every second pixel of a wide layer's maps is wrong",
@@ -393,7 +393,7 @@ MISTAKES = [
     ),
     Mistake(
         "a transposed map that is not the transpose",
-        "nn/winograd.py",
+        "nn/cpu_kernels/winograd.py",
         "taps_transposed=lambda r: [r[0] + r[1], r[1], r[1] + r[2]],",
         "taps_transposed=lambda r: [r[0] + r[1], r[0] + r[1] + r[2], r[1] + r[2]],",
         "G's kernels behind an up-sampling learn in a wrong direction; the forward pass is right",
@@ -443,7 +443,7 @@ MISTAKES = [
     Mistake(
         "batch statistics in evaluation",
         "nn/batch_norm.py",
-        "if train:",
+        "if is_training(self, train):",
         "if True:",
         "a sample depends on the others drawn with it",
         _BATCH_NORM,

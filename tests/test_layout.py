@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A folder's files import from their own folder and from folders of earlier rows; a new folder gets its place here.
 LAYERS = [
+    ["nn"],  # of nothing else: it may be used without the rest
     ["system"],
     ["config"],
-    ["nn"],
     ["models", "data"],
     ["core"],
     ["runs", "accelerators"],
@@ -47,33 +47,19 @@ TWINS = [
     "nn/operator_norm",
     "nn/resample",
     "nn/spectral_norm",
+    "nn/spectral_options",
     "nn/batch_norm",
     "nn/layers",
     "nn/blocks",
+    "models/options",
     "models/standard_cnn",
     "models/resnet",
     "models/mlp",
 ]
 # (file, names) that one framework has and the other does not, each with the reason.
 ONLY_IN_JAX = {
-    # Gradients in the forms that XLA runs well; torch's convolutions bring their own.
-    "nn/conv": {
-        "algorithm",
-        "choose_form",
-        "columns_kernel_gradient",
-        "exact_sums",
-        "matmul_conv",
-        "plain_conv",
-        "plain_input_gradient",
-        "plain_kernel_gradient",
-        "slices_kernel_gradient",
-        "subpixel_input_gradient",
-        "summed_conv",
-        "turned",
-        "winograd_conv",
-        "winograd_input_gradient",
-        "winograd_kernel_gradient",
-    },
+    # Where a fast form applies; torch's convolutions bring their own.
+    "nn/conv": {"simple_window"},
     # The reference's layer is torch.nn.utils.spectral_norm itself, which keeps u and v and finds the axis of outputs.
     "nn/spectral_norm": {
         "PowerIteration",
@@ -81,9 +67,10 @@ ONLY_IN_JAX = {
         "SpectralStat",
         "as_matrix",
         "draw_vectors",
-        "is_training",
         "nonnegative",
     },
+    # A dictionary's type; torch's layers name their arguments one by one.
+    "nn/layers": {"LayerOptions"},
     # Torch's precision is a flag of the process, which is set once.
     "nn/operator_norm": {"largest_singular_value"},
     # An optimiser is a pair of pure functions here, of which its direction is held against torch's optimisers.

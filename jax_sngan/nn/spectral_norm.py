@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from jax_sngan.nn.modes import is_training
 from jax_sngan.nn.spectral_options import SpectralNormOptions
 
 SCOPE = "spectral_norm"  # the products that find a norm bear this name in compiled programs, and profiles
@@ -97,11 +98,6 @@ def draw_vectors(matrix: Array, options: SpectralNormOptions, keys: tuple[Array,
     if options.init == "unit":
         u, v = normalize(u), normalize(v)
     return power_iteration(matrix, u, v, **options.iteration(options.warmup))
-
-
-def is_training(module: Any, train: bool | None) -> bool:
-    """What a pass is: as its argument `train` says, else as the module's train() and eval() have left it."""
-    return not module.deterministic if train is None else train
 
 
 class _Vectors(nnx.Module):
