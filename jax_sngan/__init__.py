@@ -33,18 +33,21 @@ _HOME = {
     "with_protocol": "config.reference_programs",
 }
 _RENAMED = {"presets": "names"}
+_FOLDERS = ("nn",)  # public as a whole: sn.nn.SpectralNorm
 
-__all__ = sorted(_HOME)  # built from the table above
+__all__ = sorted([*_HOME, *_FOLDERS])  # built from the tables above
 __version__ = "0.1.0"
 
 quiet_compilers()  # here, since whatever uses jax in this package comes by first
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return importlib.import_module(f"jax_sngan.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jax_sngan' has no attribute {name!r}")
     return getattr(importlib.import_module(f"jax_sngan.{_HOME[name]}"), _RENAMED.get(name, name))
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_FOLDERS])

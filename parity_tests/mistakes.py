@@ -272,7 +272,7 @@ MISTAKES = [
     # Layers ------------------------------------------------------------------------------------------------------
     Mistake(
         "kernel matrix not transposed",
-        "nn/spectral_norm.py",
+        "nn/kernels.py",
         "kernel.reshape(-1, kernel.shape[-1]).T",
         "kernel.reshape(kernel.shape[-1], -1)",
         "the right shape with the wrong entries: sigma of another matrix, D not Lipschitz",
@@ -923,7 +923,7 @@ MISTAKES = [
     # Spectral norm's relatives -----------------------------------------------------------------------------------
     Mistake(
         "the target norm's inverse",
-        "nn/spectral_norm.py",
+        "nn/power_iteration.py",
         "train=train) / self.options.target",
         "train=train) * self.options.target",
         "kernels of norm 1/2 where 2 was asked for",

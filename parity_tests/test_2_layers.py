@@ -25,7 +25,8 @@ from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
 from jax_sngan.interop import torch_layout
 from jax_sngan.nn.batch_norm import BatchNorm, batch_moments
 from jax_sngan.nn.layers import ConvTranspose, Embedding, normal
-from jax_sngan.nn.spectral_norm import PowerIteration, SpectralStat, power_iteration
+from jax_sngan.nn.power_iteration import PowerIteration
+from jax_sngan.nn.spectral_norm import SpectralStat, power_iteration
 from jax_sngan.nn.spectral_options import SpectralNormOptions
 from parity_tests.compare import EXACT, Tolerance, assert_close, assert_within, relative_error, to_numpy
 from parity_tests.tolerances import LAYER_F32, LAYER_F64

@@ -62,12 +62,14 @@ ONLY_IN_JAX = {
     "nn/conv": {"simple_window"},
     # The reference's layer is torch.nn.utils.spectral_norm itself, which keeps u and v and finds the axis of outputs.
     "nn/spectral_norm": {
-        "PowerIteration",
         "SpectralNorm",
         "SpectralStat",
-        "as_matrix",
+        "TreeVectors",
+        "Vectors",
         "draw_vectors",
-        "nonnegative",
+        "init_tree",
+        "kernels_by_name",
+        "normalize_tree",
     },
     # A dictionary's type; torch's layers name their arguments one by one.
     "nn/layers": {"LayerOptions"},

@@ -14,13 +14,14 @@ from jax.typing import DTypeLike
 
 from jax_sngan.nn.conv import Padding, Pair, conv_pads, pair, simple_window, transposed_cuts, transposed_size
 from jax_sngan.nn.finer import conv_in, conv_transpose_in, general_conv_in, general_conv_transpose_in, matmul
+from jax_sngan.nn.kernels import as_matrix, nonnegative
 from jax_sngan.nn.modes import is_training
 from jax_sngan.nn.operator_norm import circular_operator_norm, largest_singular_value
 from jax_sngan.nn.passes import hold as hold
 from jax_sngan.nn.passes import iterate as iterate
+from jax_sngan.nn.power_iteration import PowerIteration
 from jax_sngan.nn.resample import mean_pool, upsample_bilinear, upsample_nearest
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
-from jax_sngan.nn.spectral_norm import PowerIteration, as_matrix, nonnegative
 from jax_sngan.nn.spectral_options import SpectralNormOptions
 from jax_sngan.nn.sums import spread_features
 
