@@ -273,7 +273,7 @@ MISTAKES = [
     # Layers ------------------------------------------------------------------------------------------------------
     Mistake(
         "kernel matrix not transposed",
-        "nn/spectral_norm.py",
+        "nn/kernels.py",
         "kernel.reshape(-1, kernel.shape[-1]).T",
         "kernel.reshape(kernel.shape[-1], -1)",
         "the right shape with the wrong entries: sigma of another matrix, D not Lipschitz",
@@ -298,7 +298,7 @@ MISTAKES = [
     # Convolutions ------------------------------------------------------------------------------------------------
     Mistake(
         "'SAME' padding at stride 2",
-        "nn/conv.py",
+        "nn/plain_conv.py",
         "x, kernel, (stride, stride), pads, dim",
         'x, kernel, (stride, stride), "SAME" if stride == 2 else pads, dim',
         "XLA pads below and right alone: an odd kernel sees maps shifted by a pixel",
@@ -306,7 +306,7 @@ MISTAKES = [
     ),
     Mistake(
         "kernel not turned in the transpose",
-        "nn/conv.py",
+        "nn/plain_conv.py",
         "jnp.flip(kernel, (0, 1)).swapaxes(2, 3)",
         "kernel.swapaxes(2, 3)",
         "gradients of D's stride-1 convolutions are those of the mirrored kernel",
@@ -314,7 +314,7 @@ MISTAKES = [
     ),
     Mistake(
         "sub-pixel phases one pixel off",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "first = (phase + padding) % stride",
         "first = phase % stride",
         "each pixel of a transposed convolution meets another pixel's taps",
@@ -322,7 +322,7 @@ MISTAKES = [
     ),
     Mistake(
         "padding of the correlation seen from y",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "columns_kernel_gradient(y, x, k, 1, k - 1 - padding)",
         "columns_kernel_gradient(y, x, k, 1, padding)",
         "right at k = 3, padding 1, wrong at every other: the kernel's gradient is shifted",
@@ -330,7 +330,7 @@ MISTAKES = [
     ),
     Mistake(
         "kernel gradient not turned back",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "return turned(columns_kernel_gradient(y, x, k, 1, k - 1 - padding))",
         "return columns_kernel_gradient(y, x, k, 1, k - 1 - padding).swapaxes(2, 3)",
         "G's last convolution learns the mirrored kernel",
@@ -338,7 +338,7 @@ MISTAKES = [
     ),
     Mistake(
         "taps along one axis summed as if along the other",
-        "nn/conv.py",
+        "nn/cpu_kernels/forms.py",
         "products[i, j, :, :, i : i + h, j : j + w]",
         "products[j, i, :, :, i : i + h, j : j + w]",
         "G's last convolution takes the transposed kernel",
@@ -346,7 +346,7 @@ MISTAKES = [
     ),
     Mistake(
         "kernel gradient's padding at the other end",
-        "nn/conv.py",
+        "nn/plain_conv.py",
         "pads = [(padding, (r - 1) * stride + k - s - padding)",
         "pads = [((r - 1) * stride + k - s - padding, padding)",
         "on a GPU or TPU a 3x3 kernel of stride 2 learns from shifted pixels",
@@ -386,7 +386,7 @@ MISTAKES = [
     ),
     Mistake(
         "half a tap's sum",
-        "nn/winograd.py",
+        "nn/cpu_kernels/winograd.py",
         "taps=lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] + k[2]), k[2]],",
         "taps=lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] - k[2]), k[2]],",
         "every second pixel of a wide layer's maps is wrong",
@@ -394,7 +394,7 @@ MISTAKES = [
     ),
     Mistake(
         "a transposed map that is not the transpose",
-        "nn/winograd.py",
+        "nn/cpu_kernels/winograd.py",
         "taps_transposed=lambda r: [r[0] + r[1], r[1], r[1] + r[2]],",
         "taps_transposed=lambda r: [r[0] + r[1], r[0] + r[1] + r[2], r[1] + r[2]],",
         "G's kernels behind an up-sampling learn in a wrong direction; the forward pass is right",
@@ -444,7 +444,7 @@ MISTAKES = [
     Mistake(
         "batch statistics in evaluation",
         "nn/batch_norm.py",
-        "if train:",
+        "if is_training(self, train):",
         "if True:",
         "a sample depends on the others drawn with it",
         _BATCH_NORM,
@@ -923,7 +923,7 @@ MISTAKES = [
     # Spectral norm's relatives -----------------------------------------------------------------------------------
     Mistake(
         "the target norm's inverse",
-        "nn/spectral_norm.py",
+        "nn/power_iteration.py",
         "train=train) / self.options.target",
         "train=train) * self.options.target",
         "kernels of norm 1/2 where 2 was asked for",

@@ -30,7 +30,7 @@ from jax_sngan.data import datasets
 from jax_sngan.interop import torch_layout
 from jax_sngan.models.network import build
 from jax_sngan.nn import batch_norm, layers
-from jax_sngan.nn.spectral_norm import PowerIteration
+from jax_sngan.nn.power_iteration import PowerIteration
 from parity_tests import torch_device
 from parity_tests.compare import relative_error, to_numpy
 from parity_tests.configs import BASE

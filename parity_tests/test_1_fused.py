@@ -7,11 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from jax_sngan.nn import winograd
-from jax_sngan.nn.conv import (
+from jax_sngan.nn.conv import conv, conv_transpose
+from jax_sngan.nn.cpu_kernels import winograd
+from jax_sngan.nn.cpu_kernels.forms import (
     choose_form,
-    conv,
-    conv_transpose,
     winograd_conv,
     winograd_input_gradient,
     winograd_kernel_gradient,

@@ -20,20 +20,16 @@ from jax_sngan.core.optim import adam, adam_direction, average_decay, clip, desc
 from jax_sngan.core.pixels import to_float, to_uint8
 from jax_sngan.nn import conv as conv_file
 from jax_sngan.nn.activations import leaky_relu
-from jax_sngan.nn.conv import (
+from jax_sngan.nn.conv import conv, conv_transpose, input_gradient, kernel_gradient
+from jax_sngan.nn.cpu_kernels import forms
+from jax_sngan.nn.cpu_kernels.forms import (
     columns_kernel_gradient,
-    conv,
-    conv_transpose,
-    input_gradient,
-    kernel_gradient,
     matmul_conv,
-    plain_conv,
-    plain_input_gradient,
-    plain_kernel_gradient,
     slices_kernel_gradient,
     subpixel_input_gradient,
     summed_conv,
 )
+from jax_sngan.nn.plain_conv import plain_conv, plain_input_gradient, plain_kernel_gradient
 from jax_sngan.nn.resample import mean_pool, upsample_bilinear, upsample_nearest
 from jax_sngan.nn.spectral_norm import estimate_sigma, normalize, power_iteration, spectral_normalize
 from jax_sngan.nn.sums import spread_features, sum_to_features
@@ -336,7 +332,7 @@ def _record_forms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return call
 
     for name in FORMS:
-        monkeypatch.setattr(conv_file, name, recorded(name, getattr(conv_file, name)))
+        monkeypatch.setattr(forms, name, recorded(name, getattr(forms, name)))
     return taken
 
 

@@ -13,9 +13,11 @@ import pytest
 import torch
 from flax import nnx
 
+import jax_sngan.models.options
 import jax_sngan.nn.batch_norm
 import jax_sngan.nn.blocks
 import jax_sngan.nn.layers
+import torch_ref.models.options
 import torch_ref.nn.batch_norm
 import torch_ref.nn.blocks
 import torch_ref.nn.layers
@@ -23,7 +25,8 @@ from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
 from jax_sngan.interop import torch_layout
 from jax_sngan.nn.batch_norm import BatchNorm, batch_moments
 from jax_sngan.nn.layers import ConvTranspose, Embedding, normal
-from jax_sngan.nn.spectral_norm import PowerIteration, SpectralStat, power_iteration
+from jax_sngan.nn.power_iteration import PowerIteration
+from jax_sngan.nn.spectral_norm import SpectralStat, power_iteration
 from jax_sngan.nn.spectral_options import SpectralNormOptions
 from parity_tests.compare import EXACT, Tolerance, assert_close, assert_within, relative_error, to_numpy
 from parity_tests.tolerances import LAYER_F32, LAYER_F64
@@ -609,8 +612,16 @@ BLOCK_CASES = [
 def block_pair(case: BlockCase, norm: str, dtype: str) -> Pair:
     config = block_config(case, norm, dtype)
     rng = np.random.default_rng(13)
-    ours = filled(lambda: getattr(jax_sngan.nn.blocks, case.kind)(*case.sizes, config, nnx.Rngs(0)), rng)
-    pair = Pair(ours, getattr(torch_ref.nn.blocks, case.kind)(*case.sizes, config), dtype, rng)
+    network = "generator" if case.kind == "GeneratorBlock" else "discriminator"
+    options = {n: case.options[n] for n in ("upsampling", "shortcut_input") if n in case.options}
+
+    def make() -> nnx.Module:
+        of_config = jax_sngan.models.options.block_options(config, network, nnx.Rngs(0))
+        return getattr(jax_sngan.nn.blocks, case.kind)(*case.sizes, **options, **of_config)
+
+    of_config = torch_ref.models.options.block_options(config, network)
+    theirs = getattr(torch_ref.nn.blocks, case.kind)(*case.sizes, **options, **of_config)
+    pair = Pair(filled(make, rng), theirs, dtype, rng)
     pair.back_in_evaluation = False  # its parts' gradients have been held
     if case.kind == "GeneratorBlock":
         # In training norm2 takes the mean away, and with it conv1's bias: its true gradient is 0.

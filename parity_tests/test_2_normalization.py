@@ -11,14 +11,16 @@ import pytest
 import torch
 from flax import nnx
 
+import torch_ref.models.options
 import torch_ref.nn.batch_norm
 import torch_ref.nn.layer_norm
 import torch_ref.nn.normalization
+from jax_sngan.models.options import normalization
 from jax_sngan.nn import rng as noise
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.dropout import dropout, keys_of_layers
 from jax_sngan.nn.layer_norm import LayerNorm
-from jax_sngan.nn.normalization import NoNorm, normalization
+from jax_sngan.nn.normalization import NoNorm
 from parity_tests.compare import EXACT, assert_close, to_numpy
 from parity_tests.configs import model
 from parity_tests.tolerances import LAYER_F32, LAYER_F64
@@ -134,7 +136,7 @@ def test_statistics_of_a_bfloat16_map_are_float32s():
 def test_normalization_of_a_config(network, kind, classes, conditional):
     config = model("standard_cnn", 28, 1, classes, **{f"{network}_norm": kind}, batch_norm_eps=0.5)
     ours = normalization(config, network, 6, conditional=conditional)
-    theirs = torch_ref.nn.normalization.normalization(config, network, 6, conditional=conditional)
+    theirs = torch_ref.models.options.normalization(config, network, 6, conditional=conditional)
     kinds = {
         "none": (NoNorm, torch_ref.nn.normalization.NoNorm),
         "batch": (BatchNorm, torch_ref.nn.batch_norm.BatchNorm),

@@ -13,9 +13,11 @@ PACKAGE = mutation.ROOT / "jax_sngan"
 MATHEMATICS = {
     *(f"nn/{name}.py" for name in ("spectral_norm", "operator_norm", "conv", "layers", "blocks", "resample")),
     *(f"nn/{name}.py" for name in ("batch_norm", "layer_norm", "activations", "dropout")),
-    *(f"nn/{name}.py" for name in ("sums", "winograd", "resampled_conv", "batched_spectral_norm", "finer")),
+    *(f"nn/{name}.py" for name in ("sums", "plain_conv", "resampled_conv", "batched_spectral_norm", "finer")),
+    *(f"nn/{name}.py" for name in ("passes", "kernels", "power_iteration")),
     *(f"models/{name}.py" for name in ("network", "standard_cnn", "resnet", "mlp")),
     *(f"core/{name}.py" for name in ("losses", "penalties", "augment", "optim", "step", "inputs", "pixels", "state")),
+    *(f"nn/cpu_kernels/{name}.py" for name in ("forms", "winograd")),
     "nn/rng.py",
     "interop/torch_layout.py",
 }

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A folder's files import from their own folder and from folders of earlier rows; a new folder gets its place here.
 LAYERS = [
+    ["nn"],  # of nothing else: it may be used without the rest
     ["system"],
     ["config"],
-    ["nn"],
     ["models", "data"],
     ["core"],
     ["runs", "accelerators"],
@@ -48,43 +48,32 @@ TWINS = [
     "nn/operator_norm",
     "nn/resample",
     "nn/spectral_norm",
+    "nn/spectral_options",
     "nn/batch_norm",
     "nn/layers",
     "nn/blocks",
+    "models/options",
     "models/standard_cnn",
     "models/resnet",
     "models/mlp",
 ]
 # (file, names) that one framework has and the other does not, each with the reason.
 ONLY_IN_JAX = {
-    # Gradients in the forms that XLA runs well; torch's convolutions bring their own.
-    "nn/conv": {
-        "algorithm",
-        "choose_form",
-        "columns_kernel_gradient",
-        "exact_sums",
-        "matmul_conv",
-        "plain_conv",
-        "plain_input_gradient",
-        "plain_kernel_gradient",
-        "slices_kernel_gradient",
-        "subpixel_input_gradient",
-        "summed_conv",
-        "turned",
-        "winograd_conv",
-        "winograd_input_gradient",
-        "winograd_kernel_gradient",
-    },
+    # Where a fast form applies; torch's convolutions bring their own.
+    "nn/conv": {"simple_window"},
     # The reference's layer is torch.nn.utils.spectral_norm itself, which keeps u and v and finds the axis of outputs.
     "nn/spectral_norm": {
-        "PowerIteration",
         "SpectralNorm",
         "SpectralStat",
-        "as_matrix",
+        "TreeVectors",
+        "Vectors",
         "draw_vectors",
-        "is_training",
-        "nonnegative",
+        "init_tree",
+        "kernels_by_name",
+        "normalize_tree",
     },
+    # A dictionary's type; torch's layers name their arguments one by one.
+    "nn/layers": {"LayerOptions"},
     # Torch's precision is a flag of the process, which is set once.
     "nn/operator_norm": {"largest_singular_value"},
     # An optimiser is a pair of pure functions here, of which its direction is held against torch's optimisers.
@@ -198,6 +187,20 @@ def test_the_product_needs_no_torch():
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
 def test_the_reference_loads_no_jax():
     assert not loaded_by([dotted("torch_ref", m) for m in modules("torch_ref")]) & set(JAX_STACK)
+
+
+def test_nn_is_there_by_attribute_and_loads_nothing_else():
+    code = (
+        "import sys, jax_sngan as sn\n"
+        "assert 'jax' not in sys.modules\n"
+        "print(sn.nn.SpectralNorm.__name__, sn.nn.spectral_norm.init_tree.__name__)\n"
+        "print(*sorted({m.split('.')[1] for m in sys.modules if m.startswith('jax_sngan.')}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    names, folders = result.stdout.splitlines()
+    assert names == "SpectralNorm init_tree"
+    assert set(folders.split()) <= {"nn", "accelerators"}  # the latter by jax_sngan's own import
 
 
 def test_the_config_loads_neither():

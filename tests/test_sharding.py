@@ -35,8 +35,8 @@ from jax_sngan.core.sharding import (
 from jax_sngan.core.state import create_state
 from jax_sngan.core.step import train_step, training_step
 from jax_sngan.data.datasets import Dataset
-from jax_sngan.nn import winograd
 from jax_sngan.nn.conv import kernel_gradient
+from jax_sngan.nn.cpu_kernels import winograd
 from jax_sngan.system.errors import UserError
 from jax_sngan.training.trainer import train
 

@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jax_sngan.nn.kernels import as_matrix
 from jax_sngan.nn.layers import Conv, Embedding, Linear, normal
 from jax_sngan.nn.passes import hold, iterate
-from jax_sngan.nn.spectral_norm import (
-    PowerIteration,
-    SpectralNorm,
-    SpectralStat,
-    as_matrix,
-    estimate_sigma,
-    power_iteration,
-)
+from jax_sngan.nn.power_iteration import PowerIteration
+from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat, estimate_sigma, power_iteration
 
 RNG = np.random.default_rng(0)
 F64 = jnp.dtype("float64")

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from jax_sngan.config.schema import ModelConfig
 from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
+from jax_sngan.models.options import in_full, layer_options, normalization
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
-from jax_sngan.nn.layers import Linear, glorot_uniform, in_full, layer_options
-from jax_sngan.nn.normalization import NoNorm, normalization
+from jax_sngan.nn.layers import Linear, glorot_uniform
+from jax_sngan.nn.normalization import NoNorm
 
 _HIDDEN = glorot_uniform(math.sqrt(2.0))
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from jax_sngan.config.architectures import RESNET_PLANS
 from jax_sngan.config.schema import ModelConfig
 from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
+from jax_sngan.models.options import block_options, in_full, layer_options, normalization
 from jax_sngan.nn.activations import OUTPUTS
 from jax_sngan.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
 from jax_sngan.nn.dropout import keys_of_layers
-from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform, in_full, layer_options
-from jax_sngan.nn.normalization import normalization
+from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform
 
 
 class Generator(nnx.Module):
@@ -31,11 +31,14 @@ class Generator(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         plan = RESNET_PLANS[config.image_size]
         layer = dict(init=glorot_uniform(), **layer_options(config, "generator", rngs))
+        block = block_options(config, "generator", rngs)
         self.output = config.output
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (plan.base, plan.base, widths[0])
         self.project = Linear(config.latent_size, plan.base**2 * widths[0], **layer)
-        self.blocks = nnx.List([GeneratorBlock(a, b, config, rngs) for a, b in pairwise(widths)])
+        self.blocks = nnx.List(
+            [GeneratorBlock(a, b, upsampling=config.upsampling, **block) for a, b in pairwise(widths)]
+        )
         self.norm = normalization(config, "generator", widths[-1])
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **in_full(layer))
 
@@ -75,11 +78,14 @@ class Discriminator(nnx.Module):
         plan = RESNET_PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
         layer = dict(init=glorot_uniform(), **layer_options(config, "discriminator", rngs))
+        block = block_options(config, "discriminator", rngs)
         self.blocks = nnx.List(
             [
-                FirstDiscriminatorBlock(config.channels, widths[0], config, rngs),
+                FirstDiscriminatorBlock(config.channels, widths[0], **block),
                 *(
-                    DiscriminatorBlock(widths[i - 1], widths[i], i < plan.downsampling, config, rngs)
+                    DiscriminatorBlock(
+                        widths[i - 1], widths[i], i < plan.downsampling, shortcut_input=config.shortcut_input, **block
+                    )
                     for i in range(1, len(widths))
                 ),
             ]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from jax_sngan.config.architectures import CNN_HALVINGS
 from jax_sngan.config.schema import ModelConfig
 from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
+from jax_sngan.models.options import in_full, layer_options, normalization
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
-from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, in_full, layer_options, normal
-from jax_sngan.nn.normalization import NoNorm, normalization
+from jax_sngan.nn.layers import Conv, ConvTranspose, Embedding, Linear, normal
+from jax_sngan.nn.normalization import NoNorm
 
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
 

@@ -7,7 +7,9 @@ and the running variance is the unbiased one.
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.typing import DTypeLike
 
+from jax_sngan.nn.modes import is_training
 from jax_sngan.nn.sums import spread_features, sum_to_features
 
 
@@ -18,18 +20,32 @@ class BatchNorm(nnx.Module):
     2017).
     """
 
-    def __init__(self, features: int, *, eps: float, momentum: float, num_classes: int = 0, dtype: jnp.dtype):
+    def __init__(
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        num_classes: int = 0,
+        dtype: DTypeLike = jnp.float32,
+    ):
         self.eps, self.momentum = eps, momentum
+        self.deterministic = False  # what a pass is that is not told: set by train() and eval()
         shape = (num_classes, features) if num_classes else (features,)
         self.scale = nnx.Param(jnp.ones(shape, dtype))
         self.bias = nnx.Param(jnp.zeros(shape, dtype))
         self.mean = nnx.BatchStat(jnp.zeros((features,), dtype))
         self.var = nnx.BatchStat(jnp.ones((features,), dtype))
 
-    def __call__(self, x: Array, labels: Array | None = None, *, train: bool) -> Array:
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """For nnx.view: deterministic, whether passes are evaluations."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def __call__(self, x: Array, labels: Array | None = None, *, train: bool | None = None) -> Array:
         """x [n, ..., features], labels int [n] where conditional; training uses and records the batch's statistics."""
         given, x = x.dtype, x.astype(self.scale.dtype)  # statistics are not for bfloat16
-        if train:
+        if is_training(self, train):
             mean, var = batch_moments(x)
             count = x.size // x.shape[-1]
             unbiased = var * (count / max(count - 1, 1))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jax_sngan.nn import cpu_kernels
 from jax_sngan.nn.spectral_norm import estimate_sigma, power_iteration
 
 _LARGEST = 2**20  # numbers of a matrix; reading a larger one takes longer than a launch, and copying it would too
@@ -51,9 +52,15 @@ def batched_power_iterations(
     return new_us, new_vs
 
 
-@jax.custom_vjp
 def estimate_sigmas(matrices: Arrays, us: Arrays, vs: Arrays) -> list[Array]:
     """`estimate_sigma` of each matrix [out, rest]: a list of []; gradients flow through the matrices alone."""
+    if not cpu_kernels.is_enabled():
+        return single_sigmas(matrices, us, vs)
+    return _estimate_sigmas(matrices, us, vs)
+
+
+@jax.custom_vjp
+def _estimate_sigmas(matrices: Arrays, us: Arrays, vs: Arrays) -> list[Array]:
     return lax.platform_dependent(matrices, us, vs, cpu=single_sigmas, default=batched_sigmas)
 
 
@@ -79,12 +86,20 @@ def _sigmas_backward(saved: tuple[Arrays, Arrays], cotangents: Arrays) -> tuple[
     return of_matrices, *jax.tree.map(jnp.zeros_like, saved)
 
 
-estimate_sigmas.defvjp(_sigmas_forward, _sigmas_backward)
+_estimate_sigmas.defvjp(_sigmas_forward, _sigmas_backward)
+
+
+def divide(kernels: Arrays, divisors: Arrays) -> list[Array]:
+    """Each kernel, of any shape, over its divisor []."""
+    return _divide(kernels, divisors) if cpu_kernels.is_enabled() else _quotients(kernels, divisors)
 
 
 @jax.custom_vjp
-def divide(kernels: Arrays, divisors: Arrays) -> list[Array]:
-    """Each kernel, of any shape, over its divisor []."""
+def _divide(kernels: Arrays, divisors: Arrays) -> list[Array]:
+    return _quotients(kernels, divisors)
+
+
+def _quotients(kernels: Arrays, divisors: Arrays) -> list[Array]:
     return [k / d for k, d in zip(kernels, divisors, strict=True)]
 
 
@@ -114,7 +129,7 @@ def _divide_backward(saved: tuple[Arrays, Arrays], cotangents: Arrays) -> tuple[
     return divide(cotangents, divisors), [-p / (d * d) for p, d in zip(products, divisors, strict=True)]
 
 
-divide.defvjp(_divide_forward, _divide_backward)
+_divide.defvjp(_divide_forward, _divide_backward)
 
 
 def stacks(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:

@@ -5,30 +5,47 @@ the change of size beside it are one map, and a 1x1 works on the smaller of its 
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 from flax import nnx
 from jax import Array
 
-from jax_sngan.config.schema import ModelConfig
+from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.dropout import dropout, keys_of_layers
-from jax_sngan.nn.layers import Conv, glorot_uniform, layer_options
-from jax_sngan.nn.normalization import normalization
+from jax_sngan.nn.layers import Conv, glorot_uniform
+from jax_sngan.nn.normalization import NoNorm
 from jax_sngan.nn.resample import UPSAMPLINGS, mean_pool
 
+Norm = Callable[[int], Any]  # features -> a normalisation of so many
 _MAIN = glorot_uniform(math.sqrt(2.0))
 _SHORTCUT = glorot_uniform()
+
+
+def no_norm(features: int) -> NoNorm:
+    """A block without normalisation."""
+    del features
+    return NoNorm()
 
 
 class GeneratorBlock(nnx.Module):
     """BatchNorm, ReLU, up-sample, 3x3, BatchNorm, ReLU, 3x3; plus up-sample, 1x1: [n, h, w, in] -> [n, 2h, 2w, out]."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, rngs: nnx.Rngs):
-        layer = layer_options(config, "generator", rngs)
-        self.upsampling, self.dropout = config.upsampling, config.generator_dropout
-        self.norm1 = normalization(config, "generator", in_channels, conditional=True)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Norm = BatchNorm,
+        upsampling: Literal["nearest", "bilinear"] = "nearest",
+        dropout: float = 0.0,
+        **layer: Any,
+    ):
+        self.upsampling, self.dropout = upsampling, dropout
+        self.norm1 = norm(in_channels)
         self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
-        self.norm2 = normalization(config, "generator", out_channels, conditional=True)
+        self.norm2 = norm(out_channels)
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 
@@ -47,12 +64,21 @@ class DiscriminatorBlock(nnx.Module):
     Without `downsample` the means are left out, and with in = out the 1x1 too.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: ModelConfig, rngs: nnx.Rngs):
-        layer = layer_options(config, "discriminator", rngs)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        downsample: bool,
+        *,
+        norm: Norm = no_norm,
+        shortcut_input: Literal["raw", "activated"] = "raw",
+        dropout: float = 0.0,
+        **layer: Any,
+    ):
         self.downsample = downsample
-        self.shortcut_input, self.dropout = config.shortcut_input, config.discriminator_dropout
-        self.norm1 = normalization(config, "discriminator", in_channels)
-        self.norm2 = normalization(config, "discriminator", in_channels)
+        self.shortcut_input, self.dropout = shortcut_input, dropout
+        self.norm1 = norm(in_channels)
+        self.norm2 = norm(in_channels)
         self.conv1 = Conv(in_channels, in_channels, 3, padding=1, init=_MAIN, **layer)
         self.conv2 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         learned = downsample or in_channels != out_channels
@@ -77,11 +103,12 @@ class DiscriminatorBlock(nnx.Module):
 class FirstDiscriminatorBlock(nnx.Module):
     """3x3, ReLU, 3x3, mean of 2x2; plus mean of 2x2, 1x1: images [n, h, w, channels] -> [n, h/2, w/2, out]."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, rngs: nnx.Rngs):
-        layer = layer_options(config, "discriminator", rngs)
-        self.dropout = config.discriminator_dropout
+    def __init__(
+        self, in_channels: int, out_channels: int, *, norm: Norm = no_norm, dropout: float = 0.0, **layer: Any
+    ):
+        self.dropout = dropout
         self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
-        self.norm2 = normalization(config, "discriminator", out_channels)
+        self.norm2 = norm(out_channels)
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 

@@ -6,11 +6,9 @@ Three bilinear maps are closed under differentiation, so gradients of any order 
     input_gradient    y, kernel -> x     its transpose in x; also what a transposed convolution computes
     kernel_gradient   x, y -> kernel     its transpose in the kernel
 
-XLA's CPU backend runs its own transposes of a convolution 2 to 20 times slower than the forward, so there they are
-written as matmuls and small forward convolutions; and where there are enough channels for the additions to pay, all
-three maps take fewer multiplications (winograd.py). `choose_form` has the choice, docs/performance.md the figures.
-Forward-mode differentiation is not defined. Other backends take `lax`'s forms: a traced function holds both
-(platforms.py), and the platform that it is lowered for takes its own.
+On a CPU they take the forms of cpu_kernels/, on other backends `lax`'s: a traced function holds both (platforms.py),
+and the platform that it is lowered for takes its own. Forward-mode differentiation is not defined, unless cpu_kernels
+is switched off. Other windows (rectangular kernels, dilation, groups, padding of one side) are `lax`'s everywhere.
 """
 
 from functools import partial
@@ -20,68 +18,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jax_sngan.nn import winograd
+from jax_sngan.nn import cpu_kernels
+from jax_sngan.nn.cpu_kernels.forms import (
+    choose_form,
+    conv_in_form,
+    input_gradient_in_form,
+    kernel_gradient_in_form,
+)
+from jax_sngan.nn.plain_conv import LAYOUT, plain_conv, plain_input_gradient, plain_kernel_gradient, turned
 from jax_sngan.nn.platforms import by_platform
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW = 4  # channels so few that the k*k matmuls of slices would each be a matrix-vector product
-_SMALL_MAP = 8  # pixels a side; there a kernel is the larger part, and turning it costs more than overlapping tiles
-_ENOUGH = 16  # channels that make a matmul of a convolution from them to few
-Form = Literal["plain", "winograd", "matmul", "summed", "subpixel", "slices", "columns", "columns of y"]
 
-
-def exact_sums(dtype: jnp.dtype) -> bool:
-    """Whether a form may add numbers of this type itself: sums of bfloat16 would be rounded to eight bits."""
-    return dtype in (jnp.float32, jnp.float64)
-
-
-def choose_form(
-    wanted: Literal["conv", "input_gradient", "kernel_gradient"],
-    size: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: int,
-    padding: int,
-    dtype: jnp.dtype,
-) -> Form:
-    """How one of the three maps is computed on a CPU: the fastest as measured (docs/performance.md).
-
-    Args:
-      size: (h, w) of x.
-      kernel: its shape, (k, k, c_in, c_out).
-    """
-    k, _, c_in, c_out = kernel
-    exact = exact_sums(dtype)
-    enough = min(c_in, c_out) >= (32 if wanted == "kernel_gradient" else 64)
-    if exact and enough and algorithm(size, k, stride, padding) is not None:
-        return "winograd"
-    if exact and wanted != "kernel_gradient" and stride == 1:
-        if (k, padding) == (1, 0):
-            return "matmul"
-        results, terms = (c_in, c_out) if wanted == "input_gradient" else (c_out, c_in)
-        if padding < k and results <= _FEW and terms >= _ENOUGH:
-            return "summed"
-    if wanted == "input_gradient":
-        tiles = ((s + 2 * padding - k) // stride + 1 for s in size)
-        fits = all(t * stride == s for t, s in zip(tiles, size, strict=True))
-        return "subpixel" if stride > 1 and fits and k >= stride and padding < k else "plain"
-    if wanted == "kernel_gradient":
-        if c_in <= _FEW:
-            return "columns"
-        return "columns of y" if c_out <= _FEW and stride == 1 and padding < k else "slices"
-    return "plain"
-
-
-def algorithm(size: tuple[int, ...], k: int, stride: int, padding: int) -> winograd.Algorithm | None:
-    """The one with fewer multiplications that computes this convolution of a map of h x w, if there is one."""
-    h, w = size
-    if (k, stride, padding) == (3, 1, 1) and h % 2 == w % 2 == 0:
-        return winograd.F23
-    if (k, stride, padding) == (4, 2, 1) and h % 4 == w % 4 == 0:
-        return winograd.F22
-    return None
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """Cross-correlation, as torch.nn.functional.conv2d computes it.
 
@@ -93,57 +40,42 @@ def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     Returns:
       [n, (h + 2 padding - k) // stride + 1, likewise w, c_out].
     """
+    if not cpu_kernels.is_enabled():
+        return plain_conv(x, kernel, stride, padding)
+    return _conv(x, kernel, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     form = choose_form("conv", x.shape[1:3], kernel.shape, stride, padding, x.dtype)
-    return by_platform(_conv, form, x, kernel, stride, padding)
+    return by_platform(conv_in_form, form, x, kernel, stride, padding)
 
 
-def _conv(form: Form, x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    if form == "winograd":
-        return winograd_conv(x, kernel, stride, padding)
-    if form == "matmul":
-        return matmul_conv(x, kernel)
-    if form == "summed":
-        return summed_conv(x, kernel, padding)
-    return plain_conv(x, kernel, stride, padding)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
+def input_gradient(y: Array, kernel: Array, size: tuple[int, ...], stride: int, padding: int) -> Array:
     """The transpose of `conv` in x: [n, h', w', c_out], [k, k, c_in, c_out] -> [n, *size, c_in]."""
-    form = choose_form("input_gradient", size, kernel.shape, stride, padding, y.dtype)
-    return by_platform(_input_gradient, form, y, kernel, size, stride, padding)
-
-
-def _input_gradient(form: Form, y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
-    if form == "winograd":
-        return winograd_input_gradient(y, kernel, size, stride, padding)
-    if form == "matmul":
-        return matmul_conv(y, turned(kernel))
-    if form == "summed":
-        return summed_conv(y, turned(kernel), kernel.shape[0] - 1 - padding)
-    if form == "subpixel":
-        return subpixel_input_gradient(y, kernel, size, stride, padding)
-    return plain_input_gradient(y, kernel, size, stride, padding)
+    if not cpu_kernels.is_enabled():
+        return plain_input_gradient(y, kernel, size, stride, padding)
+    return _input_gradient(y, kernel, size, stride, padding)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _input_gradient(y: Array, kernel: Array, size: tuple[int, ...], stride: int, padding: int) -> Array:
+    form = choose_form("input_gradient", size, kernel.shape, stride, padding, y.dtype)
+    return by_platform(input_gradient_in_form, form, y, kernel, size, stride, padding)
+
+
 def kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
     """The transpose of `conv` in its kernel: [n, h, w, c_in], [n, h', w', c_out] -> [k, k, c_in, c_out]."""
+    if not cpu_kernels.is_enabled():
+        return plain_kernel_gradient(x, y, k, stride, padding)
+    return _kernel_gradient(x, y, k, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
     shape = (k, k, x.shape[3], y.shape[3])
     form = choose_form("kernel_gradient", x.shape[1:3], shape, stride, padding, x.dtype)
-    return by_platform(_kernel_gradient, form, x, y, k, stride, padding)
-
-
-def _kernel_gradient(form: Form, x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
-    if form == "winograd":
-        return winograd_kernel_gradient(x, y, k, stride, padding)
-    if form == "slices":
-        return slices_kernel_gradient(x, y, k, stride, padding)
-    if form == "columns":
-        return columns_kernel_gradient(x, y, k, stride, padding)
-    if form == "columns of y":  # the same correlation seen from y: its columns are few, x is read once
-        return turned(columns_kernel_gradient(y, x, k, 1, k - 1 - padding))
-    return plain_kernel_gradient(x, y, k, stride, padding)
+    return by_platform(kernel_gradient_in_form, form, x, y, k, stride, padding)
 
 
 def conv_transpose(x: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -157,8 +89,9 @@ def conv_transpose(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     Returns:
       [n, (h - 1) stride - 2 padding + k, likewise w, c_out].
     """
-    h, w = ((s - 1) * stride - 2 * padding + kernel.shape[0] for s in x.shape[1:3])
-    return input_gradient(x, kernel, (h, w), stride, padding)
+    cuts = ((padding, padding),) * 2
+    size = transposed_size(x.shape[1:3], kernel.shape[:2], (stride, stride), cuts, (1, 1))
+    return input_gradient(x, kernel, size, stride, padding)
 
 
 def _conv_forward(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
@@ -173,12 +106,12 @@ def _conv_backward(stride: int, padding: int, saved: tuple[Array, Array], y: Arr
     )
 
 
-def _input_forward(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int):  # type: ignore[no-untyped-def]
+def _input_forward(y: Array, kernel: Array, size: tuple[int, ...], stride: int, padding: int):  # type: ignore[no-untyped-def]
     return input_gradient(y, kernel, size, stride, padding), (y, kernel)
 
 
 def _input_backward(
-    size: tuple[int, int], stride: int, padding: int, saved: tuple[Array, Array], x: Array
+    size: tuple[int, ...], stride: int, padding: int, saved: tuple[Array, Array], x: Array
 ) -> tuple[Array, Array]:
     y, kernel = saved
     return conv(x, kernel, stride, padding), kernel_gradient(x, y, kernel.shape[0], stride, padding)
@@ -195,127 +128,141 @@ def _kernel_backward(
     return input_gradient(y, kernel, x.shape[1:3], stride, padding), conv(x, kernel, stride, padding)
 
 
-conv.defvjp(_conv_forward, _conv_backward)
-input_gradient.defvjp(_input_forward, _input_backward)
-kernel_gradient.defvjp(_kernel_forward, _kernel_backward)
+_conv.defvjp(_conv_forward, _conv_backward)
+_input_gradient.defvjp(_input_forward, _input_backward)
+_kernel_gradient.defvjp(_kernel_forward, _kernel_backward)
 
 
-def turned(kernel: Array) -> Array:
-    """[k, k, c_in, c_out] -> [k, k, c_out, c_in], half a turn: of the transposed convolution, where the stride is 1."""
-    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+# Other windows -------------------------------------------------------------------------------------------------------
+
+Pair = int | tuple[int, int]  # one number, or one a direction: (rows, columns)
+Padding = Pair | Literal["SAME", "VALID"]
+Sides = tuple[tuple[int, int], tuple[int, int]]  # (before, after) of the rows, and of the columns
 
 
-def plain_conv(x: Array, kernel: Array, stride: int, padding: int, dtype: jnp.dtype | None = None) -> Array:
-    """`conv` as the backend has it; dtype: of the result, where it is not that of x and kernel."""
-    pads = [(padding, padding)] * 2
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT, preferred_element_type=dtype
-    )
+def pair(value: Pair, name: str = "") -> tuple[int, int]:
+    """(rows, columns) of what may be one number for both.
 
-
-def matmul_conv(x: Array, kernel: Array) -> Array:
-    """`conv` with a 1x1 kernel, stride 1: its matrix times each pixel's channels."""
-    return x @ kernel[0, 0]
-
-
-def summed_conv(x: Array, kernel: Array, padding: int) -> Array:
-    """`conv` of stride 1 as one matmul, of which each tap's products are summed, shifted: for few channels out."""
-    k, _, c_in, c_out = kernel.shape
-    taps = kernel.transpose(0, 1, 3, 2).reshape(-1, c_in)
-    products = taps @ x.reshape(-1, c_in).T  # the pixels last, so that the sums run over whole rows of a map
-    products = products.reshape(k, k, c_out, *x.shape[:3])
-    products = jnp.pad(products, ((0, 0),) * 4 + ((padding, padding),) * 2)
-    h, w = (s + 2 * padding - k + 1 for s in x.shape[1:3])
-    shifted = [products[i, j, :, :, i : i + h, j : j + w] for i in range(k) for j in range(k)]
-    return sum(shifted[1:], start=shifted[0]).transpose(1, 2, 3, 0)
-
-
-def winograd_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """`conv` with fewer multiplications, where there is an `algorithm`."""
-    return winograd.forward(_algorithm(x.shape[1:3], kernel.shape[0], stride, padding), x, kernel)
-
-
-def winograd_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
-    """`input_gradient` with fewer multiplications, where there is an `algorithm`."""
-    a = _algorithm(size, kernel.shape[0], stride, padding)
-    if stride == 1 and min(size) > _SMALL_MAP:
-        return winograd.forward(a, y, turned(kernel))  # no tiles to add where they overlap
-    return winograd.input_gradient(a, y, kernel)
-
-
-def winograd_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
-    """`kernel_gradient` with fewer multiplications, where there is an `algorithm`."""
-    return winograd.kernel_gradient(_algorithm(x.shape[1:3], k, stride, padding), x, y)
-
-
-def _algorithm(size: tuple[int, ...], k: int, stride: int, padding: int) -> winograd.Algorithm:
-    found = algorithm(size, k, stride, padding)
-    if found is None:
-        raise ValueError(f"no algorithm for a {k}x{k} kernel, stride {stride}, padding {padding}, on {size}")
-    return found
-
-
-def plain_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
-    """`input_gradient` as one convolution of y, spread by the stride, with the turned kernel."""
-    k = kernel.shape[0]
-    pads = [(k - 1 - padding, s - ((r - 1) * stride - padding + 1)) for s, r in zip(size, y.shape[1:3], strict=True)]
-    return lax.conv_general_dilated(
-        y, turned(kernel), (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT
-    )
-
-
-def subpixel_input_gradient(y: Array, kernel: Array, size: tuple[int, int], stride: int, padding: int) -> Array:
-    """`input_gradient` for stride > 1 with y's size times stride = size, without the zeros that spreading multiplies.
-
-    Pixels of one phase (their index modulo the stride) see the same taps of the kernel, so each phase is a small
-    convolution of y; the phases are then interleaved.
+    Raises:
+      ValueError: name is given, and the numbers are not two of at least 1.
     """
-    n, h, w, _ = y.shape
-    across = kernel.swapaxes(2, 3)
-    rows = []
-    for a in range(stride):
-        row_taps, row_pad = _phase(a, kernel.shape[0], stride, padding)
-        columns = []
-        for b in range(stride):
-            column_taps, column_pad = _phase(b, kernel.shape[0], stride, padding)
-            taps = across[row_taps][:, column_taps]
-            columns.append(lax.conv_general_dilated(y, taps, (1, 1), [row_pad, column_pad], dimension_numbers=_LAYOUT))
-        rows.append(jnp.stack(columns, axis=3))  # [n, h, w, stride, c]
-    return jnp.stack(rows, axis=2).reshape(n, *size, kernel.shape[2])  # [n, h, stride, w, stride, c] before
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if name and (len(both) != 2 or not all(isinstance(n, int) and n >= 1 for n in both)):
+        raise ValueError(f"{name} must be a whole number of at least 1, or a pair of them, got {value!r}")
+    return both[0], both[1]
 
 
-def _phase(phase: int, k: int, stride: int, padding: int) -> tuple[slice, tuple[int, int]]:
-    """Kernel taps that reach pixels of a phase, in the order of y's pixels that they multiply, and y's padding."""
-    first = (phase + padding) % stride
-    taps = list(range(first, k, stride))  # tap i multiplies y[m + (phase + padding - i) / stride] in pixel m
-    offsets = [(phase + padding - i) // stride for i in taps]
-    last = None if first - stride < 0 else first - stride
-    return slice(taps[-1], last, -stride), (-offsets[-1], offsets[0])
+def conv_pads(
+    padding: Padding,
+    size: tuple[int, ...],
+    k: tuple[int, ...],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Sides:
+    """The zeros beside a map of h x w: as numbers say, or as many as lax's "SAME" or "VALID" sets there.
+
+    Raises:
+      ValueError: padding is neither.
+    """
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            raise ValueError(f'padding must be a number, a pair of numbers, "SAME" or "VALID", got {padding!r}')
+        if padding == "VALID":
+            return (0, 0), (0, 0)
+        windows = zip(size, k, stride, dilation, strict=True)
+        total = [max((-(-side // s) - 1) * s + (n - 1) * d + 1 - side, 0) for side, n, s, d in windows]
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    rows, columns = pair(padding)
+    if not (isinstance(rows, int) and isinstance(columns, int) and min(rows, columns) >= 0):
+        raise ValueError(f'padding must be at least 0, "SAME" or "VALID", got {padding!r}')
+    return (rows, rows), (columns, columns)
 
 
-def plain_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
-    """`kernel_gradient` as one convolution of x with y, spread by the stride: images and channels change places."""
-    sizes = zip(x.shape[1:3], y.shape[1:3], strict=True)
-    pads = [(padding, (r - 1) * stride + k - s - padding) for s, r in sizes]  # so that k results are left
-    layout = ("CHWN", "IHWO", "HWNC")
-    return lax.conv_general_dilated(x, y, (1, 1), pads, rhs_dilation=(stride, stride), dimension_numbers=layout)
+def transposed_cuts(padding: Padding, k: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]) -> Sides:
+    """What a transposed convolution cuts from its whole result on each side: as numbers say, as torch does, or so that
+    it has the size that lax.conv_transpose gives it for "SAME" (the map's times the stride) or "VALID". Below 0: zeros
+    that are added.
+
+    Raises:
+      ValueError: padding is neither.
+    """
+    if not isinstance(padding, str) or padding not in ("SAME", "VALID"):
+        return conv_pads(padding, (1, 1), k, stride, dilation)  # numbers, or it raises
+    sides = []
+    for n, s, d in zip(k, stride, dilation, strict=True):
+        reach = (n - 1) * d  # of a window beyond its first pixel: the padding with which nothing is cut
+        if padding == "VALID":
+            before, total = reach, reach + s - 1 + max(reach + 1 - s, 0)
+        else:
+            total = reach + s - 1
+            before = reach if s > reach else -(-total // 2)
+        sides.append((reach - before, reach - (total - before)))
+    return sides[0], sides[1]
 
 
-def slices_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
-    """`kernel_gradient` as k * k matmuls, one for each shift of x."""
-    flat = y.reshape(-1, y.shape[3])
-    shifted = _shifts(x, y, k, stride, padding)
-    return jnp.stack([s.reshape(-1, x.shape[3]).T @ flat for s in shifted]).reshape(k, k, x.shape[3], y.shape[3])
+def transposed_size(
+    size: tuple[int, ...], k: tuple[int, ...], stride: tuple[int, int], cuts: Sides, dilation: tuple[int, int]
+) -> tuple[int, int]:
+    """(h, w) of a transposed convolution's result of a map of `size`."""
+    h, w = (
+        (side - 1) * s + (n - 1) * d + 1 - sum(cut)
+        for side, n, s, d, cut in zip(size, k, stride, dilation, cuts, strict=True)
+    )
+    return h, w
 
 
-def columns_kernel_gradient(x: Array, y: Array, k: int, stride: int, padding: int) -> Array:
-    """`kernel_gradient` as one matmul of all shifts of x side by side (im2col): for few channels."""
-    columns = jnp.concatenate(_shifts(x, y, k, stride, padding), axis=3).reshape(-1, k * k * x.shape[3])
-    return (columns.T @ y.reshape(-1, y.shape[3])).reshape(k, k, x.shape[3], y.shape[3])
+def simple_window(
+    kernel: tuple[int, ...], stride: tuple[int, int], sides: Sides, dilation: tuple[int, int], groups: int = 1
+) -> tuple[int, int] | None:
+    """(stride, padding) as `conv` and `conv_transpose` take them, or None where they can't: kernel is its shape."""
+    square = kernel[0] == kernel[1] and stride[0] == stride[1] and len({*sides[0], *sides[1]}) == 1
+    simple = square and sides[0][0] >= 0 and dilation == (1, 1) and groups == 1
+    return (stride[0], sides[0][0]) if simple else None
 
 
-def _shifts(x: Array, y: Array, k: int, stride: int, padding: int) -> list[Array]:
-    """For each tap of the kernel, the pixels of x that it meets: k * k of [n, h', w', c_in]."""
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    h, w = (stride * (s - 1) + 1 for s in y.shape[1:3])
-    return [padded[:, i : i + h : stride, j : j + w : stride] for i in range(k) for j in range(k)]
+def general_conv(
+    x: Array,
+    kernel: Array,
+    stride: tuple[int, int],
+    pads: Sides,
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    dtype: jnp.dtype | None = None,
+) -> Array:
+    """`conv` of any window: x [n, h, w, c_in], kernel [kh, kw, c_in / groups, c_out] -> [n, h', w', c_out].
+
+    dtype: of the result, where it is not that of x and kernel.
+    """
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        stride,
+        pads,
+        rhs_dilation=dilation,
+        dimension_numbers=LAYOUT,
+        feature_group_count=groups,
+        preferred_element_type=dtype,
+    )
+
+
+def general_conv_transpose(
+    x: Array,
+    kernel: Array,
+    stride: tuple[int, int],
+    cuts: Sides,
+    dilation: tuple[int, int] = (1, 1),
+    dtype: jnp.dtype | None = None,
+) -> Array:
+    """`conv_transpose` of any window: x [n, h, w, c_in], kernel [kh, kw, c_out, c_in] -> [n, h', w', c_out]."""
+    reach = ((n - 1) * d for n, d in zip(kernel.shape[:2], dilation, strict=True))
+    pads = [(r - before, r - after) for r, (before, after) in zip(reach, cuts, strict=True)]
+    return lax.conv_general_dilated(
+        x,
+        turned(kernel),
+        (1, 1),
+        pads,
+        lhs_dilation=stride,
+        rhs_dilation=dilation,
+        dimension_numbers=LAYOUT,
+        preferred_element_type=dtype,
+    )

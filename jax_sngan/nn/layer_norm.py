@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 EPS = 1e-5
 
@@ -13,11 +14,11 @@ class LayerNorm(nnx.Module):
     Ba et al. 2016, eq. 4; torch.nn.GroupNorm with one group.
     """
 
-    def __init__(self, features: int, *, dtype: jnp.dtype):
+    def __init__(self, features: int, *, dtype: DTypeLike = jnp.float32):
         self.scale = nnx.Param(jnp.ones((features,), dtype))
         self.bias = nnx.Param(jnp.zeros((features,), dtype))
 
-    def __call__(self, x: Array, labels: Array | None = None, *, train: bool) -> Array:
+    def __call__(self, x: Array, labels: Array | None = None, *, train: bool | None = None) -> Array:
         """x [n, ..., features]; training and evaluation are the same, and so are all classes."""
         del labels, train
         wide = x.astype(self.scale.dtype)  # statistics are not for bfloat16

@@ -12,7 +12,9 @@ from flax import nnx
 from jax import Array
 
 from jax_sngan.nn.batched_spectral_norm import divide, estimate_sigmas, power_iterations
-from jax_sngan.nn.spectral_norm import PowerIteration, SpectralNorm, as_matrix
+from jax_sngan.nn.kernels import as_matrix
+from jax_sngan.nn.power_iteration import PowerIteration
+from jax_sngan.nn.spectral_norm import SpectralNorm
 from jax_sngan.nn.spectral_options import SpectralNormOptions
 
 

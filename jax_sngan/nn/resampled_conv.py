@@ -14,17 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jax_sngan.nn import winograd
-from jax_sngan.nn.conv import (
-    conv,
-    exact_sums,
-    input_gradient,
-    kernel_gradient,
-    plain_conv,
-    plain_input_gradient,
-    plain_kernel_gradient,
-    turned,
-)
+from jax_sngan.nn import cpu_kernels
+from jax_sngan.nn.conv import conv, input_gradient, kernel_gradient
+from jax_sngan.nn.cpu_kernels import winograd
+from jax_sngan.nn.cpu_kernels.forms import exact_sums
+from jax_sngan.nn.plain_conv import plain_conv, plain_input_gradient, plain_kernel_gradient, turned
 from jax_sngan.nn.platforms import by_platform
 from jax_sngan.nn.resample import mean_pool, upsample_nearest
 
@@ -32,13 +26,17 @@ _FEWEST = 32  # channels from which the additions pay (docs/performance.md)
 Form = Literal["plain", "winograd", "strided"]
 
 
-@jax.custom_vjp
 def upsampled_conv(x: Array, kernel: Array) -> Array:
     """conv(upsample_nearest(x), kernel, 1, 1): x [n, h, w, c_in], kernel [3, 3, c_in, c_out] -> [n, 2h, 2w, c_out]."""
-    return by_platform(_upsampled_conv, _form(kernel), x, kernel, elsewhere="strided")
+    return _upsampled_conv(x, kernel) if cpu_kernels.is_enabled() else _conv_in_form("plain", x, kernel)
 
 
-def _upsampled_conv(form: Form, x: Array, kernel: Array) -> Array:
+@jax.custom_vjp
+def _upsampled_conv(x: Array, kernel: Array) -> Array:
+    return by_platform(_conv_in_form, _form(kernel), x, kernel, elsewhere="strided")
+
+
+def _conv_in_form(form: Form, x: Array, kernel: Array) -> Array:
     if form == "winograd":
         return winograd.forward(winograd.DOUBLED, x, kernel)
     if form == "strided":
@@ -46,13 +44,17 @@ def _upsampled_conv(form: Form, x: Array, kernel: Array) -> Array:
     return conv(upsample_nearest(x), kernel, 1, 1)
 
 
-@jax.custom_vjp
 def upsampled_input_gradient(y: Array, kernel: Array) -> Array:
     """The transpose of `upsampled_conv` in x: y [n, 2h, 2w, c_out], [3, 3, c_in, c_out] -> [n, h, w, c_in]."""
-    return by_platform(_upsampled_input_gradient, _form(kernel), y, kernel, elsewhere="strided")
+    return _input_gradient(y, kernel) if cpu_kernels.is_enabled() else _input_gradient_in_form("plain", y, kernel)
 
 
-def _upsampled_input_gradient(form: Form, y: Array, kernel: Array) -> Array:
+@jax.custom_vjp
+def _input_gradient(y: Array, kernel: Array) -> Array:
+    return by_platform(_input_gradient_in_form, _form(kernel), y, kernel, elsewhere="strided")
+
+
+def _input_gradient_in_form(form: Form, y: Array, kernel: Array) -> Array:
     if form == "winograd":
         return winograd.input_gradient(winograd.DOUBLED, y, kernel)
     if form == "strided":
@@ -60,14 +62,18 @@ def _upsampled_input_gradient(form: Form, y: Array, kernel: Array) -> Array:
     return 4 * mean_pool(input_gradient(y, kernel, y.shape[1:3], 1, 1))
 
 
-@jax.custom_vjp
 def upsampled_kernel_gradient(x: Array, y: Array) -> Array:
     """The transpose in the kernel: x [n, h, w, c_in], y [n, 2h, 2w, c_out] -> [3, 3, c_in, c_out]."""
+    return _kernel_gradient(x, y) if cpu_kernels.is_enabled() else _kernel_gradient_in_form("plain", x, y)
+
+
+@jax.custom_vjp
+def _kernel_gradient(x: Array, y: Array) -> Array:
     kernel = jax.ShapeDtypeStruct((3, 3, x.shape[3], y.shape[3]), x.dtype)
-    return by_platform(_upsampled_kernel_gradient, _form(kernel), x, y, elsewhere="strided")
+    return by_platform(_kernel_gradient_in_form, _form(kernel), x, y, elsewhere="strided")
 
 
-def _upsampled_kernel_gradient(form: Form, x: Array, y: Array) -> Array:
+def _kernel_gradient_in_form(form: Form, x: Array, y: Array) -> Array:
     if form == "winograd":
         return winograd.kernel_gradient(winograd.DOUBLED, x, y)
     if form == "strided":
@@ -120,6 +126,6 @@ def _backward_of_kernel(saved: tuple[Array, Array], kernel: Array) -> tuple[Arra
     return upsampled_input_gradient(y, kernel), upsampled_conv(x, kernel)
 
 
-upsampled_conv.defvjp(lambda x, k: (upsampled_conv(x, k), (x, k)), _backward_of_conv)
-upsampled_input_gradient.defvjp(lambda y, k: (upsampled_input_gradient(y, k), (y, k)), _backward_of_input)
-upsampled_kernel_gradient.defvjp(lambda x, y: (upsampled_kernel_gradient(x, y), (x, y)), _backward_of_kernel)
+_upsampled_conv.defvjp(lambda x, k: (upsampled_conv(x, k), (x, k)), _backward_of_conv)
+_input_gradient.defvjp(lambda y, k: (upsampled_input_gradient(y, k), (y, k)), _backward_of_input)
+_kernel_gradient.defvjp(lambda x, y: (upsampled_kernel_gradient(x, y), (x, y)), _backward_of_kernel)

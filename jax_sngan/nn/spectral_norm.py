@@ -5,7 +5,9 @@ torch.nn.utils.parametrizations.spectral_norm and of the authors' Chainer code (
 """
 
 import inspect
-import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -13,8 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from jax_sngan.nn.kernels import as_matrix, kernel_name, kernel_of, nonnegative
+from jax_sngan.nn.kernels import out_axes as outputs_of
+from jax_sngan.nn.modes import is_training
 from jax_sngan.nn.spectral_options import SpectralNormOptions
 
+_TORCHS = SpectralNormOptions()  # torch.nn.utils.spectral_norm's
 SCOPE = "spectral_norm"  # the products that find a norm bear this name in compiled programs, and profiles
 
 
@@ -78,14 +84,6 @@ def _matvec(matrix: Array, vector: Array) -> Array:
         return jnp.matmul(vector[None], matrix.T, precision=lax.Precision.HIGHEST)[0]
 
 
-def as_matrix(kernel: Array, out: tuple[int, ...]) -> Array:
-    """A kernel of any shape as [out, rest]: the axes `out`, from the first one on, become rows, the others columns."""
-    if out == (kernel.ndim - 1,):
-        return kernel.reshape(-1, kernel.shape[-1]).T
-    front = jnp.moveaxis(kernel, out, range(len(out)))
-    return front.reshape(math.prod(front.shape[: len(out)]), -1)
-
-
 def draw_vectors(matrix: Array, options: SpectralNormOptions, keys: tuple[Array, Array]) -> tuple[Array, Array]:
     """u [out] and v [rest] of a matrix [out, rest], drawn from two keys and warmed up as the options say.
 
@@ -99,12 +97,7 @@ def draw_vectors(matrix: Array, options: SpectralNormOptions, keys: tuple[Array,
     return power_iteration(matrix, u, v, **options.iteration(options.warmup))
 
 
-def is_training(module: Any, train: bool | None) -> bool:
-    """What a pass is: as its argument `train` says, else as the module's train() and eval() have left it."""
-    return not module.deterministic if train is None else train
-
-
-class _Vectors(nnx.Module):
+class Vectors(nnx.Module):
     """u and v of one matrix, and how they are moved."""
 
     def __init__(self, matrix: Array, options: SpectralNormOptions, rngs: nnx.Rngs):
@@ -131,62 +124,7 @@ class _Vectors(nnx.Module):
         return estimate_sigma(matrix, u, v)
 
 
-class PowerIteration(_Vectors):
-    """u and v of one matrix, and the sigma that they give: what a layer of one's own is built with.
-
-    `SpectralNorm` wraps a layer and needs none of this.
-    """
-
-    def __init__(
-        self,
-        matrix: Array,
-        options: SpectralNormOptions | bool = True,
-        rngs: nnx.Rngs | None = None,
-        *,
-        kernel: nnx.Variable | None = None,
-        out_axes: int | tuple[int, ...] = -1,
-    ):
-        """u and v are drawn from rngs, and warmed up on matrix if the options say so.
-
-        Args:
-          matrix: [out, rest], of which calls give the norm.
-          kernel: the variable that the matrix is made from, where it is to be trained by a GAN's step: that moves u and
-            v of a whole network before its passes (`iterate`), and finds the matrix by this.
-          out_axes: of the kernel: which become rows.
-        """
-        found = SpectralNormOptions.of(options)
-        if found is None or rngs is None:
-            raise ValueError("PowerIteration needs options and rngs")
-        super().__init__(matrix, found, rngs)
-        self.kernel = kernel
-        self.out_axes = () if kernel is None else nonnegative(out_axes, kernel[...].ndim)
-        self.held = False  # whether training passes leave u and v as they are
-
-    def divisor(self, matrix: Array, *, train: bool | None = None) -> Array:
-        """[] what gives a kernel the target norm: sigma over the target."""
-        return self(matrix, train=train) / self.options.target
-
-    def __call__(self, matrix: Array, *, train: bool | None = None) -> Array:
-        """[] sigma of matrix [out, rest]; a training pass moves u and v first, an evaluation never does."""
-        if self.held:
-            return estimate_sigma(matrix, self.u[...], self.v[...])
-        return self._sigma(matrix, is_training(self, train))
-
-
-def nonnegative(axes: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    """Axes of an array of ndim as numbers from 0 on.
-
-    Raises:
-      ValueError: one is not among them.
-    """
-    listed = (axes,) if isinstance(axes, int) else tuple(axes)
-    for axis in listed:
-        if not -ndim <= axis < ndim:
-            raise ValueError(f"out_axes must be from {-ndim} to {ndim - 1} for a kernel of {ndim} axes, got {axis}")
-    return tuple(axis % ndim for axis in listed)
-
-
-class SpectralNorm(_Vectors):
+class SpectralNorm(Vectors):
     """A layer whose kernel is divided by its spectral norm in each call; the stored kernel stays as it is.
 
         layer = SpectralNorm(nnx.Conv(3, 64, (3, 3), rngs=rngs), rngs=rngs)
@@ -226,9 +164,11 @@ class SpectralNorm(_Vectors):
         Raises:
           ValueError: the layer has no kernel, or two, or is normalised already; or an option is out of its range.
         """
-        self.name = _kernel_name(layer) if name is None else name
-        kernel = _variable(layer, self.name)
-        self.out_axes = _out_axes(layer, kernel) if out_axes is None else nonnegative(out_axes, kernel.ndim)
+        if isinstance(layer, SpectralNorm) or isinstance(getattr(layer, "norm", None), Vectors):
+            raise ValueError(f"SpectralNorm needs a layer that is not normalised yet, got {type(layer).__name__}")
+        self.name = kernel_name(layer) if name is None else name
+        kernel = kernel_of(layer, self.name)
+        self.out_axes = outputs_of(layer, kernel) if out_axes is None else nonnegative(out_axes, kernel.ndim)
         options = SpectralNormOptions(
             target=target, iterations=iterations, order=order, eps=eps, eps_form=eps_form, init=init, warmup=warmup,
             evaluation=evaluation,
@@ -269,48 +209,107 @@ class SpectralNorm(_Vectors):
             attributes[self.name] = stored
 
 
-def _kernel_name(layer: nnx.Module) -> str:
-    kind = type(layer).__name__
-    if isinstance(layer, SpectralNorm):
-        raise ValueError(
-            f"SpectralNorm needs a layer that is not normalised yet, got one of {type(layer.layer).__name__}"
-        )
-    if isinstance(getattr(layer, "norm", None), PowerIteration):
-        raise ValueError(f"SpectralNorm needs a layer that is not normalised yet, got a {kind} with a spectral norm")
-    names = [n for n in ("kernel", "embedding") if isinstance(vars(layer).get(n), nnx.Variable)]
-    if len(names) == 1:
-        return names[0]
-    if names:
-        raise ValueError(
-            f"SpectralNorm needs a layer with one kernel, and {kind} has two: name one of {names} by name="
-        )
-    inner = sorted({type(part).__name__ for path, part in nnx.iter_modules(layer) if path and "kernel" in vars(part)})
-    advice = f"wrap those inside, of {', '.join(inner)}" if inner else "say by name= which attribute is its kernel"
-    raise ValueError(f"SpectralNorm needs a layer with a kernel, and {kind} has none: {advice}")
+# Parameter trees -----------------------------------------------------------------------------------------------------
+
+Select = Callable[[tuple[str, ...], Array], int | tuple[int, ...] | None]  # path, leaf -> its axes of outputs, or None
 
 
-def _variable(layer: nnx.Module, name: str) -> Array:
-    found = vars(layer).get(name)
-    if not isinstance(found, nnx.Variable):
-        raise ValueError(f"name must be a variable of {type(layer).__name__}, got {name!r}")
-    kernel: Array = found[...]
-    if kernel.ndim < 2:
-        raise ValueError(
-            f"SpectralNorm needs a kernel of 2 axes or more, got {type(layer).__name__}.{name} {kernel.shape}"
-        )
-    return kernel
+@partial(jax.tree_util.register_dataclass, data_fields=["u", "v"], meta_fields=["out_axes"])
+@dataclass(frozen=True)
+class TreeVectors:
+    """u [out] and v [rest] of one leaf of a parameter tree, and which of its axes are rows of its matrix."""
+
+    u: Array
+    v: Array
+    out_axes: tuple[int, ...]
 
 
-def _out_axes(layer: nnx.Module, kernel: Array) -> tuple[int, ...]:
-    """As torch sees the same layer, its weight's first axis, or a transposed convolution's second."""
-    if isinstance(layer, nnx.Embed) or hasattr(layer, "spectral_out_axes"):
-        return nonnegative(getattr(layer, "spectral_out_axes", 0), kernel.ndim)
-    if isinstance(layer, nnx.ConvTranspose) and layer.transpose_kernel:
-        return (kernel.ndim - 2,)
-    if isinstance(layer, nnx.LinearGeneral):
-        if layer.batch_axis:
-            raise ValueError(
-                "out_axes must be given for a LinearGeneral with batch_axis: its kernel is several matrices"
-            )
-        return tuple(range(kernel.ndim - len(layer.out_features), kernel.ndim))
-    return (kernel.ndim - 1,)
+def kernels_by_name(path: tuple[str, ...], leaf: Array) -> int | None:
+    """The axis of outputs of a leaf of Linen, Haiku or Equinox, by its name; None where it is no kernel.
+
+    Linen's `kernel` and Haiku's `w` have it last (Haiku's transposed convolutions last but one), Equinox's `weight`
+    first; so have embeddings, whose outputs are then the classes, as torch has it. A leaf of fewer than two axes is no
+    kernel, nor is one of any other name.
+    """
+    if leaf.ndim < 2:
+        return None
+    if path[-1] == "w" and any("transpose" in part for part in path[:-1]):
+        return -2
+    return {"kernel": -1, "w": -1, "weight": 0, "embedding": 0, "embeddings": 0}.get(path[-1])
+
+
+def init_tree(
+    params: Any, key: Array, select: Select = kernels_by_name, options: SpectralNormOptions = _TORCHS
+) -> dict[str, TreeVectors]:
+    """u and v for the kernels of a parameter tree of any library: Linen's, Haiku's, an Equinox module.
+
+        stats = init_tree(params, key)
+        weights, stats = normalize_tree(params, stats)  # in each training pass
+        y = model.apply(weights, x)
+
+    Args:
+      params: any tree of arrays; other leaves are left alone.
+      key: of jax.random.
+      select: which leaves are kernels, and which of their axes are outputs: path, leaf -> axis, axes or None. The path
+        is that of jax.tree_util, each part a string.
+      options: also those of normalize_tree; form must be reshaped.
+    Returns:
+      {path with slashes: TreeVectors}.
+    Raises:
+      ValueError: no leaf is a kernel, or form is operator.
+    """
+    if options.form != "reshaped":
+        raise ValueError(f"form must be reshaped for a parameter tree, got {options.form}")
+    stats = {}
+    for path, leaf in _array_leaves(params):
+        axes = select(path, leaf)
+        if axes is not None:
+            key, *own = jax.random.split(key, 3)
+            out = nonnegative(axes, leaf.ndim)
+            stats["/".join(path)] = TreeVectors(*draw_vectors(as_matrix(leaf, out), options, (own[0], own[1])), out)
+    if not stats:
+        raise ValueError("params must have a leaf that select takes for a kernel, and has none")
+    return stats
+
+
+def normalize_tree(
+    params: Any, stats: dict[str, TreeVectors], train: bool = True, options: SpectralNormOptions = _TORCHS
+) -> tuple[Any, dict[str, TreeVectors]]:
+    """The tree with each kernel over its sigma, times the target, and the u and v that gave it.
+
+    Pure: it may be jitted, differentiated in params (u and v are constants to that), mapped and scanned.
+
+    Args:
+      params, options: as init_tree had them.
+      stats: from init_tree, or from the training pass before.
+      train: whether u and v move first; in evaluation stats comes back as it was.
+    Raises:
+      ValueError: stats has a kernel that params has not.
+    """
+    unknown = set(stats) - {"/".join(path) for path, _ in _array_leaves(params)}
+    if unknown:
+        raise ValueError(f"stats must be of these params, got {min(unknown)}, which is not among them")
+    moved = dict(stats)
+
+    def normalized(path: Any, leaf: Any) -> Any:
+        name = "/".join(_names(path))
+        if name not in stats:
+            return leaf
+        u, v, out = stats[name].u, stats[name].v, stats[name].out_axes
+        wide = leaf.astype(u.dtype)
+        matrix = as_matrix(wide, out)
+        count = options.iterations if train else int(options.evaluation == "iterate")
+        u, v = power_iteration(matrix, u, v, **options.iteration(count))
+        moved[name] = TreeVectors(u, v, out) if train else stats[name]
+        return (wide / (estimate_sigma(matrix, u, v) / options.target)).astype(leaf.dtype)
+
+    return jax.tree.map_with_path(normalized, params), moved
+
+
+def _array_leaves(params: Any) -> list[tuple[tuple[str, ...], Array]]:
+    leaves = [(_names(path), leaf) for path, leaf in jax.tree.leaves_with_path(params) if hasattr(leaf, "dtype")]
+    return [(path, leaf) for path, leaf in leaves if path and jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def _names(path: Any) -> tuple[str, ...]:
+    return tuple(jax.tree_util.keystr((part,), simple=True) for part in path)

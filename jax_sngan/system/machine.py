@@ -1,4 +1,4 @@
-"""What this machine is: its processor, cores, cache and memory."""
+"""What this machine is: its processor, cores and memory."""
 
 import os
 import platform
@@ -16,13 +16,6 @@ def processor() -> str:
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cache() -> int:
-    """Bytes of a core's second-level cache; 512 KiB where the system does not tell."""
-    path = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
-    told = path.read_text().strip() if path.exists() else ""
-    return int(told[:-1]) * 2**10 if told.endswith("K") and told[:-1].isdigit() else 2**19
 
 
 def memory() -> int:

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jax_sngan.config.schema import ModelConfig
+from torch_ref.models.options import in_full, layer_options, normalization
 from torch_ref.nn.activations import OUTPUTS, leaky_relu
 from torch_ref.nn.dropout import dropout, keys_of_layers
-from torch_ref.nn.layers import Linear, glorot_uniform, in_full, layer_options
-from torch_ref.nn.normalization import NoNorm, normalization
+from torch_ref.nn.layers import Linear, glorot_uniform
+from torch_ref.nn.normalization import NoNorm
 
 _HIDDEN = glorot_uniform(math.sqrt(2.0))
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from jax_sngan.config.architectures import RESNET_PLANS
 from jax_sngan.config.schema import ModelConfig
+from torch_ref.models.options import block_options, in_full, layer_options, normalization
 from torch_ref.nn.activations import OUTPUTS
 from torch_ref.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
 from torch_ref.nn.dropout import keys_of_layers
-from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform, in_full, layer_options
-from torch_ref.nn.normalization import normalization
+from torch_ref.nn.layers import Conv, Embedding, Linear, glorot_uniform
 
 
 class Generator(nn.Module):
@@ -26,11 +26,14 @@ class Generator(nn.Module):
         super().__init__()
         plan = RESNET_PLANS[config.image_size]
         layer = dict(init=glorot_uniform(), **layer_options(config, "generator"))
+        block = block_options(config, "generator")
         self.output = OUTPUTS[config.output]
         widths = [config.generator_width >> shift for shift in plan.generator]
         self.map = (widths[0], plan.base, plan.base)
         self.project = Linear(config.latent_size, plan.base**2 * widths[0], **layer)
-        self.blocks = nn.ModuleList([GeneratorBlock(a, b, config) for a, b in pairwise(widths)])
+        self.blocks = nn.ModuleList(
+            [GeneratorBlock(a, b, upsampling=config.upsampling, **block) for a, b in pairwise(widths)]
+        )
         self.norm = normalization(config, "generator", widths[-1])
         self.to_image = Conv(widths[-1], config.channels, 3, padding=1, **in_full(layer))
 
@@ -51,11 +54,14 @@ class Discriminator(nn.Module):
         plan = RESNET_PLANS[config.image_size]
         widths = [config.discriminator_width >> shift for shift in plan.discriminator]
         layer = dict(init=glorot_uniform(), **layer_options(config, "discriminator"))
+        block = block_options(config, "discriminator")
         self.blocks = nn.ModuleList(
             [
-                FirstDiscriminatorBlock(config.channels, widths[0], config),
+                FirstDiscriminatorBlock(config.channels, widths[0], **block),
                 *(
-                    DiscriminatorBlock(widths[i - 1], widths[i], i < plan.downsampling, config)
+                    DiscriminatorBlock(
+                        widths[i - 1], widths[i], i < plan.downsampling, shortcut_input=config.shortcut_input, **block
+                    )
                     for i in range(1, len(widths))
                 ),
             ]

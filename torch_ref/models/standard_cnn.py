@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from jax_sngan.config.architectures import CNN_HALVINGS
 from jax_sngan.config.schema import ModelConfig
+from torch_ref.models.options import in_full, layer_options, normalization
 from torch_ref.nn.activations import OUTPUTS, leaky_relu
 from torch_ref.nn.dropout import dropout, keys_of_layers
-from torch_ref.nn.layers import Conv, ConvTranspose, Embedding, Linear, in_full, layer_options, normal
-from torch_ref.nn.normalization import NoNorm, normalization
+from torch_ref.nn.layers import Conv, ConvTranspose, Embedding, Linear, normal
+from torch_ref.nn.normalization import NoNorm
 
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
 

@@ -13,7 +13,15 @@ class BatchNorm(nn.BatchNorm2d):
     With num_classes > 0 scale and shift are those of each image's class, [num_classes, features] (Dumoulin 2017).
     """
 
-    def __init__(self, features: int, *, eps: float, momentum: float, num_classes: int = 0, dtype: torch.dtype):
+    def __init__(
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        num_classes: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__(features, eps, momentum, dtype=dtype)
         # A count of passes, which a fixed momentum does not read and the JAX framework does not have.
         self.num_batches_tracked = None

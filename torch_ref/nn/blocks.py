@@ -1,30 +1,47 @@
 """Residual blocks of the SN-GAN ResNet (Miyato et al. 2018, Figure 8), as the authors and torch-mimicry build them."""
 
 import math
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jax_sngan.config.schema import ModelConfig
+from torch_ref.nn.batch_norm import BatchNorm
 from torch_ref.nn.dropout import dropout, keys_of_layers
-from torch_ref.nn.layers import Conv, glorot_uniform, layer_options
-from torch_ref.nn.normalization import normalization
+from torch_ref.nn.layers import Conv, glorot_uniform
+from torch_ref.nn.normalization import NoNorm
 from torch_ref.nn.resample import UPSAMPLINGS, mean_pool
 
+Norm = Callable[[int], Any]  # features -> a normalisation of so many
 _MAIN = glorot_uniform(math.sqrt(2.0))
 _SHORTCUT = glorot_uniform()
+
+
+def no_norm(features: int) -> NoNorm:
+    """A block without normalisation."""
+    del features
+    return NoNorm()
 
 
 class GeneratorBlock(nn.Module):
     """BatchNorm, ReLU, up-sample, 3x3, BatchNorm, ReLU, 3x3; plus up-sample, 1x1: [n, in, h, w] -> [n, out, 2h, 2w]."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Norm = BatchNorm,
+        upsampling: Literal["nearest", "bilinear"] = "nearest",
+        dropout: float = 0.0,
+        **layer: Any,
+    ):
         super().__init__()
-        layer = layer_options(config, "generator")
-        self.upsample, self.dropout = UPSAMPLINGS[config.upsampling], config.generator_dropout
-        self.norm1 = normalization(config, "generator", in_channels, conditional=True)
+        self.upsample, self.dropout = UPSAMPLINGS[upsampling], dropout
+        self.norm1 = norm(in_channels)
         self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
-        self.norm2 = normalization(config, "generator", out_channels, conditional=True)
+        self.norm2 = norm(out_channels)
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 
@@ -42,13 +59,22 @@ class DiscriminatorBlock(nn.Module):
     Without `downsample` the means are left out, and with in = out the 1x1 too.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: ModelConfig):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        downsample: bool,
+        *,
+        norm: Norm = no_norm,
+        shortcut_input: Literal["raw", "activated"] = "raw",
+        dropout: float = 0.0,
+        **layer: Any,
+    ):
         super().__init__()
-        layer = layer_options(config, "discriminator")
         self.downsample = downsample
-        self.shortcut_input, self.dropout = config.shortcut_input, config.discriminator_dropout
-        self.norm1 = normalization(config, "discriminator", in_channels)
-        self.norm2 = normalization(config, "discriminator", in_channels)
+        self.shortcut_input, self.dropout = shortcut_input, dropout
+        self.norm1 = norm(in_channels)
+        self.norm2 = norm(in_channels)
         self.conv1 = Conv(in_channels, in_channels, 3, padding=1, init=_MAIN, **layer)
         self.conv2 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         learned = downsample or in_channels != out_channels
@@ -70,12 +96,13 @@ class DiscriminatorBlock(nn.Module):
 class FirstDiscriminatorBlock(nn.Module):
     """3x3, ReLU, 3x3, mean of 2x2; plus mean of 2x2, 1x1: images [n, channels, h, w] -> [n, out, h/2, w/2]."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig):
+    def __init__(
+        self, in_channels: int, out_channels: int, *, norm: Norm = no_norm, dropout: float = 0.0, **layer: Any
+    ):
         super().__init__()
-        layer = layer_options(config, "discriminator")
-        self.dropout = config.discriminator_dropout
+        self.dropout = dropout
         self.conv1 = Conv(in_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
-        self.norm2 = normalization(config, "discriminator", out_channels)
+        self.norm2 = norm(out_channels)
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1, init=_MAIN, **layer)
         self.shortcut = Conv(in_channels, out_channels, 1, init=_SHORTCUT, **layer)
 

@@ -9,7 +9,7 @@ EPS = 1e-5
 class LayerNorm(nn.GroupNorm):
     """[n, features, ...] -> the same, normalised over all axes but the first, then scaled and shifted by feature."""
 
-    def __init__(self, features: int, *, dtype: torch.dtype):
+    def __init__(self, features: int, *, dtype: torch.dtype = torch.float32):
         super().__init__(1, features, EPS, dtype=dtype)
 
     def forward(self, input: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -1,15 +1,24 @@
 """Linear, Conv, ConvTranspose and Embedding, each with or without spectral normalisation: PyTorch's own."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jax_sngan.config.schema import ModelConfig, SpectralNormConfig
+from torch_ref.nn.conv import (
+    Padding,
+    Pair,
+    conv_pads,
+    general_conv,
+    general_conv_transpose,
+    pair,
+    transposed_cuts,
+    transposed_size,
+)
 from torch_ref.nn.operator_norm import circular_operator_norm
 from torch_ref.nn.spectral_norm import add_spectral_norm
+from torch_ref.nn.spectral_options import SpectralNormOptions
 
 Initializer = Callable[[Tensor], Tensor]  # fills a weight
 
@@ -24,19 +33,7 @@ def normal(stddev: float) -> Initializer:
     return lambda weight: nn.init.normal_(weight, 0.0, stddev)
 
 
-def layer_options(config: ModelConfig, network: str) -> dict[str, Any]:
-    """What every layer of a network is made with: its spectral norm and its types."""
-    return {
-        "spectral_norm": config.spectral_norm_of(network),
-        "dtype": getattr(torch, config.dtype),
-        "compute_dtype": getattr(torch, config.dtype if config.compute_dtype == "same" else config.compute_dtype),
-    }
-
-
-def in_full(options: dict[str, Any]) -> dict[str, Any]:
-    """layer_options of a network's last layer, which gives its result in the weights' own type: a pixel or a score of
-    bfloat16's eight bits would be the coarsest number of all. What it multiplies is of compute_dtype as elsewhere."""
-    return options | {"result_dtype": options["dtype"]}
+_GLOROT = glorot_uniform()
 
 
 class Layer(nn.Module):
@@ -50,7 +47,7 @@ class Layer(nn.Module):
 
     def _prepare(
         self,
-        spectral_norm: SpectralNormConfig | None,
+        spectral_norm: SpectralNormOptions | bool | None,
         init: Initializer,
         compute_dtype: torch.dtype | None,
         result_dtype: torch.dtype | None = None,
@@ -62,10 +59,16 @@ class Layer(nn.Module):
             nn.init.zeros_(bias)
         self.compute_dtype: torch.dtype = compute_dtype or self.weight.dtype  # type: ignore[assignment]
         self.result_dtype: torch.dtype = result_dtype or self.compute_dtype
-        self.target = spectral_norm.target if spectral_norm else 1.0
-        self.exact = spectral_norm is not None and spectral_norm.form == "operator"
-        if not self.exact:
-            add_spectral_norm(self, spectral_norm, dim=dim)
+        norm = SpectralNormOptions.of(spectral_norm)
+        self.target = norm.target if norm else 1.0
+        self.exact = norm is not None and norm.form == "operator"
+        if self.exact:
+            self._allow_operator_norm()
+        else:
+            add_spectral_norm(self, norm, dim=dim)
+
+    def _allow_operator_norm(self) -> None:
+        """Raises ValueError where the layer's norm as a linear map is not known."""
 
     def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
         """[] the layer's norm as a linear map; size: (h, w) of the map on its full side, () where it reads features."""
@@ -95,9 +98,9 @@ class Linear(Layer, nn.Linear):
         out_features: int,
         *,
         bias: bool = True,
-        spectral_norm: SpectralNormConfig | None = None,
-        init: Initializer,
-        dtype: torch.dtype,
+        spectral_norm: SpectralNormOptions | bool | None = None,
+        init: Initializer = _GLOROT,
+        dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype | None = None,
         result_dtype: torch.dtype | None = None,
     ):
@@ -109,63 +112,86 @@ class Linear(Layer, nn.Linear):
         return F.linear(self._factor(input), self._weight(), self._bias())
 
 
-class Conv(Layer, nn.Conv2d):
-    """[n, in_channels, h, w] -> [n, out_channels, h', w']; weight [out, in, k, k]."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        k: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        spectral_norm: SpectralNormConfig | None = None,
-        init: Initializer,
-        dtype: torch.dtype,
-        compute_dtype: torch.dtype | None = None,
-        result_dtype: torch.dtype | None = None,
-    ):
-        super().__init__(in_channels, out_channels, k, stride, padding, dtype=dtype)
-        self._prepare(spectral_norm, init, compute_dtype, result_dtype)
+class _Windowed(Layer):
+    """What a convolution and its transpose have in common: a window that is moved over a map."""
 
     def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
         h, w = size
-        return circular_operator_norm(self.weight, (h, w), self.stride[0])
+        return circular_operator_norm(self.weight, (h, w), self.window["stride"][0])  # type: ignore[arg-type]
 
-    def forward(self, input: Tensor) -> Tensor:
-        """input [n, in_channels, h, w]."""
-        return self._conv_forward(self._factor(input), self._weight(tuple(input.shape[2:])), self._bias())
+    def _set_window(self, k: Pair, stride: Pair, padding: Padding, dilation: Pair) -> None:
+        self.window = {"k": pair(k), "stride": pair(stride), "dilation": pair(dilation)}
+        self.zeros: Padding = padding
+
+    def _allow_operator_norm(self) -> None:
+        (kh, kw), (down, across), dilation = self.window.values()
+        if kh != kw or down != across or dilation != (1, 1) or self.groups != 1:
+            raise ValueError("spectral_norm.form=operator is for square kernels, one stride, no dilation and no groups")
 
 
-class ConvTranspose(Layer, nn.ConvTranspose2d):
-    """[n, in_channels, h, w] -> [n, out_channels, h', w']; weight [in, out, k, k]."""
+class Conv(_Windowed, nn.Conv2d):
+    """[n, in_channels, h, w] -> [n, out_channels, h', w']; weight [out, in / groups, kh, kw]."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        k: int,
+        k: Pair,
         *,
-        stride: int = 1,
-        padding: int = 0,
-        spectral_norm: SpectralNormConfig | None = None,
-        init: Initializer,
-        dtype: torch.dtype,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        spectral_norm: SpectralNormOptions | bool | None = None,
+        init: Initializer = _GLOROT,
+        dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype | None = None,
+        result_dtype: torch.dtype | None = None,
     ):
-        super().__init__(in_channels, out_channels, k, stride, padding, dtype=dtype)
-        self._prepare(spectral_norm, init, compute_dtype, dim=1)
+        own = 0 if isinstance(padding, str) else padding  # torch has no "SAME" for strides
+        super().__init__(in_channels, out_channels, k, stride, own, dilation, groups, bias, dtype=dtype)
+        self._set_window(k, stride, padding, dilation)
+        self._prepare(spectral_norm, init, compute_dtype, result_dtype)
 
-    def _operator_norm(self, size: tuple[int, ...]) -> Tensor:
-        h, w = size  # of its result: the map that the convolution which it transposes reads
-        return circular_operator_norm(self.weight, (h, w), self.stride[0])
+    def forward(self, input: Tensor) -> Tensor:
+        """input [n, in_channels, h, w]."""
+        size, stride, dilation = tuple(input.shape[2:]), self.window["stride"], self.window["dilation"]
+        pads = conv_pads(self.zeros, size, **self.window)
+        x, weight = self._factor(input), self._weight(size)
+        return general_conv(x, weight, stride, pads, dilation, self.groups, self._bias())
+
+
+class ConvTranspose(_Windowed, nn.ConvTranspose2d):
+    """[n, in_channels, h, w] -> [n, out_channels, h', w']; weight [in, out, kh, kw]."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        k: Pair,
+        *,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        dilation: Pair = 1,
+        bias: bool = True,
+        spectral_norm: SpectralNormOptions | bool | None = None,
+        init: Initializer = _GLOROT,
+        dtype: torch.dtype = torch.float32,
+        compute_dtype: torch.dtype | None = None,
+        result_dtype: torch.dtype | None = None,
+    ):
+        own = 0 if isinstance(padding, str) else padding
+        super().__init__(in_channels, out_channels, k, stride, own, 0, 1, bias, dilation, dtype=dtype)
+        self._set_window(k, stride, padding, dilation)
+        self._prepare(spectral_norm, init, compute_dtype, result_dtype, dim=1)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """input [n, in_channels, h, w]; output_size is not read."""
-        x, stride, padding = self._factor(input), self.stride[0], int(self.padding[0])
-        h, w = ((side - 1) * stride - 2 * padding + self.kernel_size[0] for side in x.shape[2:])
-        return F.conv_transpose2d(x, self._weight((h, w)), self._bias(), stride, padding)
+        cuts = transposed_cuts(self.zeros, **self.window)
+        weight = self._weight(transposed_size(tuple(input.shape[2:]), cuts=cuts, **self.window))
+        stride, dilation = self.window["stride"], self.window["dilation"]
+        return general_conv_transpose(self._factor(input), weight, stride, cuts, dilation, self._bias())
 
 
 class Embedding(Layer, nn.Embedding):
@@ -176,9 +202,9 @@ class Embedding(Layer, nn.Embedding):
         num_classes: int,
         features: int,
         *,
-        spectral_norm: SpectralNormConfig | None = None,
-        init: Initializer,
-        dtype: torch.dtype,
+        spectral_norm: SpectralNormOptions | bool | None = None,
+        init: Initializer = _GLOROT,
+        dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype | None = None,
         result_dtype: torch.dtype | None = None,
     ):

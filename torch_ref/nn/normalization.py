@@ -1,11 +1,10 @@
-"""Which normalisation a network's config asks for, all called alike."""
+"""Normalisations by name, all called alike."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.batch_norm import BatchNorm
 from torch_ref.nn.layer_norm import LayerNorm
 
@@ -18,17 +17,20 @@ class NoNorm(nn.Module):
         return x
 
 
-def normalization(config: ModelConfig, network: str, features: int, *, conditional: bool = False) -> Any:
-    """A network's normalisation of [n, features, ...]; conditional: by class where the config has classes."""
-    kind, dtype = getattr(config, f"{network}_norm"), getattr(torch, config.dtype)
+def normalization(
+    kind: Literal["batch", "layer", "none"],
+    features: int,
+    *,
+    eps: float = 1e-5,
+    momentum: float = 0.1,
+    num_classes: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """A normalisation of [n, features, ...] by its name; eps, momentum and num_classes are BatchNorm's."""
     if kind == "none":
         return NoNorm()
     if kind == "layer":
         return LayerNorm(features, dtype=dtype)
-    return BatchNorm(
-        features,
-        eps=config.batch_norm_eps,
-        momentum=config.batch_norm_momentum,
-        num_classes=config.num_classes if conditional else 0,
-        dtype=dtype,
-    )
+    if kind != "batch":
+        raise ValueError(f"kind must be batch, layer or none, got {kind!r}")
+    return BatchNorm(features, eps=eps, momentum=momentum, num_classes=num_classes, dtype=dtype)

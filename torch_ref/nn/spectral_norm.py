@@ -1,4 +1,4 @@
-"""Spectral normalisation: PyTorch's own, chosen by the config; and Algorithm 1 written out, to be read beside it.
+"""Spectral normalisation: PyTorch's own, chosen by options; and Algorithm 1 written out, to be read beside it.
 
 Miyato et al. 2018, Algorithm 1. Layers use torch.nn.utils alone; the functions here are what it is compared with.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from jax_sngan.config.schema import SpectralNormConfig
+from torch_ref.nn.spectral_options import SpectralNormOptions
 
 WARMUP = 15  # power iterations that torch.nn.utils.parametrizations.spectral_norm makes when it is registered
 
@@ -54,7 +54,7 @@ def spectral_normalize(matrix: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return matrix / estimate_sigma(matrix, u, v)
 
 
-def add_spectral_norm(layer: nn.Module, config: SpectralNormConfig | None, *, dim: int = 0) -> None:
+def add_spectral_norm(layer: nn.Module, options: SpectralNormOptions | None, *, dim: int = 0) -> None:
     """Puts PyTorch's spectral norm on layer.weight; `dim` is the weight's axis of outputs.
 
     order v_first is torch.nn.utils.spectral_norm, u_first is torch.nn.utils.parametrizations.spectral_norm.
@@ -62,21 +62,21 @@ def add_spectral_norm(layer: nn.Module, config: SpectralNormConfig | None, *, di
     Raises:
       NotImplementedError: PyTorch has no such spectral norm.
     """
-    if config is None:
+    if options is None:
         return
-    warmup = WARMUP if config.order == "u_first" else 0
+    warmup = WARMUP if options.order == "u_first" else 0
     for name, value, only in (
-        ("eps_form", config.eps_form, "max"),
-        ("init", config.init, "unit"),
-        ("evaluation", config.evaluation, "stored"),
-        ("warmup", config.warmup, warmup),
+        ("eps_form", options.eps_form, "max"),
+        ("init", options.init, "unit"),
+        ("evaluation", options.evaluation, "stored"),
+        ("warmup", options.warmup, warmup),
     ):
         if value != only:
             raise NotImplementedError(
-                f"PyTorch's spectral norm with order {config.order} has {name} {only}, not {value}"
+                f"PyTorch's spectral norm with order {options.order} has {name} {only}, not {value}"
             )
-    by_torch = nn.utils.spectral_norm if config.order == "v_first" else nn.utils.parametrizations.spectral_norm
-    by_torch(layer, n_power_iterations=config.iterations, eps=config.eps, dim=dim)
+    by_torch = nn.utils.spectral_norm if options.order == "v_first" else nn.utils.parametrizations.spectral_norm
+    by_torch(layer, n_power_iterations=options.iterations, eps=options.eps, dim=dim)
 
 
 def spectral_state(network: nn.Module) -> dict[str, Tensor]:

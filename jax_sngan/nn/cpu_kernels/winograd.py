@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jax_sngan.system import machine
+from jax_sngan.nn.cpu_kernels.processor import cache
 
 Slices = list[Array]
 Grid = list[Slices]  # [i][j]: i along the rows, j along the columns
@@ -38,7 +38,7 @@ Grid = list[Slices]  # [i][j]: i along the rows, j along the columns
 # A map is worked on some images at a time, so that what lies between two steps stays in the processor's cache.
 # Twice as many numbers as the second level has bytes, and for the kernel's gradient, which keeps two maps, at most a
 # million: the fastest with 512 KiB and with 2 MiB (docs/performance.md).
-CHUNK = 2 * machine.cache()  # numbers of the map
+CHUNK = 2 * cache()  # numbers of the map
 KERNEL_CHUNK = min(CHUNK, 2**20)
 
 
