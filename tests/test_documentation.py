@@ -36,7 +36,8 @@ KNOWN_PROGRAMS = {
     "mkdocs", "mv", "sngan",
 }  # fmt: skip
 LINKED = (
-    "scripts", "jax_sngan", "torch_ref", "parity_tests", "tests", "docs", "docs_build", "examples", "mkdocs.yml",
+    "scripts", "jax_sngan", "torch_ref", "parity_kit", "parity_tests", "tests", "docs", "docs_build", "examples",
+    "mkdocs.yml",
     "pyproject.toml", "conftest.py",
 )  # fmt: skip
 SERVED_WITHIN = 120  # seconds; the site is built first

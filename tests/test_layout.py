@@ -174,6 +174,12 @@ def test_the_product_never_names_torch(module):
     assert not roots(imported(ROOT / "jax_sngan" / f"{module}.py")) & {"torch", "torchvision", "torch_ref"}
 
 
+@pytest.mark.parametrize("package", ["jax_sngan", "torch_ref"])
+def test_nothing_imports_the_kit_that_imports_both(package):
+    for module in modules(package):
+        assert "parity_kit" not in roots(imported(ROOT / package / f"{module}.py")), module
+
+
 @pytest.mark.parametrize("module", modules("torch_ref"))
 def test_the_reference_never_names_jax(module):
     assert not roots(imported(ROOT / "torch_ref" / f"{module}.py")) & set(JAX_STACK)

@@ -1,0 +1,19 @@
+"""The ladder as a library: does a JAX model compute what its PyTorch original computes, and if not, where do they part?
+
+The one package here that imports both frameworks; the extra `parity` brings torch.
+"""
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "parity_kit needs PyTorch, which the extra `parity` brings: pip install 'jax-sngan[parity]'", name="torch"
+    ) from None
+
+from parity_kit.compare import compare
+from parity_kit.loading import Loaded, load_state_dict
+from parity_kit.report import Difference, Report
+
+__all__ = ["Difference", "Loaded", "Report", "compare", "load_state_dict"]

@@ -1,0 +1,99 @@
+"""What a comparison found: every number beside its tolerance, and the first layer at which the two part."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison of one pass."""
+
+    of: str  # "pass 1, training"
+    what: str  # "output", "gradient of conv1.weight", "bn.running_mean after it"
+    error: float  # max|nnx - torch| over the scale; inf where shapes differ or something is not finite
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first layer whose result differs from torch's though it was given the same."""
+
+    layer: str  # the nnx module's, dotted; of a difference between two layers the later one
+    torch_layer: str  # the torch module's
+    kind: str  # what it looks like, in words; "before the layer: …" where what reaches the layer differs
+    where: str  # "pass 1, training"
+    error: float  # relative, of the layer's result, or of what reaches it
+
+    def __str__(self) -> str:
+        both = self.layer if self.layer == self.torch_layer else f"{self.layer} (torch: {self.torch_layer})"
+        return f"first difference: {both}, {self.where}, {self.error:.1e}\n  {self.kind}"
+
+
+@dataclass
+class Report:
+    """What compare found; `print` shows it, as_json gives it as plain values."""
+
+    rows: list[Row]
+    tolerance: float
+    loaded: str  # how the weights were carried
+    first_difference: Difference | None = None
+    float32: dict[str, tuple[float, float]] = field(default_factory=dict)  # what -> (nnx's, torch's own) error
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all rows are within the tolerance."""
+        return all(row.passed for row in self.rows)
+
+    @property
+    def worst(self) -> float:
+        """The largest relative error of all rows."""
+        return max((row.error for row in self.rows), default=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; what is not finite is null."""
+        rows = [asdict(row) | {"error": _finite(row.error)} for row in self.rows]
+        first = self.first_difference
+        return {
+            "passed": self.passed,
+            "worst": _finite(self.worst),
+            "tolerance": self.tolerance,
+            "first_difference": None if first is None else asdict(first) | {"error": _finite(first.error)},
+            "rows": rows,
+            "float32": {what: list(map(_finite, pair)) for what, pair in self.float32.items()},
+            "notes": self.notes,
+        }
+
+    def __str__(self) -> str:
+        width = max([len(row.of) for row in self.rows], default=0)
+        lines = []
+        for of in dict.fromkeys(row.of for row in self.rows):
+            rows = [row for row in self.rows if row.of == of]
+            kinds = {"outputs": "output", "gradients": "gradient", "state": " after it"}
+            told = []
+            for kind, word in kinds.items():
+                own = [r for r in rows if (r.what.startswith(word) or r.what.endswith(word))]
+                if own:
+                    worst = max(own, key=lambda r: r.error)
+                    told.append(f"{kind} {worst.error:.1e}" + ("" if worst.passed else f" ({worst.what})"))
+            lines.append(f"{of:{width}}  {'ok  ' if all(r.passed for r in rows) else 'FAIL'}  {', '.join(told)}")
+        if self.float32:
+            lines.append("float32, nnx's error beside torch's own: " + ", ".join(
+                f"{what} {ours:.1e} / {theirs:.1e}" for what, (ours, theirs) in self.float32.items()))  # fmt: skip
+        if self.first_difference:
+            lines.append(str(self.first_difference))
+        lines += self.notes
+        failed = sum(not row.passed for row in self.rows)
+        end = "PASS" if self.passed else f"FAIL: {failed} of {len(self.rows)} comparisons"
+        lines.append(f"{end}; the largest relative error is {self.worst:.1e}, allowed {self.tolerance:.0e}")
+        return "\n".join(lines)
+
+    def dumps(self) -> str:
+        """as_json as text."""
+        return json.dumps(self.as_json(), allow_nan=False, indent=1)
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
