@@ -53,6 +53,7 @@ _RESNET_G, _RESNET_D = (
 _LOSS = _rung_4("test_loss_and_gradients")
 _STEP = _rung_5("test_one_step_in_float64")
 _ELSEWHERE = _rung_5("test_one_step_as_an_accelerator_computes_it")
+_WRAPPED = "test_2_wrapped.py::test_call_after_call"
 _OPERATOR = "test_1_operator_norm.py::test_circular_and_its_gradient"
 _PENALTY, _LAYER_NORM = "test_1_penalties.py::test_of_a_small_function", "test_2_normalization.py::test_layer_norm"
 _GP, _CLIPPED = f"{_STEP}[gradient penalty]", f"{_STEP}[weight clipping]"
@@ -281,9 +282,9 @@ MISTAKES = [
     ),
     Mistake(
         "ConvTranspose's matrix without its transpose",
-        "nn/layers.py",
-        "spectral_out_axes = -2",
-        "spectral_out_axes = -1",
+        "nn/kernels.py",
+        "return front.reshape(",
+        "return kernel.reshape(",
         "the same in a normalised transposed convolution",
         _LAYER,
     ),
@@ -294,6 +295,39 @@ MISTAKES = [
         "variance_scaling(gain,",
         "the residual blocks start with kernels 16 % too small",
         _rung_2("test_kernels_start_as_torchs"),
+    ),
+    # Around any layer, and trees ----------------------------------------------------------------------------------
+    Mistake(
+        "a wrapped layer keeps its normalised kernel",
+        "nn/spectral_norm.py",
+        "            attributes[self.name] = stored",
+        "            pass",
+        "the kernel is divided anew in every pass, as flax's own does it",
+        f"{_WRAPPED}[linear-v_first]",
+    ),
+    Mistake(
+        "outputs of a transposed convolution with torch's kernel",
+        "nn/kernels.py",
+        "return (kernel.ndim - 2,)",
+        "return (kernel.ndim - 1,)",
+        "sigma of another matrix",
+        f"{_WRAPPED}[transposed, with torch's kernel-v_first]",
+    ),
+    Mistake(
+        "a tree's evaluation iterates",
+        "nn/spectral_norm.py",
+        "count = options.iterations if train else",
+        "count = options.iterations if True else",
+        "scores depend on how near u and v are, not on where training left them",
+        "test_2_wrapped.py::test_a_tree_of_linen",
+    ),
+    Mistake(
+        "'SAME' with the odd zero before the map",
+        "nn/conv.py",
+        "return (total[0] // 2, total[0] - total[0] // 2),",
+        "return (total[0] - total[0] // 2, total[0] // 2),",
+        "maps of an even kernel are shifted by a pixel",
+        "test_2_windows.py::test_window",
     ),
     # Convolutions ------------------------------------------------------------------------------------------------
     Mistake(

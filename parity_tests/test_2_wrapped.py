@@ -66,12 +66,12 @@ CASES = {
     ),
     "transposed, with torch's kernel": Case(
         lambda rngs: nnx.ConvTranspose(
-            4, 5, (4, 3), strides=(2, 2), padding="VALID", transpose_kernel=True, rngs=rngs, **F64
+            5, 5, (4, 3), strides=(2, 2), padding="VALID", transpose_kernel=True, rngs=rngs, **F64
         ),
-        lambda: torch.nn.ConvTranspose2d(4, 5, (4, 3), 2, dtype=torch.float64),
+        lambda: torch.nn.ConvTranspose2d(5, 5, (4, 3), 2, dtype=torch.float64),
         (3, 2, 0, 1),
         (),
-        (2, 3, 3, 4),
+        (2, 3, 3, 5),
         dim=1,
     ),
     "linear": Case(
