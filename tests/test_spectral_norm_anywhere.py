@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jax_sngan.config.schema import SpectralNormConfig
+from jax_sngan.models.network import Network
 from jax_sngan.nn.kernels import as_matrix
 from jax_sngan.nn.layers import Conv, Embedding, Linear, normal
 from jax_sngan.nn.passes import hold, iterate
 from jax_sngan.nn.power_iteration import PowerIteration
 from jax_sngan.nn.spectral_norm import SpectralNorm, SpectralStat, estimate_sigma, power_iteration
+from jax_sngan.system.errors import UserError
 
 RNG = np.random.default_rng(0)
 F64 = jnp.dtype("float64")
@@ -309,9 +312,33 @@ def test_what_is_out_of_reach_is_one_line():
             assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_layers_that_are_not_to_be_normalised():
-    from jax_sngan.config.schema import SpectralNormConfig
+def test_in_a_network_of_the_step():
+    """As a GAN's step has it, the module taken apart: u and v move once a pass, and the passes see them."""
+    x = drawn((2, 5, 5, 3))
+    network = Network(Everywhere)
+    variables = network.init(jax.random.key(0))
+    alone = network.module(jax.tree.map(jnp.copy, variables))
+    for spectral in jax.jit(network.iterates, static_argnums=1)(variables, 3):
+        y, after = network.apply(variables._replace(spectral=spectral), x, train=True, hold=True)
+        np.testing.assert_allclose(y, alone(x, train=True), rtol=1e-11, atol=1e-13)
+        jax.tree.map(np.testing.assert_array_equal, after.spectral, spectral)
+        for a, b in zip(vectors(alone), vectors(network.module(after)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+        jax.tree.map(np.testing.assert_array_equal, after.params, variables.params)
 
+    class Bare(nnx.Module):
+        def __init__(self, rngs):
+            self.norm = PowerIteration(jnp.ones((2, 3)), True, rngs)
+
+        def __call__(self, x):
+            return x
+
+    with pytest.raises(UserError, match=r"discriminator: norm: .* kernel=") as caught:
+        Network(Bare, "discriminator")
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_that_are_not_to_be_normalised():
     for none in (None, False, SpectralNormConfig(networks="none")):
         assert Linear(3, 2, spectral_norm=none, init=normal(0.5), dtype=F64, rngs=rngs()).norm is None
     made = Linear(3, 2, spectral_norm=SpectralNormConfig(target=2.0), init=normal(0.5), dtype=F64, rngs=rngs())

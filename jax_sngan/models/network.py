@@ -14,8 +14,8 @@ from jax import Array, lax
 
 from jax_sngan.config.schema import ModelConfig
 from jax_sngan.models import mlp, resnet, standard_cnn
+from jax_sngan.nn.passes import check_reach, iterate
 from jax_sngan.nn.passes import hold as hold_vectors
-from jax_sngan.nn.passes import iterate
 from jax_sngan.nn.spectral_norm import SpectralStat
 from jax_sngan.system.errors import UserError
 
@@ -66,6 +66,10 @@ class Network:
         self._make, self._role = make, role
         self.config = make.config if isinstance(make, Configured) else None  # None: of somebody else's making
         module = nnx.eval_shape(lambda: self._fresh(jax.random.key(0, impl="threefry2x32")))
+        try:
+            check_reach(module)
+        except ValueError as error:
+            raise UserError(f"{role}: {error}") from error
         self._graph, self._like, self._streams = _split(module)
         takes = list(inspect.signature(type(module).__call__).parameters.values())[2:]  # self and what it reads apart
         names = {p.name for p in takes if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

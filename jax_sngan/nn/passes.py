@@ -85,6 +85,11 @@ def hold(module: nnx.Module) -> None:
             part.divides.divided = True
 
 
+def check_reach(module: nnx.Module) -> None:
+    """Raises ValueError where `iterate` and `hold` would, of a module of shapes alone too (nnx.eval_shape)."""
+    _parts(module)
+
+
 def _stacks(parts: list[Part]) -> tuple[list[Array], list[Array], list[Array]]:
     """Matrices, u and v."""
     return (
