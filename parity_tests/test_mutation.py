@@ -16,6 +16,7 @@ MATHEMATICS = {
     *(f"nn/{name}.py" for name in ("sums", "winograd", "resampled_conv", "batched_spectral_norm", "finer")),
     *(f"models/{name}.py" for name in ("network", "standard_cnn", "resnet", "mlp")),
     *(f"core/{name}.py" for name in ("losses", "penalties", "augment", "optim", "step", "inputs", "pixels", "state")),
+    *(f"core/{name}.py" for name in ("gan", "parts")),
     "nn/rng.py",
     "interop/torch_layout.py",
 }
