@@ -203,7 +203,7 @@ MISTAKES = [
         "running statistics forget too much",
         "models/network.py",
         "kept = 1 - self.config.batch_norm_momentum",
-        "kept = self._config.batch_norm_momentum",
+        "kept = self.config.batch_norm_momentum",
         "on an accelerator G's running means are those of the last passes",
         f"{_ELSEWHERE}[two D updates]",
     ),
@@ -1231,5 +1231,13 @@ MISTAKES = [
         "seen = _show(gan, real, fake, None if real is None or labels is None else labels[: len(real)], labels, key)",
         "D judges real images by another class than theirs",
         _RELATIVISTIC,
+    ),
+    Mistake(
+        "a penalty without its weight",
+        "core/gan.py",
+        "return config.weight * penalties.gradient_penalty(",
+        "return penalties.gradient_penalty(",
+        "a tenth of the penalty that was asked for",
+        _GP,
     ),
 ]

@@ -18,6 +18,7 @@ MATHEMATICS = {
     *(f"models/{name}.py" for name in ("network", "standard_cnn", "resnet", "mlp")),
     *(f"core/{name}.py" for name in ("losses", "penalties", "augment", "optim", "step", "inputs", "pixels", "state")),
     *(f"nn/cpu_kernels/{name}.py" for name in ("forms", "winograd")),
+    *(f"core/{name}.py" for name in ("gan", "parts")),
     "nn/rng.py",
     "interop/torch_layout.py",
 }

@@ -16,7 +16,7 @@ from conftest import TINY
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core.gan import GAN
 from jax_sngan.core.losses import LOSSES
-from jax_sngan.core.state import TrainState
+from jax_sngan.core.state import TrainState, not_finite
 from jax_sngan.core.step import training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.models.network import network_of
@@ -383,6 +383,17 @@ def test_any_optimiser_trains_and_is_checkpointed(name: str, tmp_path: Path) -> 
             checkpoints.choose("latest", needs="a certificate")
     assert_same(restored, half)
     assert_same(steps(gan, 1, jax.tree.map(jnp.array, restored), first=1)[0], whole)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_number_that_is_not_finite_is_found_in_any_optimiser(name: str) -> None:
+    state = sn.create_state(own_gan(discriminator_optimizer=OPTIMIZERS[name]))
+    assert not_finite(state) is None
+    broken = jax.tree.map(lambda x: x / 0 if x.dtype == jnp.float32 and x.ndim else x, state.discriminator_opt)
+    found = not_finite(state._replace(discriminator_opt=broken))
+    assert found is not None
+    assert found.startswith("discriminator.hidden.0" if name == "adamw" else "discriminator_opt.")
+    assert found.endswith("'s gradient") == (name == "adamw")
 
 
 def test_an_optimiser_sees_the_parameters() -> None:

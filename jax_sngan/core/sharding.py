@@ -118,6 +118,8 @@ def place(mesh: Mesh | None, state: Any, split: bool = False) -> Any:
         return state
 
     def put(leaf: Any, sharding: NamedSharding) -> Any:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # an optimiser's
+            return jax.device_put(leaf, sharding)
         whole = np.asarray(leaf)  # each process has it: none needs to be told
         return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 

@@ -1,5 +1,6 @@
 """TrainState: all that a training step reads and writes, one pytree."""
 
+import re
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
@@ -114,3 +115,27 @@ def check_networks(gan: GAN) -> None:
         if found != wanted:
             what = type(made).__name__ if found is None else list(found)
             raise UserError(f"{name} must give {list(wanted)} for {list(given)}, got {what}")
+
+
+def not_finite(state: TrainState) -> str | None:
+    """The path of an array with a number that is not finite; None where all are.
+
+    A gradient that was not finite stays in an optimiser's mean of gradients, where optax calls it mu: it is looked at
+    first, and named as the gradient that it was.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(_finite(state)))
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, finite in leaves if not finite]
+    gradients = [
+        found for name in names if (found := re.fullmatch(r"(generator|discriminator)_opt\..*?\bmu\.(.*)", name))
+    ]
+    if gradients:
+        return f"{gradients[0][1]}.{gradients[0][2]}'s gradient"
+    return names[0] if names else None
+
+
+@jax.jit
+def _finite(state: TrainState) -> Any:
+    def finite(x: Array) -> Any:
+        return jnp.all(jnp.isfinite(x)) if jnp.issubdtype(x.dtype, jnp.inexact) else True
+
+    return jax.tree.map(finite, state)

@@ -14,7 +14,7 @@ from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import Inputs, draw_inputs, drawing
 from jax_sngan.core.several_steps import training_steps
 from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
-from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.state import TrainState, create_state, not_finite
 from jax_sngan.core.step import Logs, train_step, training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
@@ -109,12 +109,8 @@ class JaxBackend:
         return made.standing(standing).images if standing else made.images
 
     def not_finite(self) -> str | None:
-        """See loop.Backend. A gradient that was not finite stays in Adam's mean, which is looked at first."""
-        leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(_finite(self.state)))
-        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, finite in leaves if not finite]
-        for name in sorted(names, key=lambda n: "_opt.mu." not in n):
-            return name.replace("_opt.mu.", ".", 1) + "'s gradient" if "_opt.mu." in name else name
-        return None
+        """See loop.Backend."""
+        return not_finite(self.state)
 
     def save(self, progress: Progress, metrics: dict[str, float]) -> None:
         """See loop.Backend."""
@@ -148,8 +144,3 @@ def _program(gan: GAN, dispatch: int, options: tuple[tuple[str, Any], ...]) -> A
 @jax.jit
 def _stacked(inputs: list[Inputs]) -> Inputs:
     return jax.tree.map(lambda *x: jnp.stack(x), *inputs)
-
-
-@jax.jit
-def _finite(state: TrainState) -> Any:
-    return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), state)
