@@ -205,15 +205,19 @@ def test_points_are_scored_as_they_are() -> None:
 def test_a_loaded_run_reads_what_it_is_asked_for(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[int] = []
-    restore = Checkpoints.restore
-    monkeypatch.setattr(Checkpoints, "restore", lambda self, step, like: read.append(step) or restore(self, step, like))
+    read: list[str] = []
+    restore, restore_part = Checkpoints.restore, Checkpoints.restore_part
+    monkeypatch.setattr(
+        Checkpoints, "restore", lambda self, step, like: read.append("all") or restore(self, step, like)
+    )
+    monkeypatch.setattr(Checkpoints, "restore_part", lambda self, *of: read.extend(of[2:]) or restore_part(self, *of))
     run = sn.load(tiny_run, step=3)
     images = run.sample(3)
-    assert read == []
+    assert read == ["generator", "generator_ema"]
     assert run.score(images).shape == run.score(images).shape == (3,)
-    assert read == [3]
+    assert read[2:] == ["discriminator"]
     run.save(tmp_path / "third")
+    assert read[3:] == ["all"]
     jax.tree.map(np.testing.assert_array_equal, state_of(tiny_run, 3), state_of(tmp_path / "third", 3))
     assert [json.loads(x)["step"] for x in (tmp_path / "third/metrics.jsonl").read_text().splitlines()] == [2]
     sn.train(TINY, workdir=tmp_path / "third", **(OFTEN | {"sample_every": 0}))
@@ -380,4 +384,6 @@ def test_a_gan_of_ones_own_trains_saves_and_goes_on(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.sample(4), whole.sample(4))
     np.testing.assert_array_equal(loaded.score(IMAGES[:3]), whole.score(IMAGES[:3]))
     with pytest.raises(UserError, match="is of another GAN"):
-        sn.load(tmp_path / "cut", gan=dataclasses.replace(gan, discriminator_optimizer=optax.sgd(0.1))).score(IMAGES)
+        sn.load(tmp_path / "cut", gan=dataclasses.replace(gan, discriminator_optimizer=optax.sgd(0.1))).save(
+            tmp_path / "x"
+        )

@@ -31,6 +31,8 @@ class TrainState(NamedTuple):
 def create_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState:
     """A fresh state: the same for the same GAN and seed; None: the config's own, 0 of a GAN, which has none.
 
+    It is a program of its own, with its own compiler options: jax.eval_shape takes it, jax.jit around it does not.
+
     Raises:
       UserError: the GAN's networks are not what it says of them (check_networks).
     """
@@ -38,10 +40,7 @@ def create_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState
     if seed is None:
         seed = what.seed if isinstance(what, TrainConfig) else SEED
     check_networks(gan)
-    here = jnp.zeros(())
-    # Part of another program (jit, eval_shape) it has no options of its own.
-    make = _create if isinstance(here, jax.core.Tracer) else _create_alone(next(iter(here.devices())).platform)
-    return make(gan, np.uint32(seed))
+    return _create_alone(jax.default_backend())(gan, np.uint32(seed))
 
 
 def _create(gan: GAN, seed: Array | np.uint32) -> TrainState:

@@ -313,10 +313,9 @@ class Checkpoints:
         state: TrainState = from_tree(self._guarded(step, lambda: self._manager.restore(step, args=item)).state, like)
         return state
 
-    def restore_generator(self, step: int, like: TrainState) -> tuple[Variables, dict[str, Any]]:
-        """The generator's variables and its averaged parameters alone: no optimiser, no discriminator is read."""
-        tree = to_tree(like)
-        part = {"generator": tree["generator"], "generator_ema": tree["generator_ema"]}
+    def restore_part(self, step: int, like: TrainState, *names: str) -> list[Any]:
+        """The parts of the state that TrainState calls by these names; no other is read."""
+        part = {name: to_tree(getattr(like, name)) for name in names}
         args = ocp.args.PyTreeRestore(
             item=part, restore_args=ocp.checkpoint_utils.construct_restore_args(part), partial_restore=True
         )
@@ -328,7 +327,7 @@ class Checkpoints:
             item_handlers={"state": ocp.PyTreeCheckpointHandler()},
         ) as manager:
             tree = self._guarded(step, lambda: manager.restore(step, args=ocp.args.Composite(state=args))).state
-        return Variables(**tree["generator"]), tree["generator_ema"]
+        return [from_tree(tree[name], getattr(like, name)) for name in names]
 
     def _guarded(self, step: int, restore: Callable[[], Any]) -> Any:
         check_step(self, step)

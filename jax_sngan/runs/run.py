@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,14 +55,14 @@ class Run(Generator):
         gan: GAN,
         step: int,
         generator: Variables,
+        discriminator: Callable[[], Variables],
         state: Callable[[], TrainState],
         record: Callable[[], Record],
     ):
-        """state, record: read the rest of the run when it is asked for."""
+        """discriminator, state, record: read the rest of the run when it is asked for."""
         super().__init__(gan, step, generator)
         self.config, self.classes = config, gan.num_classes
-        self._state, self._record = state, record
-        self._discriminator: Variables | None = None
+        self._discriminator, self._state, self._record = cache(discriminator), state, record
 
     def score(self, images: np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """The discriminator's raw scores in evaluation mode: higher looks more real to it; the loss gives their unit.
@@ -84,14 +84,12 @@ class Run(Generator):
         if gan.num_classes and labels is None and network.takes_labels:
             raise UserError(f"labels must be given: the images' classes, numbers from 0 to {gan.num_classes - 1}")
         classes = None if labels is None else self.labels(len(images), labels)
-        if self._discriminator is None:
-            self._discriminator = self._state().discriminator
-        score = _score(network, gan.precision, gan.dtype)
+        score, discriminator = _score(network, gan.precision, gan.dtype), self._discriminator()
         scores = []
         for start in range(0, len(images), CHUNK):  # each call has as many images, so that a score is its image's alone
             rows = np.minimum(np.arange(start, start + CHUNK), len(images) - 1)
             own = None if classes is None else classes[rows]
-            scores.append(np.asarray(score(self._discriminator, images[rows].astype(wanted), own)))
+            scores.append(np.asarray(score(discriminator, images[rows].astype(wanted), own)))
         return np.concatenate(scores)[: len(images)]
 
     def save(self, workdir: str | Path) -> None:
@@ -167,13 +165,19 @@ def load(
     folder = open_workdir(workdir)
     with Checkpoints(folder) as checkpoints:
         number, config, like, made = checkpoints.choose(step, gan)
-        own, mean = checkpoints.restore_generator(number, like)
+        own, mean = checkpoints.restore_part(number, like, "generator", "generator_ema")
+
+    def discriminator() -> Variables:
+        with Checkpoints(folder) as checkpoints:
+            found: Variables = checkpoints.restore_part(number, like, "discriminator")[0]
+            return found
 
     def state() -> TrainState:
         with Checkpoints(folder) as checkpoints:
             return checkpoints.restore(number, like)
 
-    run = Run(config, made, number, averaged(own, mean) if average else own, state, partial(_record_of, folder, number))
+    generator, record = averaged(own, mean) if average else own, partial(_record_of, folder, number)
+    run = Run(config, made, number, generator, discriminator, state, record)
     return run.standing(standing) if standing else run
 
 

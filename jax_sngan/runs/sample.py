@@ -278,5 +278,5 @@ def restore(workdir: str | Path, step: str | int = "latest", *, needs: str | Non
     """
     with Checkpoints(open_workdir(workdir)) as checkpoints:
         number, config, like, _ = checkpoints.choose(step, needs=needs)
-        generator, average = checkpoints.restore_generator(number, like)
+        generator, average = checkpoints.restore_part(number, like, "generator", "generator_ema")
         return Restored(config, number, generator, average, checkpoints.metrics(number))

@@ -14,11 +14,20 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
 
-from jax_sngan.config.schema import ModelConfig, OptimizerConfig, SpectralNormConfig
-from jax_sngan.core import penalties
+from jax_sngan.config.schema import (
+    ModelConfig,
+    OptimizerConfig,
+    PenaltyConfig,
+    SpectralNormConfig,
+    TrainConfig,
+    replace,
+)
+from jax_sngan.core.gan import gan
+from jax_sngan.core.inputs import Inputs
 from jax_sngan.core.losses import LOSSES
-from jax_sngan.core.optim import adam, clip, descend
-from jax_sngan.models.network import Network, Variables, build
+from jax_sngan.core.state import TrainState, first_state
+from jax_sngan.core.step import discriminator_update
+from jax_sngan.models.network import Network, Variables
 from jax_sngan.study.plan import CRITICS, Critic, Run
 
 BATCH, JUDGED = 256, 10_000  # points of each Gaussian in a training step, and for the estimate
@@ -62,51 +71,48 @@ def estimates(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 @partial(jax.jit, static_argnums=(0, 1, 2))
 @jax.default_matmul_precision("highest")  # compared with what is known in closed form
 def _all_distances(critic: Critic, steps: int, width: int, distances: Array) -> tuple[Array, Array, Array]:
-    spectral = SpectralNormConfig(networks="discriminator" if critic.bound == "spectral" else "none")
-    network = build(
-        ModelConfig(
-            architecture="mlp",
-            image_size=1,
-            channels=2,
-            output="identity",
-            generator_norm="none",
-            discriminator_width=width,
-            spectral_norm=spectral,
-        )
-    ).discriminator
-    optimizer = adam(ADAM, steps)
-    fresh = network.init(jax.random.key(0, impl="threefry2x32"))  # the same at every distance
+    """The trainer's D update, step after step, with the moved Gaussian in the place of generated points."""
+    its = gan(_config(critic, steps, width))
+    networks = its.networks
+    fresh = networks.discriminator.init(jax.random.key(0, impl="threefry2x32"))  # the same at every distance
+    generator = networks.generator.init(jax.random.key(0, impl="threefry2x32"))  # makes nothing: no pass of it is asked
 
     def one(distance: Array) -> tuple[Array, Array, Array]:
-        def step(carry: tuple[Variables, Any], number: Array) -> tuple[tuple[Variables, Any], None]:
-            variables, opt = carry
+        def step(state: TrainState, number: Array) -> tuple[TrainState, None]:
             keys = jax.random.split(jax.random.fold_in(jax.random.key(1, impl="threefry2x32"), number), 3)
             real, fake = _gaussian(keys[0], BATCH, jnp.zeros_like(distance)), _gaussian(keys[1], BATCH, distance)
-            mix = jax.random.uniform(keys[2], (BATCH,), jnp.float32)
-            variables = network.iterate(variables)
-            gradients = jax.grad(partial(_loss, critic, network, variables))(variables.params, real, fake, mix)
-            params, opt = descend(optimizer, gradients, opt, variables.params, number)
-            if critic.bound == "clip":
-                params = clip(params, CLIP)
-            return (variables._replace(params=params), opt), None
+            none = jnp.zeros((BATCH, its.latent_size))
+            inputs = Inputs(real, none, none, d_keys=jax.random.key_data(keys[2]))
+            state = discriminator_update(its, state, inputs, made=fake)[0]
+            return state._replace(step=state.step + 1), None
 
-        carry = (fresh, optimizer.init(fresh.params))
-        (variables, _), _ = lax.scan(step, carry, jnp.arange(steps))
-        return _judged(critic, network, variables, distance)
+        state, _ = lax.scan(step, first_state(its, generator, fresh), jnp.arange(steps))
+        return _judged(critic, networks.discriminator, state.discriminator, distance)
 
     return jax.vmap(one)(distances)
 
 
-def _loss(
-    critic: Critic, network: Network, variables: Variables, params: Any, real: Array, fake: Array, mix: Array
-) -> Array:
-    def score(x: Array) -> Array:
-        return network.apply(variables._replace(params=params), x, train=True, hold=True)[0]
-
-    value = LOSSES[critic.loss].d(score(real), score(fake))
-    if critic.bound == "penalty":
-        value = value + WEIGHT * penalties.gradient_penalty(score, real, fake, mix)
-    return value
+def _config(critic: Critic, steps: int, width: int) -> TrainConfig:
+    model = ModelConfig(
+        architecture="mlp",
+        image_size=1,
+        channels=2,
+        output="identity",
+        generator_norm="none",
+        discriminator_width=width,
+        spectral_norm=SpectralNormConfig(networks="discriminator" if critic.bound == "spectral" else "none"),
+    )
+    config = TrainConfig(
+        steps=steps,
+        batch_size=BATCH,
+        passes="joint" if critic.bound == "spectral" else "separate",  # joint: one power iteration an update
+        precision="highest",
+        weight_clip=CLIP if critic.bound == "clip" else 0.0,
+        penalty=PenaltyConfig(kind="gradient_penalty" if critic.bound == "penalty" else "none", weight=WEIGHT),
+        model=model,
+        discriminator_optimizer=ADAM,
+    )
+    return replace(config, {"loss": critic.loss})
 
 
 def _judged(critic: Critic, network: Network, variables: Variables, distance: Array) -> tuple[Array, Array, Array]:

@@ -9,7 +9,7 @@ from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import TrainConfig, replace, to_dict
 from jax_sngan.system.errors import UserError
 
-VERSION = 1  # part of every key: raise it with any change to what a run computes
+VERSION = 2  # part of every key: raise it with any change to what a run computes
 N_DIS = {"points": 5, "images": 1}  # D updates for each of G, of every GAN alike
 POINTS = ("ring", "grid")
 IMAGES = ("fashion", "stacked_fashion")

@@ -155,4 +155,4 @@ def _run_of(config: TrainConfig, gan: GAN, name: str | None, trained: Trained, s
         pictures=shown,
     )
     generator = averaged(state.generator, state.generator_ema)
-    return Run(config, gan, progress.step, generator, lambda: state, lambda: record)
+    return Run(config, gan, progress.step, generator, lambda: state.discriminator, lambda: state, lambda: record)
