@@ -79,16 +79,17 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> N
 
 
 def test_half_checkpoints_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """One of before manifests that was cut off, one whose provenance is none, and a link where one would be written."""
+    """One without a manifest, one that was cut off, and a link where one would be written."""
     checkpoints = Checkpoints(tmp_path / "run")
     for step in STEPS:
         state = {"step": np.array(step, np.int32), "weight": np.arange(step, dtype=np.float32)}
         checkpoints.save(Checkpoint(TrainConfig(), {"d_loss": 1.0}, [], state))
     newest = tmp_path / "run/checkpoints/21"
-    for name in ("manifest.json", "provenance.json"):
-        (newest / name).unlink()
-    assert choose_step(Checkpoints(tmp_path / "run"), "latest") == 21
-    assert "it cannot be checked" in capsys.readouterr().err
+    told = (newest / "manifest.json").read_bytes()
+    (newest / "manifest.json").unlink()
+    assert choose_step(Checkpoints(tmp_path / "run"), "latest") == 14
+    assert "21 is damaged and not used: its manifest.json is missing" in capsys.readouterr().err
+    (newest / "manifest.json").write_bytes(told)
     (newest / "state.pt").write_bytes((newest / "state.pt").read_bytes()[:-100])
     assert choose_step(Checkpoints(tmp_path / "run"), "latest") == 14
     assert "21 is damaged and not used" in capsys.readouterr().err

@@ -29,7 +29,7 @@ from jax_sngan.config.schema import RunConfig, TrainConfig, from_dict, replace
 from jax_sngan.core import inputs
 from jax_sngan.runs import manifest, provenance
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
-from jax_sngan.runs.selection import check_step, choose_start, choose_step
+from jax_sngan.runs.selection import check_step, choose_start
 from jax_sngan.system import lock
 from jax_sngan.system.errors import UserError
 from jax_sngan.training.backend import JaxBackend
@@ -175,16 +175,6 @@ def test_no_sound_checkpoint_is_no_start_from_scratch(script: Script, copied: Pa
     outcome = script("train_jax.py", *OPTIONS, f"--steps={STEPS}", "--workdir", copied)
     assert outcome.is_one_line("is sound (40: its manifest.json is missing; 35:", "another --workdir"), outcome
     assert (copied / "metrics.jsonl").read_text() == before
-
-
-def test_a_checkpoint_from_before_manifests_is_taken_with_a_word(copied: Path, capsys: pytest.CaptureFixture) -> None:
-    newest = copied / "checkpoints/40"
-    (newest / "manifest.json").unlink()
-    shutil.rmtree(newest / "provenance")
-    with Checkpoints(copied) as checkpoints:
-        assert choose_step(checkpoints, "latest") == 40
-        assert checkpoints.origin(40) is None
-    assert "40 was written before checkpoints had manifests: it cannot be checked" in capsys.readouterr().err
 
 
 def test_an_older_checkpoint_can_be_asked_for(script: Script, whole: Path, copied: Path) -> None:

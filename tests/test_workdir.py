@@ -223,7 +223,7 @@ def test_half_checkpoints_are_passed_over_and_named(tiny_run: Path, tmp_path: Pa
     for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
         shutil.copy(workdir / "checkpoints/6" / name, newest)
     shutil.copytree(workdir / "checkpoints/6/config", newest / "config")
-    half = Path(shutil.copytree(workdir / "checkpoints/3", workdir / "checkpoints/8"))  # as of before manifests
+    half = Path(shutil.copytree(workdir / "checkpoints/3", workdir / "checkpoints/8"))
     shutil.rmtree(half / "provenance")
     (half / "manifest.json").unlink()
     shutil.rmtree(half / "state/d")
@@ -234,7 +234,7 @@ def test_half_checkpoints_are_passed_over_and_named(tiny_run: Path, tmp_path: Pa
     assert outcome.code == 0, outcome
     assert json.loads(Path("out.json").read_text())["step"] == 6
     for words in (
-        "9 is damaged and not used: its metrics is missing",
+        "9 is damaged and not used: its manifest.json is missing",
         "8 is damaged",
         "7 is damaged and not used: it is no folder",
     ):

@@ -285,14 +285,14 @@ class Checkpoints:
         found = self._item(step, "gan")
         return None if found is None else str(found["name"])
 
-    def origin(self, step: int) -> dict[str, Any] | None:
-        """Which data, code and libraries made a checkpoint; None if it is older than that entry."""
+    def origin(self, step: int) -> dict[str, Any]:
+        """Which data, code and libraries made a checkpoint."""
         return self._item(step, "provenance")
 
     def _item(self, step: int, name: str) -> Any:
         """What a sound checkpoint holds beside its arrays, read by the first process."""
         check_step(self, step)
-        return processes.first_does(lambda: read(self.folder / str(step), False)[name])
+        return processes.first_does(lambda: read(self.folder / str(step))[name])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state; like: a state, or its shapes and types with shardings.

@@ -1,4 +1,4 @@
-"""What an Orbax checkpoint of ours holds beside its arrays, and whether it is ours; of arrays, whether all are there.
+"""What an Orbax checkpoint of ours holds beside its arrays, and whether it is ours.
 
 Read from the files themselves: of several processes the first does it, where Orbax would have all of them meet.
 """
@@ -8,8 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import tensorstore
-
 from jax_sngan.config.schema import TrainConfig, from_dict
 from jax_sngan.runs.provenance import parse
 from jax_sngan.runs.selection import count, numbers
@@ -17,16 +15,14 @@ from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import read_json
 
 
-def read(folder: Path, arrays: bool) -> dict[str, Any]:
-    """What stands in a checkpoint beside its arrays, by item, each found to be ours; provenance and gan may be None.
-
-    arrays: reads them too, whatever they are: nothing else vouches for those of a checkpoint without a manifest.
+def read(folder: Path) -> dict[str, Any]:
+    """What stands in a checkpoint beside its arrays, by item, each found to be ours; gan may be None.
 
     Raises:
       UserError: something is not there, or not ours.
     """
     found = {name: _json(folder, name) for name in ("config", "metrics", "unlogged")}
-    found["provenance"] = parse(_json(folder, "provenance")) if (folder / "provenance").exists() else None
+    found["provenance"] = parse(_json(folder, "provenance"))
     found["gan"] = _json(folder, "gan") if (folder / "gan").exists() else None
     if found["gan"] is not None and not (isinstance(found["gan"], dict) and isinstance(found["gan"].get("name"), str)):
         raise UserError("its gan must be an object with a name")
@@ -38,8 +34,6 @@ def read(folder: Path, arrays: bool) -> dict[str, Any]:
     for entry in progress["steps"]:
         numbers("its unlogged", entry)
     count("its rollbacks", progress.get("rollbacks", 0))
-    if arrays:
-        _read_arrays(folder / "state")
     return found
 
 
@@ -62,26 +56,6 @@ def config_of(values: Any) -> TrainConfig:
         return config
     except UserError as error:
         raise UserError(f"its config is of another version of jax-sngan: {error}") from error
-
-
-def _read_arrays(state: Path) -> None:
-    """Passes where every array of a state has all its bytes; tensorstore's own sums are in its database.
-
-    Raises:
-      UserError: one has not.
-    """
-    try:
-        described = json.loads((state / "_METADATA").read_text())["tree_metadata"].values()
-        arrays = [d for d in described if not d["value_metadata"]["skip_deserialize"]]
-        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{state.absolute()}/"}).result()
-        keys = store.list().result()
-        for key in keys:
-            store.read(key).result()
-        there = sum(key.endswith(b"/.zarray") for key in keys)
-    except Exception as error:  # tensorstore raises nearly anything for files that are not what it expects
-        raise UserError(f"its state cannot be read: {reason(error)}") from error
-    if there != len(arrays) or not arrays:
-        raise UserError(f"its state has {there} arrays of {len(arrays)}")
 
 
 def array_names(folder: Path) -> list[tuple[str, ...]]:

@@ -84,17 +84,15 @@ def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_text(v) for v in value.values())
 
 
-def check(there: dict[str, Any] | None, here: dict[str, Any], where: str) -> list[str]:
+def check(there: dict[str, Any], here: dict[str, Any], where: str) -> list[str]:
     """What a person should know who goes on here with a checkpoint from there; [] where nothing differs.
 
     Args:
-      there: the checkpoint's; None if it was written before checkpoints had one.
+      there: the checkpoint's.
       where: the checkpoint, for the text.
     Raises:
       UserError: it was trained on other data, or a later version of this program wrote it.
     """
-    if there is None:
-        return [f"{where} does not say which data and versions made it: it was written before checkpoints did"]
     if there["format"] > FORMAT:
         raise UserError(
             f"{where} was written by a later version of jax-sngan ({there['code']['jax-sngan']}, format "

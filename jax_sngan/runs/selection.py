@@ -140,31 +140,25 @@ def _none_sound(checkpoints: HasSteps, damaged: dict[int, str]) -> UserError:
     return UserError(f"no checkpoint in {checkpoints.folder} is sound ({told}); to start anew give another --workdir")
 
 
-def problem_of(folder: Path, step: int, read: Callable[[Path, bool], object]) -> str | None:
+def problem_of(folder: Path, step: int, read: Callable[[Path], object]) -> str | None:
     """What is wrong with a checkpoint's folder, None where it is sound: the one judge, of both frameworks.
 
     Every file must be as the manifest has it, and what stands beside the arrays (config, metrics, provenance) must be
-    ours. One without a manifest from before there were manifests has no provenance either, and nothing that vouches
-    for its arrays: they are read too, and a line on stderr says so.
+    ours.
 
     Args:
-      read: (folder, whether its arrays too) -> anything; raises UserError where something can't be read.
+      read: of a folder that its manifest vouches for; raises UserError where something is not ours.
     """
     try:
         if not folder.is_dir():
             return "it is no folder" if folder.exists() else "its folder is gone"
-        names = {path.name for path in folder.iterdir()}
-        unlisted = manifest.NAME not in names and not any(name.startswith("provenance") for name in names)
-        if not unlisted and (reason := manifest.problem(folder, step)):
+        if reason := manifest.problem(folder, step):
             return reason
-        read(folder, unlisted)
+        read(folder)
     except UserError as error:
         return str(error)
     except OSError as error:
         return f"{shown(error.filename)} cannot be read: {error.strerror or error}"
-    if unlisted:
-        where = shown(folder)
-        print(f"note: {where} was written before checkpoints had manifests: it cannot be checked", file=sys.stderr)
     return None
 
 

@@ -200,18 +200,17 @@ class Checkpoints:
         """The metrics saved with a checkpoint."""
         return self.restore(step).metrics
 
-    def origin(self, step: int) -> dict[str, Any] | None:
-        """Which data, code and libraries made a checkpoint; None if it is older than that file."""
+    def origin(self, step: int) -> dict[str, Any]:
+        """Which data, code and libraries made a checkpoint."""
         check_step(self, step)
         return _origin(self.folder / str(step))
 
 
-def _read(folder: Path, arrays: bool) -> None:
+def _read(folder: Path) -> None:
     """Passes where a checkpoint's files are ours; state.pt holds the config and the metrics beside the arrays."""
     restore(folder / "state.pt")
     _origin(folder)
 
 
-def _origin(folder: Path) -> dict[str, Any] | None:
-    path = folder / "provenance.json"
-    return parse(read_json(path)) if path.exists() else None
+def _origin(folder: Path) -> dict[str, Any]:
+    return parse(read_json(folder / "provenance.json"))
