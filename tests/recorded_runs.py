@@ -50,7 +50,7 @@ def run(name: str) -> dict[str, Any]:
     """The logs of some of the steps, and of every array of the last state the sum of its numbers' sizes."""
     config = narrow(name)
     model = config.model
-    source, size = ("grid", 1) if model.channels == 2 else ("fashion", model.image_size)
+    source, size = ("grid", 1) if model.is_points else ("fashion", model.image_size)
     data = jax_sngan.load_data(source, image_size=size, channels=model.channels)
     state = jax_sngan.create_state(config)
     # Compiled for fifty small steps: with all of XLA's optimisation it takes far longer than they do.

@@ -31,16 +31,25 @@ class TrainState(NamedTuple):
 def create_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState:
     """A fresh state: the same for the same GAN and seed; None: the config's own, 0 of a GAN, which has none.
 
-    It is a program of its own, with its own compiler options: jax.eval_shape takes it, jax.jit around it does not.
+    It is a program of its own, with its own compiler options, which jax allows in no other: see draw_state.
 
     Raises:
       UserError: the GAN's networks are not what it says of them (check_networks).
     """
+    return _create_alone(jax.default_backend())(*_checked(what, seed))
+
+
+def draw_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState:
+    """What create_state makes, as a part of another program (jax.jit, jax.eval_shape)."""
+    return _create(*_checked(what, seed))
+
+
+def _checked(what: GAN | TrainConfig, seed: int | None) -> tuple[GAN, np.uint32]:
     gan = as_gan(what)
     if seed is None:
         seed = what.seed if isinstance(what, TrainConfig) else SEED
     check_networks(gan)
-    return _create_alone(jax.default_backend())(gan, np.uint32(seed))
+    return gan, np.uint32(seed)
 
 
 def _create(gan: GAN, seed: Array | np.uint32) -> TrainState:

@@ -78,7 +78,7 @@ def certify(
     """Bounds on how steep a discriminator is, for a fixed class where it has classes.
 
     Args:
-      module: a discriminator in float64 whose class is in BOUNDS.
+      module: a discriminator in float64 that has `slope` (models/architecture.py).
       real: float [n, h, w, c], as the discriminator sees them.
       fake: likewise, as many; the interpolated images are at a random point between each two (Gulrajani et al. 2017).
       labels: int [n], the class of row i of real, fake and interpolated; None: the score without a class. With labels
