@@ -706,8 +706,8 @@ MISTAKES = [
     Mistake(
         "learning rate one step early",
         "core/optim.py",
-        "past = jnp.clip(step - config.decay_start",
-        "past = jnp.clip(step + 1 - config.decay_start",
+        "at = jnp.asarray(step).astype(",
+        "at = jnp.asarray(step + 1).astype(",
         "the last step has a rate of 0",
         _rung_1("test_linear_schedule"),
     ),
@@ -1154,8 +1154,8 @@ MISTAKES = [
     Mistake(
         "a quarter of the cosine",
         "core/optim.py",
-        "jnp.cos(jnp.pi * past / span)",
-        "jnp.cos(jnp.pi / 2 * past / span)",
+        "optax.cosine_decay_schedule(rate, span)",
+        "optax.cosine_decay_schedule(rate, 2 * span)",
         "the rate ends at half of what it began with",
         _rung_1("test_cosine_schedule"),
     ),

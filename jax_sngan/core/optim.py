@@ -83,15 +83,15 @@ def learning_rate(config: OptimizerConfig, step: Array, steps: int) -> Array:
     (chainer.training.extensions.LinearShift, as the authors and torch-mimicry use it).
     cosine: the same ends, along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts).
     """
-    dtype = jnp.result_type(float)  # float64 where it is enabled
-    rate = jnp.asarray(config.learning_rate, dtype)
+    rate, span = config.learning_rate, max(steps - config.decay_start, 1)
+    # A float: of an integer optax computes in float32, also where there is float64.
+    at = jnp.asarray(step).astype(jnp.result_type(float))
     if config.schedule == "constant":
-        return rate
-    span = max(steps - config.decay_start, 1)
-    past = jnp.clip(step - config.decay_start, 0, span).astype(dtype)
-    if config.schedule == "cosine":
-        return rate * (0.5 * (1 + jnp.cos(jnp.pi * past / span)))
-    return rate * (1 - past / span)
+        return jnp.asarray(rate, at.dtype)
+    if config.schedule == "linear":
+        return jnp.asarray(optax.linear_schedule(rate, 0.0, span, config.decay_start)(at))
+    falling = optax.cosine_decay_schedule(rate, span)
+    return jnp.asarray(optax.join_schedules([optax.constant_schedule(rate), falling], [config.decay_start])(at))
 
 
 def descend(
@@ -121,6 +121,7 @@ def average_decay(decay: float, warmup: bool, step: Array) -> float | Array:
 def moving_average(average: Any, params: Any, decay: float | Array) -> Any:
     """decay * average + (1 - decay) * params, leaf by leaf; of parameters alone.
 
+    Not optax.incremental_update, whose 1 - (1 - decay) is not the decay to the last digit.
     u and v must never be averaged: two unit vectors' mean is shorter, sigma shrinks, and evaluation explodes.
     """
 
