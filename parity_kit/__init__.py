@@ -12,8 +12,11 @@ except ModuleNotFoundError as error:
         "parity_kit needs PyTorch, which the extra `parity` brings: pip install 'jax-sngan[parity]'", name="torch"
     ) from None
 
+from parity_kit.climb import Climb, climb
 from parity_kit.compare import compare
+from parity_kit.gans import TorchGAN
 from parity_kit.loading import Loaded, load_state_dict
+from parity_kit.replaying import replay
 from parity_kit.report import Difference, Report
 
-__all__ = ["Difference", "Loaded", "Report", "compare", "load_state_dict"]
+__all__ = ["Climb", "Difference", "Loaded", "Report", "TorchGAN", "climb", "compare", "load_state_dict", "replay"]

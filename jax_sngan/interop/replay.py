@@ -59,12 +59,12 @@ def replay(recording: Recording) -> Replay:
         draw = _draw(config.model)
         found["sample/images"] = np.asarray(draw(state.generator, recording.sample_latents, recording.sample_labels)[0])
     expected = recording.expected["losses"]
-    by_step = [max(_error(found[name][k], expected[name][k]) for name in expected) for k in range(len(g_losses))]
+    by_step = [max(largest_error(found[name][k], expected[name][k]) for name in expected) for k in range(len(g_losses))]
     return Replay({group: _deviation(found, arrays) for group, arrays in recording.expected.items()}, by_step)
 
 
 def _deviation(found: Flat, expected: Flat) -> Deviation:
-    return max(Deviation(_error(found[name], a), name) for name, a in expected.items())
+    return max(Deviation(largest_error(found[name], a), name) for name, a in expected.items())
 
 
 @lru_cache(maxsize=4)
@@ -72,7 +72,10 @@ def _draw(config: ModelConfig) -> Callable[..., Any]:
     return jax.jit(jax.default_matmul_precision("highest")(partial(build(config).generator.apply, train=False)))
 
 
-def _error(found: np.ndarray, expected: np.ndarray) -> float:
+def largest_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """max|found - expected|; infinite where shapes differ or something is not finite."""
+    if found.shape != expected.shape:
+        return math.inf
     if not np.isfinite(found).all():
         return math.inf
     return float(np.max(np.abs(found - expected), initial=0.0))

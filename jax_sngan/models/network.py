@@ -212,6 +212,10 @@ class Network:
         trees = [_as_named(tree, like) for tree, like in zip(variables, self._like, strict=True)]
         return nnx.merge(self._graph, *trees, _streams(self._streams, key))
 
+    def variables_of(self, module: nnx.Module) -> Variables:
+        """The inverse of `module`: what a module of this network holds, loaded from elsewhere perhaps."""
+        return self._taken_apart(module)
+
     def _taken_apart(self, module: nnx.Module) -> Variables:
         variables = _split(module)[1]
         for kind, *both in zip(Variables._fields, variables, self._like, strict=True):
