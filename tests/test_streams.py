@@ -102,7 +102,7 @@ def test_the_checksum_is_of_the_files_and_kept(fruit: Path, own_cache: Path, mon
     assert load(str(fruit), stream="always", image_size=4).checksum() != first
     (fruit / "apple/00.png").write_bytes(FILES["apple/01.png"])
     assert load(str(fruit), stream="always").checksum() != first
-    kept = next(own_cache.rglob("*.sha256"))
+    kept = next(own_cache.rglob("fruit-*.json"))
     kept.write_text("damaged")
     load(str(fruit), stream="always")
 
