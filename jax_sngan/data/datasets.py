@@ -106,6 +106,11 @@ class Dataset:
         return found if self.files is None else found | {"files_sha256": self.files}
 
 
+def is_path(source: str) -> bool:
+    """Whether a source is a person's own file or folder, not a named data set."""
+    return source not in ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED)
+
+
 def load_data(
     source: str,
     *,
@@ -164,7 +169,7 @@ def load_data(
             f"data {source!r} does not fit model.channels={channels}: "
             f"{', '.join(mixtures.MIXTURES)} are points, with 2 channels; all else is images, with 1 or 3"
         )
-    if stream == "always" and source in ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED):
+    if stream == "always" and not is_path(source):
         raise UserError(f"stream must be auto or never for data {source!r}, which fits into any memory; got always")
     if source in mixtures.MIXTURES:
         return _points(source, split)

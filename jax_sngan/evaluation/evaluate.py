@@ -15,7 +15,6 @@ from jax_sngan.data import datasets as data_sets
 from jax_sngan.data import official
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.data.image_folder import Stream
-from jax_sngan.data.mixtures import MIXTURES
 from jax_sngan.evaluation.sources import Subject, check_there, open_subject
 from jax_sngan.metrics import classifier, scores
 from jax_sngan.metrics.extractors import Extractor, of_function, open_extractor
@@ -175,7 +174,7 @@ def choose_real(asked: str | None, trained_on: str | None, split: str | None, re
 
 def tell_of_path(source: str, run: str) -> None:
     """Says on stderr which file or folder is opened since a checkpoint's config names it: nobody typed it here."""
-    if source not in ("fashion", *official.NAMES, *data_sets.STACKED, *MIXTURES):
+    if data_sets.is_path(source):
         print(f"note: opens {shown(source)}, the real images that the config of {shown(run)} names", file=sys.stderr)
 
 

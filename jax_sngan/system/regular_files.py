@@ -37,6 +37,18 @@ def remote(path: str | Path) -> str | None:
     return found[1] if found else None
 
 
+def check_local(path: str | Path, what: str) -> None:
+    """Passes where a path is of this machine.
+
+    Raises:
+      UserError: it is an address.
+    """
+    if (scheme := remote(path)) is not None:
+        raise UserError(
+            f"{what} must be a path on this machine, got an address of {scheme} ({path}): mount it, or copy it here"
+        )
+
+
 def open_regular(path: str | Path) -> BinaryIO:
     """A regular file, open for reading.
 
