@@ -97,6 +97,21 @@ def test_a_great_circle_keeps_its_ends_and_its_norm() -> None:
     np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1, rtol=1e-12)
 
 
+def test_a_way_between_equal_or_opposite_latents_is_finite_and_keeps_its_ends() -> None:
+    a = np.random.default_rng(0).standard_normal((3, 64))
+    for b in (a, -a, 2 * a, -0.5 * a, a * (1 + 1e-12), -a * (1 - 1e-9), np.zeros_like(a)):
+        for of in (np.float32, np.float64):
+            ways = np.stack([great_circle(a.astype(of), b.astype(of), share) for share in np.linspace(0, 1, 9)])
+            assert np.isfinite(ways).all()
+            np.testing.assert_allclose(ways[0], a, atol=1e-5)
+            np.testing.assert_allclose(ways[-1], b, atol=1e-5)
+            if np.any(b):  # never through the middle, whose images nobody has trained
+                lengths = np.linalg.norm(ways, axis=2) / np.linalg.norm(a, axis=1)
+                assert lengths.min() > 0.49
+    share = np.linspace(0, 1, 3)[:, None]
+    np.testing.assert_allclose(great_circle(a, a, share), a)
+
+
 def test_sampling_loads_neither_torch_nor_the_trainer(programs: dict[str, str], tiny_run: Path) -> None:
     """torch is installed where this runs; nothing on the way from a checkpoint to pixels may ask for it."""
     code = f"""

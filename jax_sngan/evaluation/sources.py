@@ -13,9 +13,11 @@ from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import sample_latents
 from jax_sngan.data import arrays, image_folder
 from jax_sngan.data import datasets as data_sets
+from jax_sngan.interop.public_programs import PROGRAMS
 from jax_sngan.metrics import path_length
 from jax_sngan.metrics.extractors import Extractor
 from jax_sngan.metrics.path_length import STEP
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.run import load
 from jax_sngan.runs.sample import CHUNK, Generator, great_circle
 from jax_sngan.runs.workdir import open_workdir
@@ -85,8 +87,8 @@ class Subject:
                 "same ones; a smaller --num draws a part for each"
             )
 
-    def class_counts(self, num: int) -> np.ndarray | None:
-        """How many of num images are of each class, int [classes]; None where that is not known, or there are none."""
+    def class_counts(self, num: int, seed: int) -> np.ndarray | None:
+        """How many of num images of a seed are of each class, int [classes]; None where there are no classes."""
         return np.bincount(np.arange(num) % self.classes, minlength=self.classes) if self.classes else None
 
     def batches(self, num: int, seed: int) -> Batches:
@@ -133,15 +135,26 @@ class GivenImages(Subject):
         self.name, self.suffix = str(path), ""
         self.total, self.classes, self.unlabelled = len(data), len(data.classes), data.unlabelled
 
-    def class_counts(self, num: int) -> np.ndarray | None:
-        """See Subject; None where a seed draws a part."""
-        return np.bincount(self._labels, minlength=self.classes) if self.classes and num == self.total else None
+    def _rows(self, num: int, seed: int) -> np.ndarray:
+        """num rows; of classes each has its share, to one image."""
+        if num == len(self._order):
+            return self._order
+        drawn = self._order[np.random.default_rng(seed).permutation(len(self._order))]
+        labels = self._labels[drawn]
+        rank = np.empty(len(drawn))  # of each image in its class, from 0 to 1
+        for c in np.unique(labels):
+            own = np.flatnonzero(labels == c)
+            rank[own] = (np.arange(len(own)) + 0.5) / len(own)
+        return drawn[np.sort(np.argsort(rank, kind="stable")[:num])]
+
+    def class_counts(self, num: int, seed: int) -> np.ndarray | None:
+        """See Subject."""
+        return np.bincount(self._labels[self._rows(num, seed)], minlength=self.classes) if self.classes else None
 
     def batches(self, num: int, seed: int) -> Batches:
-        """num of the images, all or a part that the seed draws without repeats, whatever their files are called."""
-        rows = self._order
-        if num < len(rows):
-            rows = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:num])]
+        """num of the images, all or a part that the seed draws without repeats, whatever their files are called; of
+        classes each has its share."""
+        rows = self._rows(num, seed)
         for start in range(0, num, BATCH):
             part = rows[start : start + BATCH]
             yield self._images[part], self._labels[part] if self.classes else None
@@ -164,6 +177,16 @@ def _is_run(path: Path) -> bool:
     return of_run or not path.exists()
 
 
+def _data_known(path: Path, step: int, config: TrainConfig) -> bool:
+    """Whether a run's config names what it was trained on; a network's from another program's file names what that
+    program is usually trained on."""
+    if config.name not in PROGRAMS:
+        return True
+    with Checkpoints(path) as checkpoints:
+        origin = checkpoints.origin(step)
+    return origin is None or origin["data"] is not None
+
+
 def open_subject(
     subject: str | Path,
     *,
@@ -183,7 +206,8 @@ def open_subject(
     if _is_run(path):
         run = load(path, step, gan=gan, average=not raw, standing=standing)
         suffix = ("_raw" if raw else "") + (f"_standing{standing}" if standing else "")
-        made = Subject(run.gan, run.config.data, run.step, run.images, name=str(path), suffix=suffix)
+        source = run.config.data if _data_known(path, run.step, run.config) else None
+        made = Subject(run.gan, source, run.step, run.images, name=str(path), suffix=suffix)
         own = run.gan.networks.generator.config
         if own is None or own.compute_dtype == "same":  # bfloat16 rounds a hair's step away
             made.generator = run

@@ -164,7 +164,11 @@ def train(data: Dataset, *, seed: int = 0, images_seen: int = IMAGES_SEEN, progr
     """
     images, labels, classes = data.images, data.labels, len(data.classes)
     if classes < 2:
-        raise UserError(f"a classifier needs images of two classes or more; {data.name} has no such labels")
+        why = f" ({data.unlabelled})" if data.unlabelled else ""
+        raise UserError(
+            f"a classifier needs images of two classes or more; {data.name} has no such labels{why}: take features "
+            "that need none, --features inception, FILE.pth or FILE.onnx (in training --evaluate-features)"
+        )
     if len(images) < 20 or min(images.shape[1:3]) < small_cnn.SMALLEST:
         raise UserError(
             f"a classifier needs at least 20 images of {small_cnn.SMALLEST} pixels a side; "
