@@ -48,6 +48,11 @@ class Generator:
         self.gan, self.step = as_gan(what), step
         self._generator, self._options = variables, tuple((compiler_options or {}).items())
 
+    @property
+    def variables(self) -> Variables:
+        """What its images are made with."""
+        return self._generator
+
     def sample(
         self,
         num: int,
