@@ -79,9 +79,9 @@ def read() -> argparse.Namespace:
     parser.add_argument(
         "--real",
         metavar="SOURCE",
-        help="the real images, as --data of `train`, or FILE.npz with mu and sigma of their features, as FID programs keep "
-        "them (default: the run's; for fashion, the official test images "
-        "of Fashion-MNIST where they are on this machine, else those that ship with the package)",
+        help="the real images, as --data of `train`, or FILE.npz with mu and sigma of their features (as FID programs "
+        "keep them; default: the run's; for fashion, the official test images of Fashion-MNIST where they are on this "
+        "machine, else those that ship with the package)",
     )
     parser.add_argument(
         "--split", choices=("train", "test"), help="of the real images (default: test where there are official ones)"

@@ -213,7 +213,7 @@ class _Reader:
         return max(AHEAD, -(-ahead // self.workers))
 
     def _check_shared_memory(self, ahead: int) -> None:
-        """Passes where workers can hand over what they decode beforehand; too small a /dev/shm ends them without a word.
+        """Passes where workers can hand over what they decode; too small a /dev/shm ends them without a word.
 
         Raises:
           UserError: they can't.

@@ -20,7 +20,7 @@ def count(points: bool) -> int:
 
 
 def most(shape: tuple[int, ...], scale: int = 2) -> int:
-    """How many images [h, w, c] a picture for a person holds: 1,024, or what stands on 4,096 pixels a side; points: all."""
+    """How many images [h, w, c] a picture for a person holds: 1,024, or what stands on SIDE pixels; of points all."""
     h, w, c = shape
     return 2**31 if c == 2 else max(1, min(1024, (SIDE // (scale * h)) * (SIDE // (scale * w))))
 
