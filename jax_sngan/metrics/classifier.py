@@ -175,7 +175,7 @@ def train(data: Dataset, *, seed: int = 0, images_seen: int = IMAGES_SEEN, progr
             f"{data.name} has {len(images)} of {images.shape[1]} x {images.shape[2]}"
         )
     rng = np.random.default_rng(seed)
-    held, kept = np.split(rng.permutation(len(images)), [min(len(images) // 10, 5_000)])
+    held, kept = np.split(data.content_order()[rng.permutation(len(images))], [min(len(images) // 10, 5_000)])
     batch = min(BATCH, len(kept))
     steps_per_epoch = len(kept) // batch
     steps = steps_per_epoch * min(max(round(images_seen / len(kept)), 1), MOST_EPOCHS)
