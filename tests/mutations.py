@@ -58,6 +58,8 @@ def _images() -> list[tuple[str, bytes]]:
     found = [
         (f"a.{kind.lower()}", encoded(colour, kind)) for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
     ]
+    others = {"AVIF": "avif", "JPEG2000": "jp2", "TGA": "tga", "QOI": "qoi", "PCX": "pcx", "SGI": "sgi", "DIB": "dib"}
+    found += [(f"a.{end}", encoded(colour, kind)) for kind, end in others.items()]
     found += [(f"grey.{kind.lower()}", encoded(grey, kind)) for kind in ("PNG", "JPEG", "TIFF", "PPM")]
     found += [("alpha.png", encoded(noise(6, 6, 4))), ("deep.png", encoded(noise(6, 6).astype(np.uint16) * 257))]
     found += [(f"{c}.tif", encoded(colour, "TIFF", compression=c)) for c in ("tiff_lzw", "jpeg", "tiff_adobe_deflate")]

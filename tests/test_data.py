@@ -164,10 +164,8 @@ def test_npz_has_a_test_split_only_under_its_names(tmp_path):
         ({"images": noise(2, 8, 0, 3)}, "got [2, 8, 0, 3]"),
         ({"images": np.array([object()])}, "not plain numbers"),
         ({"images": np.array(["a"])}, "not plain numbers"),
-        ({"images": noise(2, 8, 8), "labels": np.array([1])}, "labels must be 2 integers"),
-        ({"images": noise(2, 8, 8), "labels": np.array([0.0, 1.0])}, "labels must be 2 integers"),
-        ({"images": noise(2, 8, 8), "labels": np.array([0, -1])}, "labels must lie in 0"),
-        ({"images": noise(2, 8, 8), "labels": np.array([0, 10**9])}, "labels must lie in 0"),
+        ({"images": noise(64, 48, 3)}, "one picture of 3 channels, or 64 grey images of 48 x 3?"),
+        ({"images": noise(2, 8, 8), "labels": np.array([object()])}, "not plain numbers"),
     ],
 )
 def test_npz_of_another_content_is_refused(tmp_path, arrays, said):
@@ -175,6 +173,82 @@ def test_npz_of_another_content_is_refused(tmp_path, arrays, said):
     line = refusal(str(tmp_path / "mine.npz"))
     assert "mine.npz" in line
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.array([1]), "labels must be 2, one an image, got 1"),
+        (
+            np.array([0.0, 1.0]),
+            "labels must be integers [n] or [n, 1], or rows with a single 1 [n, k], got float64 [2]",
+        ),
+        (np.array([[1, 1], [0, 1]]), "got int64 [2, 2]"),
+        (np.array([0, -1]), "labels must lie in 0 to 99999, got -1 to 0"),
+        (np.array([0, 10**9]), "labels must lie in 0"),
+    ],
+)
+def test_wrong_labels_stop_only_what_needs_them(tmp_path, labels, said, capsys):
+    np.savez(tmp_path / "mine.npz", images=noise(2, 8, 8, 3), labels=labels)
+    got = load(str(tmp_path / "mine.npz"))
+    assert (got.classes, got.labels.tolist()) == ((), [0, 0])
+    assert said in got.unlabelled
+    assert said in got.summary()
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("x_train", "y_train"), np.array([[2], [0]])),  # Keras
+        (("train_images", "train_labels"), np.array([[2], [0]], np.uint8)),  # MedMNIST
+        (("images", "labels"), np.array([[0, 0, 1.0], [1, 0, 0]])),
+        (("images", "labels"), np.array([[False, False, True], [True, False, False]])),
+    ],
+)
+def test_labels_as_programs_write_them(tmp_path, names, labels):
+    np.savez(tmp_path / "mine.npz", **{names[0]: noise(2, 8, 8, 3), names[1]: labels})
+    got = load(str(tmp_path / "mine.npz"))
+    assert got.labels.tolist() == [2, 0]
+    assert got.classes == ("0", "1", "2")
+    assert got.summary().endswith("3 classes: 0, 1, 2 (1 of them without images: 1)")
+
+
+def test_classes_of_an_npz_are_those_of_both_splits(tmp_path):
+    images = noise(2, 8, 8, 3)
+    np.savez(
+        tmp_path / "a.npz", train_images=images, train_labels=[[0], [1]], test_images=images, test_labels=[[3], [1]]
+    )
+    assert load(str(tmp_path / "a.npz")).classes == load(str(tmp_path / "a.npz"), split="test").classes == tuple("0123")
+
+
+def test_one_array_is_read_as_npy(tmp_path):
+    images = noise(6, 8, 8, 3)
+    np.save(tmp_path / "mine.npy", images)
+    got = load(str(tmp_path / "mine.npy"))
+    np.testing.assert_array_equal(got.images, images)
+    assert got.name == "npz:mine"
+    whole = (tmp_path / "mine.npy").read_bytes()
+    for content in (whole[:-1], whole[:50], b"", b"text", whole + b"x"):
+        (tmp_path / "mine.npy").write_bytes(content)
+        assert "damaged" in refusal(str(tmp_path / "mine.npy"))
+    np.save(tmp_path / "mine.npy", images.astype(np.float32))
+    assert "must be uint8" in refusal(str(tmp_path / "mine.npy"))
+    assert "no test images" in refusal(str(tmp_path / "mine.npy"), split="test")
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.zip", "a.tar", "a.tar.gz", "a.tar.xz"])
+def test_an_empty_file_is_called_so(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    line = refusal(str(tmp_path / name))
+    assert f"{name} is damaged or incomplete: it is an empty file" in line
+
+
+def test_addresses_are_refused_as_such():
+    for address in ("gs://bucket/photos", "https://example.org/a.zip", "s3://b/a.npz"):
+        assert "is an address of" in refusal(address)
 
 
 def test_npz_that_lies_about_its_size_is_refused_before_memory_is_taken(tmp_path, monkeypatch):

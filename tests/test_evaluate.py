@@ -288,6 +288,122 @@ def test_training_refuses_before_anything_is_written(tmp_path: Path, changes: di
     assert not (tmp_path / "run").exists()
 
 
+def greys(folder: Path, count: int, *, size: int = 28, classes: int = 1) -> Path:
+    """A folder of grey images, in class folders where there are several."""
+    rng = np.random.default_rng(size)
+    for i in range(count):
+        path = folder / (f"class{i % classes}" if classes > 1 else "") / f"{i:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (size, size), np.uint8)).save(path)
+    return folder
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_score_depends_on_how_files_are_called(tmp_path: Path) -> None:
+    """Of the images scored, whole or a drawn part, and of the real ones; in memory and streamed."""
+    folders = [greys(tmp_path / "a" / "x", 60, classes=3), tmp_path / "b" / "x"]
+    for i, path in enumerate(sorted(folders[0].rglob("*.png"))):
+        other = folders[1] / path.parent.name / f"{(i * 37) % 60:03d}.png"
+        other.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, other)
+    metrics = ["fcd", "fcd_inf", "kcd", "cs", "precision", "coverage", "classes", "intra_fcd", "nearest"]
+    for num in (None, 30):
+        results = [
+            evaluation.evaluate(a, real=str(b), features=CLASSIFIER, metrics=metrics, num=num)["metrics"]
+            for a in folders for b in folders
+        ]  # fmt: skip
+        assert all(result == results[0] for result in results)
+    real = [jax_sngan.load_data(str(folders[0]), image_size=28, channels=1, stream=s) for s in ("never", "always")]
+    np.testing.assert_array_equal(*(r.images[r.content_order()] for r in real))
+
+
+@pytest.mark.usefixtures("quick")
+def test_size_and_channels_are_those_of_most_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = greys(tmp_path / "x", 8)
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "000.png")  # the first
+    given = sources.GivenImages(folder)
+    assert (given.image_size, given.channels, given.total) == (28, 1, 8)
+    line = capsys.readouterr().err
+    assert "not all 8 images are 28 pixels a side with 1 channels, and are brought to that: 1 of 40 x 3" in line
+    greys(folder / "more", 4, size=32)
+    greys(folder / "most", 4, size=36)
+    with pytest.raises(
+        UserError, match=r"images of 4 pixels a side \(7 of 28, 4 of 32, 4 of 36, 1 of 40\), none of them"
+    ):
+        sources.GivenImages(folder)
+
+
+@pytest.mark.parametrize(
+    ("metric", "images", "words"),
+    [
+        ("precision", 3, "precision needs at least 4 generated images, got 3"),
+        ("fcd_inf", 19, "fcd_inf needs at least 20 generated images, got 19"),
+        ("intra_fcd", 5, "intra_fcd needs at least 2 generated images of each class; class 2 has 1"),
+    ],
+)
+@pytest.mark.usefixtures("quick")
+def test_too_few_images_are_known_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, images: int, words: str
+) -> None:
+    monkeypatch.setattr(evaluation, "reference", lambda *_: pytest.fail("features were taken"))
+    made, real = greys(tmp_path / "made", images, classes=3), greys(tmp_path / "real", 60, classes=3)
+    with pytest.raises(UserError, match=words):
+        evaluation.evaluate(made, real=str(real), features=CLASSIFIER, metrics=[metric])
+    few = greys(tmp_path / "few", 5, classes=3)
+    for name, told in (("density", "at least 6 real images; folder:few has 5"), ("intra_fcd", "2 real images of each")):
+        with pytest.raises(UserError, match=told):
+            evaluation.evaluate(real, real=str(few), features=CLASSIFIER, metrics=[name])
+    config = dataclasses.replace(TINY, data=str(few))
+    run = RunConfig(workdir=str(tmp_path / "run"), evaluate_every=1, evaluate_metrics="density")
+    with pytest.raises(UserError, match="at least 6 real images"):
+        train(config, run)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_whose_data_are_not_known_has_no_default(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "converted"
+    config = dataclasses.replace(TINY, name="mimicry", data="cifar10")
+    with jax_sngan.runs.checkpoint.Checkpoints(workdir, keep=1) as checkpoints:
+        checkpoints.save(jax_sngan.create_state(config), config, {}, [])
+    with pytest.raises(UserError, match="a converted network, which does not say what it was trained on"):
+        evaluation.evaluate(workdir, num=8, features=CLASSIFIER)
+    assert evaluation.evaluate(workdir, num=8, features=CLASSIFIER, real="fashion", metrics=["fcd"])["num"] == 8
+    assert sources.open_subject(tiny_run, step="latest", raw=False, standing=0).source == "fashion"
+
+
+def test_a_folder_without_labels_says_what_would_score_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = greys(tmp_path / "x", 30)
+    with pytest.raises(UserError, match=r"folder:x has no such labels: take features that need none, --features incep"):
+        evaluation.evaluate(folder, real=str(folder))
+
+
+@pytest.mark.usefixtures("quick")
+def test_statistics_files_of_fid_programs_are_real_images(tiny_run: Path, tmp_path: Path) -> None:
+    real = pixels(jax_sngan.load_data("fashion", image_size=28, channels=1).images).astype(np.float64)
+    stats = tmp_path / "stats.npz"
+    np.savez(stats, mu=real.mean(0), sigma=np.cov(real, rowvar=False))
+    whole = evaluation.evaluate(tiny_run, num=50, features=PIXELS)["metrics"]["fd_pixels_50_fashion"]
+    found = evaluation.evaluate(tiny_run, num=50, features=PIXELS, real=str(stats))
+    assert found["metrics"] == {"fd_pixels_50_stats": pytest.approx(whole, rel=1e-6)}
+    assert (found["real"]["name"], found["real"]["count"]) == ("statistics:stats", None)
+    for options, words in (
+        ({"features": PIXELS, "metrics": ["kd"]}, "metric kd needs the real images: .* holds only their mu and sigma"),
+        ({"features": "classifier"}, "holds mu and sigma of 16 features, and no images to train a classifier on"),
+        ({"features": PIXELS, "split": "test"}, "split is of real images"),
+        ({"features": of_function(lambda x: x.reshape(len(x), -1), "all")}, "mu and sigma of 16 features; all has 784"),
+    ):
+        with pytest.raises(UserError, match=words):
+            evaluation.evaluate(tiny_run, num=50, real=str(stats), **options)
+    for arrays in ({"mu": np.zeros(3), "sigma": np.zeros((2, 2))}, {"mu": np.zeros(2), "sigma": np.diag([1.0, -1])}):
+        np.savez(stats, **arrays)
+        with pytest.raises(UserError, match=r"mu must be|is no covariance"):
+            evaluation.evaluate(tiny_run, num=50, features=PIXELS, real=str(stats))
+
+
 def test_an_onnx_file_without_its_program_is_one_line(
     script: Callable, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

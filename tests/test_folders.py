@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import stat
 import struct
@@ -28,7 +29,7 @@ from image_files import (
 )
 from PIL import Image
 
-from jax_sngan.data import datasets, image_files, image_folder, official, resize
+from jax_sngan.data import datasets, image_files, layout, official, resize
 from jax_sngan.system import archives, budget, machine
 from jax_sngan.system.errors import UserError
 
@@ -74,23 +75,197 @@ def test_class_folders_give_labels(tmp_path, classes_of_pngs):
     ],
 )
 def test_layouts_of_folders(names, labels, classes):
-    listing = image_folder.arrange(names, "train", "x")
-    assert listing.labels.tolist() == labels
-    assert listing.classes == classes
+    found = layout.arrange(names, "train", "x")
+    assert found.labels.tolist() == labels
+    assert found.classes == classes
+
+
+def told(names: list[str], split: str = "train", **options):
+    """(images by class, what is told) of a layout of files."""
+    found = layout.arrange(names, split, "x", **options)
+    classes = found.classes or ("",)
+    groups = {c: [n for n, i in zip(found.names, found.labels, strict=True) if i == k] for k, c in enumerate(classes)}
+    return {c: names for c, names in groups.items() if names or found.classes}, found.told()
+
+
+def of(folder: str, *classes: str) -> list[str]:
+    """One image in each class of a folder."""
+    return [f"{folder}/{c}/1.png" for c in classes]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Testing"), ("Train", "Test"), ("TRAIN", "VAL"), ("train", "validation"), ("train", "valid"),
+        ("training_set", "test_set"), ("seg_train", "seg_test"), ("train2017", "val2017"), ("train-images", "dev"),
+        ("trainset", "testset"), ("Training Data", "Testing Data"), ("train", "eval"),
+    ],
+)  # fmt: skip
+def test_splits_go_by_the_names_that_people_use(train, test):
+    names = of(train, "cat", "dog") + of(test, "cat", "dog") + ["preview.png", "pred/7.png"]
+    for split, folder in (("train", train), ("test", test)):
+        images, line = told(names, split)
+        assert images == {"cat": [f"{folder}/cat/1.png"], "dog": [f"{folder}/dog/1.png"]}
+        for words in (f"2 {train}", f"2 {test}", "1 pred", "of 6 files", "1 image ('preview.png') beside them"):
+            assert words in line
+
+
+def test_kaggles_splits_in_folders_of_their_own_names():
+    names = [f"{kind}/{kind}/{c}/1.png" for kind in ("seg_train", "seg_test") for c in ("sea", "street")]
+    images, line = told(["archive/" + name for name in [*names, "seg_pred/seg_pred/9.png"]])
+    assert images == {c: [f"archive/seg_train/seg_train/{c}/1.png"] for c in ("sea", "street")}
+    assert line == "of 5 files: 1 seg_pred, 2 seg_test, 2 seg_train"
+
+
+def test_splits_below_the_classes_are_splits():
+    names = [f"{c}/{kind}/{c}.png" for c in ("cat", "dog") for kind in ("train", "test")]
+    for split in ("train", "test"):
+        assert told(names, split)[0] == {c: [f"{c}/{split}/{c}.png"] for c in ("cat", "dog")}
+
+
+def test_what_may_be_a_split_is_asked_for():
+    with pytest.raises(UserError, match="'train' is called as a split is and 'final' has the same folders in it"):
+        told(of("train", "cat", "dog") + of("final", "cat", "dog"))
+    for names in (of("trainA", "x") + of("trainB", "x") + of("testA", "x"), of("train", "x") + of("Train", "x")):
+        with pytest.raises(UserError, match="has 2 folders for train"):
+            told(names + of("test", "x"))
+    assert set(told(["valid/1.png", "invalid/1.png"])[0]) == {"valid", "invalid"}  # of tickets, say
+
+
+def test_strays_beside_classes_are_named_and_the_classes_kept():
+    images, line = told(["cat/1.png", "dog/1.png", "cover.jpg", "notes.txt", "Thumbs.db", "cat/@eaDir/1.png/a.jpg"])
+    assert images == {"cat": ["cat/1.png"], "dog": ["dog/1.png"]}
+    assert line == "of 6 files: 2 images, 1 image ('cover.jpg') beside them, 2 hidden, 1 .txt"
+    images, line = told(["cat/1.png", "dog/1.png", "1.png", "2.png"])
+    assert len(images[""]) == 4
+    assert line == "no classes, for 2 images lie beside the folders"
+
+
+def test_classes_are_numbered_by_name_over_all_splits():
+    names = of("train", "cat", "dog") + of("test", "dog", "frog")
+    for split, labels in (("train", [0, 1]), ("test", [1, 2])):
+        found = layout.arrange(names, split, "x")
+        assert found.classes == ("cat", "dog", "frog")
+        assert found.labels.tolist() == labels
+    one = layout.arrange(of("train", "dog") + of("test", "cat", "dog"), "train", "x")
+    assert (one.classes, one.labels.tolist()) == (("cat", "dog"), [1])
+
+
+def test_classes_stand_in_natural_order():
+    classes = [str(i) for i in range(12)] + ["a2", "a10", "a010", "b"]
+    assert layout.arrange(of("x", *classes[::-1]), "train", "x").classes == (*classes[:13], "a010", "a10", "b")
+
+
+def test_one_class_in_two_spellings_is_one():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    names = [f"{composed}/1.png", f"{decomposed}/2.png", "tea/1.png"]
+    found = layout.arrange(names, "train", "x")
+    assert found.classes == (composed, "tea")
+    assert found.labels.tolist() == [0, 0, 1]
+    assert found.names == tuple(names)  # as they are called on the disk
+
+
+def test_what_is_left_out_is_counted():
+    names = ["1.png", "b.PSD", "c.psd", "clip.mp4", "raw", ".x.png", "__MACOSX/1.png", ".DS_Store", "a/desktop.ini"]
+    _, line = told(names, others={"gone.png": "a link to nothing"})
+    assert line == (
+        "of 10 files: 1 images, 4 hidden, 2 .psd, 1 .mp4, 1 without ending, "
+        "1 that are no files ('gone.png' is a link to nothing)"
+    )
+    with pytest.raises(
+        UserError, match=r"holds no images; .*\(of 1 files: 0 images, 1 .heic \(to read them: pip install"
+    ):
+        told(["a.heic"])
+
+
+def test_styleganadas_labels_are_read(tmp_path):
+    files = {f"0000{i // 2}/img{i}.png": encoded(noise(8, 8, 3, seed=i)) for i in range(4)}
+
+    def labels(value):
+        return files | {"dataset.json": json.dumps({"labels": value}).encode()}
+
+    pairs = [[name, i % 2 * 2] for i, name in enumerate(files)]
+    for kind in ("folder", "zip", "wrapped"):
+        path = tmp_path / kind if kind != "zip" else tmp_path / "a.zip"
+        if kind == "zip":
+            path.write_bytes(zip_bytes(labels(pairs)))
+        else:
+            put(path / ("set" if kind == "wrapped" else ""), labels(pairs))
+        got = load(str(path))
+        assert got.labels.tolist() == [0, 2, 0, 2]
+        assert got.classes == ("0", "1", "2")
+        assert "1 dataset.json" in got.summary()
+        assert "3 classes: 0, 1, 2 (1 of them without images: 1)" in got.summary()
+        assert "sets none apart" in refusal(str(path), split="test")
+    for number, (value, said) in enumerate(
+        [
+            (pairs[1:], "has no label for 1 image ('00000/img0.png')"),
+            ([[name, [0.5]] for name in files], "must label with numbers"),
+            ([*pairs, pairs[0]], "labels an image twice"),
+            (3, "must hold"),
+        ]
+    ):
+        path = tmp_path / f"wrong{number}.zip"
+        path.write_bytes(zip_bytes(labels(value)))
+        assert f"dataset.json {said}" in refusal(str(path))
+    (tmp_path / "none.zip").write_bytes(zip_bytes(labels(None)))
+    assert load(str(tmp_path / "none.zip")).classes == ()  # parts are no classes
+    (tmp_path / "other.zip").write_bytes(zip_bytes(files | {"dataset.json": b'{"title": "x"}'}))
+    assert load(str(tmp_path / "other.zip")).classes == ("00000", "00001")
+
+
+def test_every_file_that_pillow_reads_is_read(tmp_path):
+    image = noise(8, 8, 3)
+    kinds = {"jfif": "JPEG", "avif": "AVIF", "tga": "TGA", "jp2": "JPEG2000", "pnm": "PPM", "png": "PNG", "qoi": "QOI"}
+    put(tmp_path, {f"1.{end}": encoded(image, kind) for end, kind in kinds.items()} | {"1.heic": b"x"})
+    got = load(str(tmp_path))
+    assert len(got) == len(kinds)
+    assert "of 8 files: 7 images, 1 .heic" in got.summary()
+
+
+def test_a_damaged_file_is_not_taken_for_a_format_without_a_signature(tmp_path):
+    image = encoded(noise(8, 8, 3), "TGA")
+    put(tmp_path, {"a.png": image})
+    assert "it is no image of a kind that is read" in refusal(str(tmp_path))
+    put(tmp_path, {"a.png": b"", "b.tga": image})
+    assert "a.png' is an empty file" in refusal(str(tmp_path))
+    put(tmp_path, {"a.png": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"})
+    assert "run git lfs pull" in refusal(str(tmp_path))
+
+
+def test_all_broken_images_are_named_at_once_and_may_be_left_out(tmp_path, classes_of_pngs, capsys):
+    files, images = classes_of_pngs
+    put(tmp_path / "x", files | {"apple/1.png": b"", "pear/0.png": files["pear/0.png"][:-40]})
+    for stream in ("never", "always"):
+        if stream == "always":  # a header does not tell of what is cut off
+            assert "apple/1.png' is an empty file; --skip-broken leaves it out" in refusal(
+                str(tmp_path / "x"), stream=stream
+            )
+        else:
+            line = refusal(str(tmp_path / "x"), stream=stream)
+            assert "2 of 6 images are broken: 'apple/1.png', 'pear/0.png'" in line
+        for _ in range(2):  # the second time from the cache
+            got = load(str(tmp_path / "x"), stream=stream, skip_broken=True)
+            np.testing.assert_array_equal(got.images[:], images[[0, 2, 4, 5]])
+            assert got.labels.tolist() == [0, 0, 1, 1]
+            assert "of 6 files: 4 images, 2 broken images ('apple/1.png', 'pear/0.png')" in got.summary()
+            assert "2 broken images" in capsys.readouterr().err
+    put(tmp_path / "y", {"a.png": b"", "b.png": b"x"})
+    assert "2 of 2 images are broken" in refusal(str(tmp_path / "y"), skip_broken=True)
 
 
 def test_test_images_come_from_their_own_folder_alone():
     names = ["train/a/1.png", "train/b/1.png", "validation/a/2.png", "validation/b/2.png"]
-    assert image_folder.arrange(names, "test", "x").names == ("validation/a/2.png", "validation/b/2.png")
-    assert image_folder.arrange([*names, "test/a/3.png"], "test", "x").names == ("test/a/3.png",)
+    assert layout.arrange(names, "test", "x").names == ("validation/a/2.png", "validation/b/2.png")
+    assert layout.arrange([*names, "test/a/3.png"], "test", "x").names == ("test/a/3.png",)
     for no_test in (["1.png"], ["a/1.png", "b/2.png"], ["train/1.png"]):
         with pytest.raises(UserError, match="test"):
-            image_folder.arrange(no_test, "test", "x")
+            layout.arrange(no_test, "test", "x")
 
 
 def test_order_depends_on_names_alone():
     names = ["b/1.png", "a/2.png", "a/10.png"]
-    assert image_folder.arrange(names, "train", "x").names == image_folder.arrange(names[::-1], "train", "x").names
+    assert layout.arrange(names, "train", "x").names == layout.arrange(names[::-1], "train", "x").names
 
 
 def test_a_second_start_reads_the_cache(tmp_path, classes_of_pngs, own_cache, monkeypatch, capsys):
@@ -98,7 +273,7 @@ def test_a_second_start_reads_the_cache(tmp_path, classes_of_pngs, own_cache, mo
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # a person looks on
     first = load(str(tmp_path / "fruit"), progress=True)
     assert "images of fruit: 100%" in capsys.readouterr().err
-    assert len(left_over(own_cache)) == 1
+    assert [name.partition("-")[0] for name in left_over(own_cache)] == ["folders/files", "folders/fruit"]
     monkeypatch.setattr(resize, "decode", lambda *_: pytest.fail("decoded again"))
     second = load(str(tmp_path / "fruit"))
     assert second.checksum() == first.checksum()
@@ -138,7 +313,7 @@ def test_the_cache_keeps_splits_apart(tmp_path):
 def test_a_damaged_cache_is_made_anew(tmp_path, classes_of_pngs, own_cache):
     put(tmp_path, classes_of_pngs[0])
     before = load(str(tmp_path)).checksum()
-    cached = own_cache / left_over(own_cache)[0]
+    cached = own_cache / left_over(own_cache)[1]
     whole = cached.read_bytes()
     flipped = bytearray(whole)
     flipped[300] ^= 1
@@ -241,21 +416,88 @@ def test_members_that_lead_outside_are_refused(tmp_path, kind, name):
     assert "leads outside" in refusal(str(tmp_path / f"a.{kind}"))
 
 
+def linked_tar(path: Path, links: list[tuple[str, str, bytes]], files: dict[str, bytes]) -> None:
+    """A tar of files and, behind them, links: name, target, kind."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        for name, target, kind in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+
+
+def linked_zip(path: Path, links: list[tuple[str, str, bytes]], files: dict[str, bytes]) -> None:
+    """The same as a zip, whose links are all symbolic."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        for name, target, _ in links:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(info, target)
+
+
+LINKS = [  # name, target, kind in a tar
+    ("set/dog/2.png", "../cat/1.png", tarfile.SYMTYPE),
+    ("set/frog", "cat", tarfile.SYMTYPE),
+    ("set/dog/gone.png", "nowhere.png", tarfile.SYMTYPE),
+    ("set/dog/out.png", "../../../etc/x.png", tarfile.SYMTYPE),
+    ("set/dog/again", "../../set", tarfile.SYMTYPE),
+]
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_links_are_the_same_in_folders_and_archives(tmp_path, kind, stream, capsys):
+    """Those to files and to folders of classes are followed, of what leads nowhere a line tells."""
+    images = noise(2, 8, 8, 3)
+    files = {"set/cat/1.png": encoded(images[0]), "set/dog/1.png": encoded(images[1])}
+    path = tmp_path / ("x" if kind == "folder" else f"x.{kind}")
+    if kind == "folder":
+        put(path, files)
+        for name, target, _ in LINKS:
+            (path / name).symlink_to(target)
+    else:
+        {"tar": linked_tar, "zip": linked_zip}[kind](path, LINKS, files)
+    for _ in range(2):  # the second time from the cache
+        got = load(str(path), stream=stream)
+        assert got.classes == ("cat", "dog", "frog")
+        assert got.labels.tolist() == [0, 1, 1, 2]
+        np.testing.assert_array_equal(got.images[:], images[[0, 1, 0, 0]])
+        told = capsys.readouterr().err
+        assert "'set/dog/gone.png' is a link to nothing" in told
+        assert "set/dog/again' is a link to a folder above" in told
+        assert "set/dog/out.png' is a link" in told
+        assert "of 7 files: 4 images, 3 that are no files" in got.summary()
+
+
+def test_hard_links_of_a_tar_are_the_files_that_they_name(tmp_path):
+    image = noise(8, 8, 3)
+    linked_tar(tmp_path / "a.tar", [("a/2.png", "a/1.png", tarfile.LNKTYPE)], {"a/1.png": encoded(image)})
+    for stream in ("never", "always"):
+        np.testing.assert_array_equal(load(str(tmp_path / "a.tar"), stream=stream).images[:], [image, image])
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        info = tarfile.TarInfo("x.png")
-        info.type, info.linkname = kind, "/etc/passwd"
-        tar.addfile(info)
-    assert "link or a device" in refusal(str(tmp_path / "a.tar"))
+def test_links_out_and_devices_in_an_archive_are_never_read(tmp_path, kind):
+    linked_tar(tmp_path / "a.tar", [("x.png", "/etc/passwd", kind)], {})
+    assert "holds no images" in refusal(str(tmp_path / "a.tar"))
+    linked_zip(tmp_path / "a.zip", [("x.png", "/etc/passwd", kind)], {})
+    assert "'x.png' is a link out of the archive" in refusal(str(tmp_path / "a.zip"))
 
 
-def test_links_in_a_zip_are_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        info = zipfile.ZipInfo("x.png")
-        info.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(info, "/etc/passwd")
-    assert "link or a device" in refusal(str(tmp_path / "a.zip"))
+def test_links_that_multiply_are_refused(tmp_path):
+    levels = [(f"{i}/{side}", f"../{i + 1}", tarfile.SYMTYPE) for i in range(30) for side in "ab"]
+    linked_tar(tmp_path / "a.tar", levels, {"30/x.png": WHOLE_PNG})
+    assert "stand for too many files" in refusal(str(tmp_path / "a.tar"))
+    put(tmp_path / "b", {"30/x.png": WHOLE_PNG})
+    for name, target, _ in levels:
+        (tmp_path / "b" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "b" / name).symlink_to(target)
+    assert "links lead to the same folder" in refusal(str(tmp_path / "b"))
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "zip"])

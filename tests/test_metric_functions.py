@@ -62,11 +62,26 @@ def test_kernel_distance_is_that_of_subsets_drawn_real_first(offset: float):
 
 def test_inception_score_in_closed_form():
     sure = np.eye(10)[np.arange(1000) % 10]
-    assert inception_score(sure, 10) == pytest.approx((10, 0))
+    assert inception_score(sure, 10, seed=None) == pytest.approx((10, 0))
+    assert inception_score(sure, 1) == pytest.approx((10, 0))
     assert inception_score(np.full((1000, 10), 0.1), 10) == pytest.approx((1, 0))
     assert inception_score(np.eye(10)[np.zeros(50, int)], 5) == pytest.approx((1, 0))
-    mean, std = inception_score(np.concatenate([sure[:500], np.full((500, 10), 0.1)]), 2)
+    mean, std = inception_score(np.concatenate([sure[:500], np.full((500, 10), 0.1)]), 2, seed=None)
     assert (mean, std) == pytest.approx((5.5, 4.5))
+
+
+def test_inception_score_does_not_depend_on_the_order_of_images():
+    """Class by class, splits of neighbours would hold one class each."""
+    rng = np.random.default_rng(0)
+    p = np.eye(10)[np.repeat(np.arange(10), 50)] * 0.9 + 0.01
+    mixed = p[rng.permutation(500)]
+    assert inception_score(p, 10, seed=None)[0] == pytest.approx(1)
+    assert inception_score(p, 10) == inception_score(mixed, 10)  # to the bit
+    assert inception_score(p, 10)[0] > 5
+    assert inception_score(p, 10, seed=1) != inception_score(p, 10)
+    q = rng.dirichlet(np.ones(5), 200)
+    assert inception_score(q, 10) == inception_score(q[::-1], 10)
+    assert inception_score(q, 1) == inception_score(q, 1, seed=None)
 
 
 def brute(real, fake, k):

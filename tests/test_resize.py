@@ -1,8 +1,10 @@
 """Images reach their size without aliasing, shift or loss, and no image file can do harm."""
 
 import io
+import struct
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import encoded, noise
@@ -98,3 +100,57 @@ def test_damaged_images_raise_nothing_but_user_errors(draw):
         assert image.shape == (8, 8, 3)
         line = ""
     assert "\n" not in line
+
+
+def deep_tiff(pixels: np.ndarray, order: str, photometric: int) -> bytes:
+    """Grey of 16 bits as a microscope's program writes it; order: < or >."""
+    h, w = pixels.shape
+    tags = [(256, w), (257, h), (258, 16), (259, 1), (262, photometric), (273, 14 + 12 * 9), (277, 1), (278, h)]
+    tags.append((279, 2 * h * w))
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(tags))
+    return head + entries + bytes(4) + pixels.astype(f"{order}u2").tobytes()
+
+
+DEEP = np.random.default_rng(0).integers(0, 2**16, (8, 8), np.uint16)
+
+
+def in_a_file(image: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.png", in_a_file(Image.fromarray(DEEP), "PNG"), DEEP >> 8),
+        ("a.tif", in_a_file(Image.fromarray(DEEP), "TIFF"), DEEP >> 8),
+        ("a.jp2", in_a_file(Image.fromarray(DEEP), "JPEG2000"), DEEP >> 8),
+        ("b.tif", deep_tiff(DEEP, ">", 1), DEEP >> 8),
+        ("c.tif", deep_tiff(DEEP, "<", 0), 255 - (DEEP >> 8)),
+        ("a.pgm", b"P5 8 8 65535\n" + DEEP.astype(">u2").tobytes(), DEEP >> 8),
+        ("b.pgm", b"P5 8 8 4095\n" + (DEEP >> 4).astype(">u2").tobytes(), (DEEP >> 4) * 65535.0 / 4095 // 256),
+        ("c.pgm", b"P2 8 8 65535\n" + " ".join(map(str, DEEP.ravel())).encode(), DEEP >> 8),
+    ],
+)
+def test_16_bits_of_grey_are_their_higher_8_in_every_format(name, data, expected):
+    for channels in (1, 3):
+        got = resize.decode(data, name, 8, channels)
+        np.testing.assert_array_equal(got, np.repeat(expected[..., None], channels, axis=2))
+    assert resize.size_of(data, name) == (8, 1)
+
+
+@pytest.mark.parametrize("name", ["65535.pgm", "4095.pgm"])
+def test_the_shared_grey_of_many_bits_uses_all_of_the_8(name, shared_dir):
+    got = resize.decode((shared_dir / "cases" / name).read_bytes(), name, 28, 1)
+    assert (got.min(), got.max()) == (0, 255)
+    assert 100 < got.mean() < 155
+
+
+def test_cielab_becomes_grey_as_it_becomes_colour():
+    lab = Image.merge("LAB", [Image.fromarray(noise(8, 8, seed=i)) for i in range(3)])
+    data = in_a_file(lab, "TIFF")
+    colour, grey = (resize.decode(data, "a.tif", 8, c) for c in (3, 1))
+    np.testing.assert_array_equal(grey[..., 0], np.asarray(Image.fromarray(colour).convert("L")))
+    assert grey.std() > 10

@@ -8,6 +8,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_the_checksum_is_of_the_files_and_kept(fruit: Path, own_cache: Path, mon
     assert load(str(fruit), stream="always", image_size=4).checksum() != first
     (fruit / "apple/00.png").write_bytes(FILES["apple/01.png"])
     assert load(str(fruit), stream="always").checksum() != first
-    kept = next(own_cache.rglob("*.sha256"))
+    kept = next(own_cache.rglob("fruit-*.json"))
     kept.write_text("damaged")
     load(str(fruit), stream="always")
 
@@ -167,6 +168,22 @@ def test_a_damaged_image_and_a_dead_worker_are_one_line(fruit: Path) -> None:
         with pytest.raises(UserError, match=r"^a process that decodes images of .*fruit has ended .*-9.*--stream-w"):
             [images.of_step(rows(step, 0), step, 0) for step in range(3, 100)]
     assert multiprocessing.active_children() == []
+
+
+def test_too_little_shared_memory_is_one_line(fruit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's default of 64 MB; here of less, for the images are small."""
+    images = load(str(fruit), stream="always").images
+    assert isinstance(images, streaming.StreamedImages)
+    real = os.statvfs("/dev/shm")
+    small = SimpleNamespace(f_bavail=1, f_frsize=real.f_frsize)
+    monkeypatch.setattr(streaming.os, "statvfs", lambda _: small)
+    with (
+        images.reading_ahead(plan, 4, 2),
+        pytest.raises(UserError, match=r"/dev/shm has 0 MB left and 2 processes .*shm"),
+    ):
+        taken(images, 0, 0)
+    with images.reading_ahead(plan, 4, 0):
+        np.testing.assert_array_equal(taken(images, 0, 0), IMAGES[plan(0, 0)])  # threads need none
 
 
 def _rows_in_turn(count: int, step: int, _: int) -> np.ndarray:

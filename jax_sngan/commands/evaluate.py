@@ -79,8 +79,9 @@ def read() -> argparse.Namespace:
     parser.add_argument(
         "--real",
         metavar="SOURCE",
-        help="the real images, as --data of `train` (default: the run's; for fashion, the official test images "
-        "of Fashion-MNIST where they are on this machine, else those that ship with the package)",
+        help="the real images, as --data of `train`, or FILE.npz with mu and sigma of their features (as FID programs "
+        "keep them; default: the run's; for fashion, the official test images of Fashion-MNIST where they are on this "
+        "machine, else those that ship with the package)",
     )
     parser.add_argument(
         "--split", choices=("train", "test"), help="of the real images (default: test where there are official ones)"
@@ -108,8 +109,9 @@ def heading(result: dict[str, Any]) -> str:
     of = "" if result["step"] is None else f"step {result['step']}, "
     real, extractor = result["real"], result["extractor"]
     source = f" trained on {extractor['source']}" if "source" in extractor else ""
+    against = real["name"] if real["count"] is None else f"{real['count']:,} of {real['name']}, {real['split']}"
     return (
-        f"{of}{result['num']:,} images against {real['count']:,} of {real['name']}, {real['split']}; "
+        f"{of}{result['num']:,} images against {against}; "
         f"features of {extractor['name']}{source} ({extractor['checksum'][:12] or 'no checksum'})"
     )
 

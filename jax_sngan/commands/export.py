@@ -14,6 +14,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder for it")
     parser.add_step()
     parser.add_argument(
+        "--standing-statistics", type=int, default=0, metavar="N", help="take batch statistics anew on N latents"
+    )
+    parser.add_argument(
         "--scores",
         nargs="+",
         default=[],
@@ -34,12 +37,19 @@ def main() -> None:
         from jax_sngan.export.web_page import export_page
 
         told = export_page(
-            arguments.workdirs, arguments.out, arguments.step, scores=arguments.scores, ort_web=arguments.ort_web
+            arguments.workdirs,
+            arguments.out,
+            arguments.step,
+            scores=arguments.scores,
+            ort_web=arguments.ort_web,
+            standing=arguments.standing_statistics,
         )
     else:
         from jax_sngan.export.export import export_runs
 
-        told = export_runs(arguments.workdirs, arguments.format, arguments.out, arguments.step)
+        told = export_runs(
+            arguments.workdirs, arguments.format, arguments.out, arguments.step, arguments.standing_statistics
+        )
     if arguments.json != "-":
         for one in told:
             check = one["check"]

@@ -1,13 +1,16 @@
 """Makes images from a run's Orbax checkpoint: a grid, an npz of all of them, or an interpolation."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
 from jax_sngan.commands import cli
+from jax_sngan.runs.image_npz import write_images
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_json, write_whole
 from jax_sngan.system.terminal import shown
+
+BATCH = 960  # images that are made at once and not kept, but for those that are drawn
 
 
 def main() -> None:
@@ -17,20 +20,22 @@ def main() -> None:
     parser.add_step()
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images (default 64)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
-    parser.add_argument("--labels", metavar="N[,N…]", help="classes: one for all images, or one each")
+    parser.add_argument(
+        "--labels", metavar="CLASS[,CLASS…]", help="classes by name or number: one for all, or one each"
+    )
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their moving average")
+    parser.add_argument(
+        "--standing-statistics", type=int, default=0, metavar="N", help="take batch statistics anew on N latents"
+    )
+    parser.add_argument(
+        "--truncation", type=float, metavar="X", help="latents from N(0, 1) cut off at +-X: better images, more alike"
+    )
     parser.add_gan("where it was trained with --gan, the same again")
     parser.add_output("--grid", "write the images as one picture", ".png")
     parser.add_output("--npz", "write images uint8 [num, h, w, c], labels and step", ".npz")
     parser.add_output("--interpolate", "write a closed walk through the latent space", ".gif")
     parser.add_output("--json", "write what was made", ".json")
     arguments = parser.parse()
-    labels = None
-    if arguments.labels is not None:
-        parts = arguments.labels.split(",")
-        if not all(p.strip().isdigit() for p in parts):
-            raise UserError(f"--labels must be numbers parted by commas, got {arguments.labels!r}")
-        labels = np.array([int(p) for p in parts])
     if arguments.num < 1:
         raise UserError(f"--num must be at least 1, got {arguments.num}")
     if not 0 <= arguments.seed < 2**32:
@@ -38,34 +43,50 @@ def main() -> None:
 
     from jax_sngan.commands.own_gan import own_gan
     from jax_sngan.runs import pictures, run  # after the options are checked: jax takes a second to load
+    from jax_sngan.runs.labels import names_of, numbers_of
 
     gan = None if arguments.gan is None else own_gan(arguments.gan)
-    generator = run.load(arguments.workdir, arguments.step, gan=gan, average=not arguments.raw)
-    made = []
+    generator = run.load(
+        arguments.workdir, arguments.step, gan=gan, average=not arguments.raw, standing=arguments.standing_statistics
+    )
+    labels = None if arguments.labels is None else numbers_of(arguments.labels, names_of(generator.config))
+    made, notes = [], {}
     if not (arguments.grid or arguments.npz or arguments.interpolate):
         arguments.grid = f"{arguments.workdir}/samples/sample_{generator.step:06d}_seed{arguments.seed}.png"
+    num = arguments.num
     if arguments.grid or arguments.npz:
-        images = generator.sample(arguments.num, seed=arguments.seed, labels=labels)
-    if arguments.grid:
-        pictures.save_grid(arguments.grid, images)
-        made.append(arguments.grid)
-    if arguments.npz:
-        arrays = {"images": images, "step": np.array(generator.step)}
-        classes = generator.labels(arguments.num, labels)
-        if classes is not None:
-            arrays["labels"] = classes
-        write_whole(arguments.npz, lambda p: save_npz(p, arrays))
-        made.append(arguments.npz)
+        latents = generator.latents(num, seed=arguments.seed, truncation=arguments.truncation)
+        classes = generator.labels(num, labels)
+        drawn: list[np.ndarray] = []  # for the grid
+
+        def batches(count: int) -> Iterator[np.ndarray]:
+            for start in range(0, count, BATCH):
+                rows = slice(start, min(start + BATCH, count))
+                images = generator.images(latents[rows], None if classes is None else classes[rows])
+                if start < seen:
+                    drawn.append(images[: seen - start])
+                yield images
+
+        first = generator.images(latents[:1], None if classes is None else classes[:1])
+        seen = min(num, pictures.most(first.shape[1:])) if arguments.grid else 0
+        if arguments.npz:
+            others = {"step": np.array(generator.step)} | ({} if classes is None else {"labels": classes})
+            shape = (num, *first.shape[1:])
+            write_whole(arguments.npz, lambda p: write_images(p, shape, first.dtype, batches(num), others))
+        else:
+            for _ in batches(seen):
+                pass
+        if arguments.grid:
+            pictures.save_grid(arguments.grid, np.concatenate(drawn))
+            made.append(arguments.grid)
+            if seen < num:
+                notes[arguments.grid] = f" (the first {seen:,} of {num:,} images)"
+        if arguments.npz:
+            made.append(arguments.npz)
     if arguments.interpolate:
         pictures.save_animation(arguments.interpolate, generator.interpolate(seed=arguments.seed, labels=labels))
         made.append(arguments.interpolate)
     if arguments.json != "-":
-        print(*map(shown, made), sep="\n")
+        print(*(shown(file) + notes.get(file, "") for file in made), sep="\n")
     if arguments.json:
         write_json(arguments.json, {"step": generator.step, "num": arguments.num, "files": made})
-
-
-def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """np.savez to exactly this path: given a name, it would add .npz."""
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its options

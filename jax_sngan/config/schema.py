@@ -1,12 +1,13 @@
 """Every option once: its default, its meaning, its unit and its check. Imports neither jax nor torch."""
 
-import dataclasses
 import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jax_sngan.config import class_names
 from jax_sngan.config.architectures import ARCHITECTURES
 from jax_sngan.config.fields import Options, differences, flatten, from_dict, option, replace, to_dict
+from jax_sngan.config.spectral_norm import SpectralNormConfig
 from jax_sngan.system.errors import UserError
 
 __all__ = [
@@ -24,42 +25,6 @@ __all__ = [
     "replace",
     "to_dict",
 ]
-
-
-@dataclass(frozen=True)
-class SpectralNormConfig(Options):
-    """Which layers are normalised, and how sigma is found (Miyato et al. 2018, Algorithm 1). The default computes what
-    torch.nn.utils.spectral_norm does; order=u_first with warmup=15 is torch's parametrizations.spectral_norm (whose
-    layers made in training mode start with one iteration more)."""
-
-    networks: Literal["discriminator", "both", "none"] = option("discriminator", "whose layers are normalised")
-    target: float = option(1.0, "the norm that each layer is given", minimum=0.0)
-    form: Literal["reshaped", "operator"] = option(
-        "reshaped",
-        "the norm of the kernel as a matrix, by power iteration; or the convolution's own norm on a map that wraps"
-        " around, exactly, by the kernel's Fourier transform (slow)",
-    )
-    iterations: int = option(1, "power iterations a training pass", minimum=1)
-    order: Literal["v_first", "u_first"] = option("v_first", "which vector one iteration renews first")
-    eps: float = option(1e-12, "guards the division of a vector by its norm", minimum=0.0)
-    eps_form: Literal["max", "add"] = option("max", "divide by max(norm, eps) as torch, or by norm + eps as Chainer")
-    init: Literal["unit", "normal"] = option("unit", "u and v start as unit vectors, or as raw N(0, 1)")
-    warmup: int = option(0, "power iterations when a layer is made", minimum=0)
-    evaluation: Literal["stored", "iterate"] = option(
-        "stored", "evaluation uses u and v as they are, or after one more iteration that is not kept"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.target == 0:
-            raise UserError("spectral_norm.target must be above 0, got 0")
-        if self.form == "operator":
-            for name in ("iterations", "order", "eps", "eps_form", "init", "warmup", "evaluation"):
-                if getattr(self, name) != next(f.default for f in dataclasses.fields(self) if f.name == name):
-                    raise UserError(
-                        f"spectral_norm.{name} is of the power iteration; form=operator makes none, "
-                        f"got {getattr(self, name)}"
-                    )
 
 
 @dataclass(frozen=True)
@@ -193,6 +158,11 @@ class TrainConfig(Options):
         "fashion, fashion_mnist, mnist, cifar10, cifar100, stacked_fashion, stacked_mnist, FILE.npz or FOLDER; "
         "points: grid, ring",
     )
+    class_names: str = option(
+        "",
+        "names of the classes in the order of their numbers, as a,b,c or a JSON list; empty: as the data name them",
+        before="",
+    )
     flip: bool = option(False, "mirror each real image left to right with probability 1/2")
     steps: int = option(10_000, "training steps, each n_dis D updates and one G update", minimum=1)
     batch_size: int = option(64, "real images in one D update", minimum=1)
@@ -250,6 +220,7 @@ class TrainConfig(Options):
                 "penalty is on each image's own gradient, and batch normalisation ties the images together "
                 "(Gulrajani et al. 2017, section 4)"
             )
+        class_names.check(self.class_names, m.num_classes)
         if self.batch_size % self.accumulate:
             raise UserError(f"accumulate must divide batch_size {self.batch_size}, got {self.accumulate}")
         if m.is_points and (self.flip or self.dequantize or self.augment.any):
@@ -284,6 +255,9 @@ class RunConfig(Options):
     )
     stream_workers: int | None = option(
         None, "processes that decode a stream; 0: threads. Default: one for each core but one", minimum=0, below=257
+    )
+    skip_broken: bool = option(
+        False, "images of a FOLDER or archive that cannot be read are left out; else they are named and nothing begins"
     )
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     sample_every: int = option(500, "steps between two sample grids; 0: none", minimum=0)

@@ -3,26 +3,29 @@
 import hashlib
 import importlib.resources
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jax_sngan.data import image_folder, mixtures, resize, stacked
+from jax_sngan.data import arrays, image_folder, mixtures, resize, stacked
 from jax_sngan.data import official as originals
+from jax_sngan.data.file_digests import Digests
 from jax_sngan.data.image_folder import Stream
+from jax_sngan.data.layout import shown_classes
 from jax_sngan.data.streaming import ImageArray, StreamedImages
 from jax_sngan.system import archives, npz
 from jax_sngan.system.cache_folder import cache_folder
 from jax_sngan.system.errors import UserError
-from jax_sngan.system.regular_files import other_kind
+from jax_sngan.system.regular_files import other_kind, remote
+from jax_sngan.system.terminal import shown
 
 BLACK_BACKGROUND = ("fashion", "fashion_mnist", "mnist")
 # Mirrored digits are no digits. Fashion-MNIST's shoes all point left and its test images do too, so a mirrored shoe
 # is an image that the data do not hold, and one that evaluation would count against the generator.
 ONE_SIDED = ("fashion", "fashion_mnist", "mnist")
-MOST_CLASSES = 100_000
 GIVEN = "given from Python"  # TrainConfig.data of a run whose images were an array or a Dataset
 POINTS, STACKS = 100_000, 50_000  # how many there are
 STACKED = {"stacked_fashion": "fashion", "stacked_mnist": "mnist"}
@@ -42,6 +45,9 @@ class Dataset:
     classes: tuple[str, ...]  # names by label; () where there are no labels
     flip: bool  # whether a mirrored image is still one of the data
     files: str | None = None  # of a folder or archive: image_folder.Loaded.files
+    told: str = ""  # how the files that are there add up; "" where each is one of the images
+    unlabelled: str = ""  # why labels that are there are not read
+    digests: np.ndarray | None = None  # uint8 [n, 32] of a folder or archive: SHA-256 of each image's file
 
     def __post_init__(self) -> None:
         points = self.images.dtype == np.float32 and self.images.shape[1:] == (1, 1, 2)
@@ -58,9 +64,14 @@ class Dataset:
         n, h, w, c = self.images.shape
         if c == 2:
             return f"{self.name}: {n:,} points of {len(self.classes)} Gaussians"
-        classes = f", {len(self.classes)} classes" if self.classes else ""
+        classes = f", {len(self.classes)} classes: {shown_classes(self.classes)}" if self.classes else ""
+        missing = np.flatnonzero(np.bincount(self.labels, minlength=len(self.classes)) == 0)
+        if self.classes and len(missing):
+            names = shown_classes(tuple(self.classes[i] for i in missing))
+            classes += f" ({len(missing)} of them without images: {names})"
         streamed = ", streamed" if isinstance(self.images, StreamedImages) else ""
-        return f"{self.name}: {n:,} images of {h}x{w}x{c}{classes}{streamed}"
+        told = "".join(f"; {part}" for part in (self.told, self.unlabelled and f"no labels: {self.unlabelled}") if part)
+        return f"{self.name}: {n:,} images of {h}x{w}x{c}{classes}{told}{streamed}"
 
     def checksum(self) -> str:
         """SHA-256 over shape, images and labels, in hexadecimal: two data sets are the same if it is.
@@ -75,12 +86,29 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.labels, "<i4").data)
         return digest.hexdigest()
 
+    def content_order(self) -> np.ndarray:
+        """[n] rows of images that somebody brought, in an order that depends on their contents and labels and not on
+        how files are called: what draws by it gives the same of files in any order. Of named data their own order."""
+        if self.files is None and not self.name.startswith("npz:"):
+            return np.arange(len(self))
+        digests = self.digests
+        if digests is None:
+            own = b"".join(hashlib.sha256(image.tobytes()).digest() for image in np.asarray(self.images[:]))
+            digests = np.frombuffer(own, np.uint8).reshape(-1, 32)
+        keys = Digests(0, 0, self.labels, digests).images()
+        return np.argsort(keys, kind="stable")
+
     def identity(self) -> dict[str, str]:
         """What a checkpoint keeps of its data: "summary"; "sha256" of images in memory; "files_sha256" of files."""
         found = {"summary": self.summary()}
         if not isinstance(self.images, StreamedImages):
             found["sha256"] = self.checksum()
         return found if self.files is None else found | {"files_sha256": self.files}
+
+
+def is_path(source: str) -> bool:
+    """Whether a source is a person's own file or folder, not a named data set."""
+    return source not in ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED)
 
 
 def load_data(
@@ -93,6 +121,7 @@ def load_data(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
     stream: Stream = "auto",
+    skip_broken: bool = False,
 ) -> Dataset:
     """The images of a source, brought to a size and a number of channels.
 
@@ -103,10 +132,9 @@ def load_data(
     | `cifar10`, `cifar100` | the official python or binary archive, or its unpacked folder; 100 fine classes |
     | `grid`, `ring` | 100,000 points of 25 or 8 Gaussians in the plane (data/mixtures.py): 1 pixel, 2 channels |
     | `stacked_fashion`, `stacked_mnist` | 50,000 stacks of three of those as colours, 1,000 modes (data/stacked.py) |
-    | FILE.npz | images uint8 [n, h, w, c] or [n, h, w] under images, x, arr_0 or x_train (for the split test:
-      test_images or x_test) and, if there are any, labels under labels, y, arr_1 or y_train (test_labels, y_test) |
-    | FOLDER, or a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip of one | images, in class folders or not
-      (data/image_folder.py) |
+    | FILE.npz, FILE.npy | one array of images, with labels or without (data/arrays.py) |
+    | FOLDER, or a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip of one | images, in class folders or not, with splits or
+      not (data/layout.py) |
 
     The named sources with original files look in data_dir alone if it is given; else where Debian's package puts
     them, then among earlier downloads, and download what is missing, with checksums. Images of another size are
@@ -123,10 +151,12 @@ def load_data(
       progress: show bars where it takes long.
       stream: always: images of a folder stay on disk and are decoded when they are asked for; auto: where they would
         take more than half of the memory; never: they are refused then.
+      skip_broken: images of a folder or archive that cannot be read are left out; else they are refused, all by name.
     Returns:
       A Dataset. Its flip is False for digits and garments, else True. Its name is the source, with the number of
       images where the official data have another: a figure on part of CIFAR-10 is not one on CIFAR-10. Folders and
-      archives are `folder:NAME`, npz files `npz:NAME`.
+      archives are `folder:NAME`, npz and npy files `npz:NAME`. What of a folder's files is left out, a line on
+      standard error says.
     Raises:
       UserError: one line on what was looked for, where, and how to supply it, or on what is wrong with it.
     """
@@ -139,7 +169,7 @@ def load_data(
             f"data {source!r} does not fit model.channels={channels}: "
             f"{', '.join(mixtures.MIXTURES)} are points, with 2 channels; all else is images, with 1 or 3"
         )
-    if stream == "always" and source in ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED):
+    if stream == "always" and not is_path(source):
         raise UserError(f"stream must be auto or never for data {source!r}, which fits into any memory; got always")
     if source in mixtures.MIXTURES:
         return _points(source, split)
@@ -154,9 +184,7 @@ def load_data(
     if data_dir is not None and _kind(Path(data_dir)) != "folder":
         raise UserError(f"--data-dir {str(data_dir)!r} is no folder; give the one that holds the files of {source}")
     folder = None if data_dir is None else Path(data_dir)
-    images: ImageArray
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()
-    files = None
     try:
         if source == "fashion":
             name, images, labels, classes = _embedded(split)
@@ -167,12 +195,11 @@ def load_data(
             official = len(images) == originals.OFFICIAL_SIZES[split][source]
             name, classes = source if official else f"{source} ({len(images)} images)", originals.CLASSES[source]
         else:
-            name, images, labels, classes, files = _given(source, image_size, channels, split, cache, progress, stream)
+            return _given(source, image_size, channels, split, cache, progress, stream, skip_broken)
     except OSError as e:  # a folder without permission, a disk that fails
         raise UserError(f"data {source!r} cannot be read: {e.filename or ''} {e.strerror or e}") from e
-    if isinstance(images, np.ndarray):
-        images = resize.fit(images, image_size, channels, pad=source in BLACK_BACKGROUND)
-    return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED, files=files)
+    images = resize.fit(images, image_size, channels, pad=source in BLACK_BACKGROUND)
+    return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED)
 
 
 def _points(source: str, split: str) -> Dataset:
@@ -202,21 +229,33 @@ _Parts = tuple[str, np.ndarray, np.ndarray, tuple[str, ...]]  # name, images, la
 
 
 def _given(
-    source: str, image_size: int, channels: int, split: str, cache: Path, progress: bool, stream: Stream
-) -> tuple[str, ImageArray, np.ndarray, tuple[str, ...], str | None]:
-    """A person's own images, an npz, a folder or an archive: as _Parts, and the checksum of files."""
+    source: str,
+    image_size: int,
+    channels: int,
+    split: str,
+    cache: Path,
+    progress: bool,
+    stream: Stream,
+    skip_broken: bool,
+) -> Dataset:
+    """A person's own images: an npz, an npy, a folder or an archive."""
     path = Path(source)
     kind = _kind(path) if source else None
     suffix = archives.suffix(path) if kind == "file" else None
-    if kind == "file" and path.suffix.lower() == ".npz":
+    if kind == "file" and path.suffix.lower() in (".npz", ".npy"):
         if stream == "always":
             raise UserError(f"stream must be auto or never for {path}, which is one array; got always")
-        return f"npz:{path.stem}", *_npz(path, split), None
+        given = arrays.read(path, split)
+        if given.unlabelled:
+            print(f"note: {shown(given.unlabelled)}; the images are read without labels", file=sys.stderr)
+        images = resize.fit(given.images, image_size, channels)
+        name = f"npz:{path.stem}"
+        return Dataset(name, images, given.labels, given.classes, flip=True, unlabelled=given.unlabelled)
     if kind == "folder" or suffix is not None:
         if (owner := originals.belongs_to(path)) is not None:
             raise UserError(f"{path} is an original of {owner}: use --data {owner} --data-dir {path.parent}")
         name = f"folder:{path.resolve().name[: -len(suffix) if suffix else None]}"
-        return name, *image_folder.load_folder(
+        loaded = image_folder.load_folder(
             path,
             image_size=image_size,
             channels=channels,
@@ -224,13 +263,24 @@ def _given(
             cache=cache / "folders",
             progress=progress,
             stream=stream,
+            skip_broken=skip_broken,
         )
+        layout = loaded.layout
+        for note in layout.notes(str(path)):
+            print(f"note: {note}", file=sys.stderr)
+        return Dataset(
+            name, loaded.images, layout.labels, layout.classes, flip=True, files=loaded.files, told=layout.told(),
+            digests=loaded.digests,
+        )  # fmt: skip
+    if (scheme := remote(source)) is not None:
+        raise UserError(f"data {source!r} is an address of {scheme}; copy the images to this machine first")
     problem = "is no known data set and no file or folder that is there"
     if kind:
         problem = "is a file of an unknown kind" if kind == "file" else f"is {kind}, not a file or folder"
     known = ", ".join(("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED))
     raise UserError(
-        f"data {source!r} {problem}; it may be {known}, FILE.npz, FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
+        f"data {source!r} {problem}; it may be {known}, FILE.npz, FILE.npy, FOLDER, "
+        f"or images in a {', '.join(archives.SUFFIXES)}"
     )
 
 
@@ -254,25 +304,3 @@ def _embedded(split: str) -> _Parts:
     if images is None or labels is None:
         raise UserError(f"{path} is not the file that the package ships; install the package again")
     return "fashion", images[..., None], labels.astype(np.int32), originals.CLASSES["fashion_mnist"]
-
-
-def _npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Images [n, h, w, c], labels and classes of an npz file."""
-    image_names = {"train": ("images", "x", "arr_0", "x_train"), "test": ("test_images", "x_test")}[split]
-    label_names = {"train": ("labels", "y", "arr_1", "y_train"), "test": ("test_labels", "y_test")}[split]
-    images, labels = npz.read_npz(path, image_names, label_names)
-    if images is None:
-        raise UserError(f"{path} holds no {split} images; looked for an array named {', '.join(image_names)}")
-    if images.dtype != np.uint8:
-        raise UserError(f"{path}: images must be uint8 in 0 to 255, got {images.dtype}")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
-        raise UserError(f"{path}: images must be [n, h, w] or [n, h, w, c] with c 1 or 3, got {list(images.shape)}")
-    if labels is None:
-        return images, np.zeros(len(images), np.int32), ()
-    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-        raise UserError(f"{path}: labels must be {len(images)} integers, got {labels.dtype} {list(labels.shape)}")
-    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
-        raise UserError(f"{path}: labels must lie in 0 to {MOST_CLASSES - 1}, got {labels.min()} to {labels.max()}")
-    return images, labels.astype(np.int32), tuple(str(i) for i in range(int(labels.max()) + 1))

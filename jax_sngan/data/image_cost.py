@@ -23,6 +23,10 @@ _OFFSETS = (273, 324)  # of strips, of tiles
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])", re.DOTALL)  # of a JPEG; not a stuffed byte, not a restart
 
 
+class TooDear(UserError):
+    """An image takes more than is allowed."""
+
+
 class Cost(NamedTuple):
     """What an image takes."""
 
@@ -34,7 +38,7 @@ def check_file(data: bytes, name: str) -> None:
     """Passes where a file may be opened: Pillow lists all strips of a TIFF when it opens it.
 
     Raises:
-      UserError: it has too many.
+      TooDear: it has too many.
     """
     order = {b"II": "little", b"MM": "big"}.get(data[:2])
     if order is None or data[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
@@ -50,7 +54,7 @@ def check_file(data: bytes, name: str) -> None:
     start = first + (8 if big else 2)
     for at in range(start, min(start + entry * entries, len(data)), entry):
         if number(at, 2) in _OFFSETS and number(at + 4, wide) > MOST_TILES:
-            raise UserError(f"image {name!r} is made of {number(at + 4, wide)} pieces; at most {MOST_TILES} are read")
+            raise TooDear(f"image {name!r} is made of {number(at + 4, wide)} pieces; at most {MOST_TILES} are read")
 
 
 def of_image(image: Image.Image, data: bytes, name: str) -> Cost:
@@ -61,12 +65,12 @@ def of_image(image: Image.Image, data: bytes, name: str) -> Cost:
       data: its file.
       name: what to call the file in an error.
     Raises:
-      UserError: it has more pixels than are read, or goes through them too often.
+      TooDear: it has more pixels than are read, or goes through them too often.
     """
     width, height = image.size
     area = width * height
     if area > MAX_PIXELS:
-        raise UserError(f"image {name!r} is {width} x {height} pixels; at most {MAX_PIXELS} pixels are read")
+        raise TooDear(f"image {name!r} is {width} x {height} pixels; at most {MAX_PIXELS} pixels are read")
     pixels, memory = area, area * BYTES_A_PIXEL
     if image.format in ("JPEG", "MPO"):
         passes = jpeg_passes(data)
@@ -78,7 +82,7 @@ def of_image(image: Image.Image, data: bytes, name: str) -> Cost:
         pixels = _tiff_pixels(image, data, tile)
         memory += tile * 8  # four samples of 16 bits
     if pixels > PIXELS:
-        raise UserError(
+        raise TooDear(
             f"image {name!r} has {width} x {height} pixels and goes through {pixels} to show them; "
             f"at most {PIXELS} are decoded"
         )
@@ -114,7 +118,7 @@ def _tile(image: Image.Image, name: str) -> int:
         return 0
     most = max(SMALL_TILE, 2 * image.size[0] * image.size[1])
     if width * height > most:
-        raise UserError(
+        raise TooDear(
             f"image {name!r} of {image.size[0]} x {image.size[1]} pixels has tiles of {width} x {height}; "
             f"at most {most} pixels a tile are read"
         )

@@ -1,89 +1,133 @@
-"""The image files of a folder or an archive: which there are, and their contents. Nothing is decoded here."""
+"""The files of a folder or an archive: which there are, and the contents of its images. Nothing is decoded here."""
 
 import os
-import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from jax_sngan.data import resize
+from jax_sngan.data.labels_file import LABELS_FILE
+from jax_sngan.data.layout import is_hidden, is_image
 from jax_sngan.system import archives
+from jax_sngan.system.archive_links import NoFiles, resolve
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.regular_files import open_regular, other_kind
 
 LARGEST_IMAGE = 2**26  # bytes of one image file
-NAMED = 5  # of what is passed over, by name
+MOST_VISITS = 64  # of one folder, by links to it: links to links to it could make any number
 
 
-def is_image(name: str) -> bool:
-    """Whether a path is an image by its ending, and neither hidden nor one of macOS's shadows."""
-    parts = name.split("/")
-    return name.lower().endswith(resize.SUFFIXES) and not any(p.startswith((".", "__MACOSX")) for p in parts)
+class Contents(NamedTuple):
+    """All that is in a folder or archive."""
+
+    names: list[str]  # of every file, with forward slashes
+    stamps: dict[str, tuple[int, int]]  # (bytes, nanoseconds of the last change) of what decides the images
+    others: dict[str, str]  # what is no file, nor a folder of another name than an image's -> what it is
+    links: dict[str, str]  # names of an archive that stand for another of its files -> that
+    labels_file: bytes | None  # StyleGAN2-ADA's dataset.json
 
 
-def stamps(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """(bytes, nanoseconds of the last change) of the archive, or of each image below the folder; and what has an
-    image's name there and is none: a FIFO, a device, a link to nothing, a folder (whose own files are looked at)."""
-    if path.is_file():
-        return {"": (path.stat().st_size, path.stat().st_mtime_ns)}, {}
-    stamps: dict[str, tuple[int, int]] = {}
-    others: dict[str, str] = {}
-    seen = set()
-
-    def unreadable(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    for folder, subfolders, files in os.walk(path, onerror=unreadable, followlinks=True):
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in seen:  # a link to a folder above would be walked for ever
-            subfolders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        subfolders.sort()
-        relative = Path(folder).relative_to(path).as_posix()
-        for file in files + subfolders:
-            name = file if relative == "." else f"{relative}/{file}"
-            if not is_image(name):
-                continue
-            full = os.path.join(folder, file)
-            if (kind := other_kind(full)) is not None:
-                others[name] = kind
-                continue
-            status = os.stat(full)
-            stamps[name] = (status.st_size, status.st_mtime_ns)
-    return stamps, others
+def stamps_of(path: Path) -> dict[str, tuple[int, int]]:
+    """Contents.stamps of an archive, which is not opened."""
+    status = path.stat()
+    return {"": (status.st_size, status.st_mtime_ns)}
 
 
-def tell_passed_over(path: Path, others: dict[str, str]) -> None:
-    """A line on stderr for what is not read, where there is any."""
-    if others:
-        told = [f"{name!r} is {kind}" for name, kind in list(others.items())[:NAMED]]
-        more = f", and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        print(f"note: {path}: passed over, for they are no files: {', '.join(told)}{more}", file=sys.stderr)
-
-
-def first_image(folder: Path) -> tuple[str, bytes] | None:
-    """The name and contents of the image of a folder whose path comes first; None if there is none.
+def contents(path: Path, progress: bool = False) -> Contents:
+    """What is in a folder or an archive; of an archive that takes a pass of its own.
 
     Raises:
-      UserError: it can't be read.
+      UserError: it can't be read, an archive is damaged or holds two files of one name, or links lead round and round.
     """
-    names = sorted(stamps(folder)[0])
-    return FolderFiles(folder, (names[0],)).read(0) if names else None
+    found = _folder(path) if path.is_dir() else _archive(path, progress)
+    if len(set(found.names)) != len(found.names):
+        raise UserError(f"{path} holds two files of one name")
+    return found
 
 
-def archive_names(path: Path, progress: bool) -> list[str]:
-    """Every file in it; a pass of its own, for which of them are wanted shows only when all are known."""
+def _archive(path: Path, progress: bool) -> Contents:
+    others, labels_file, names = NoFiles(), None, []
     listed = tqdm(
-        archives.members(path, lambda _: False, 0),
+        archives.members(path, _is_labels_file, LARGEST_IMAGE, others),
         desc=f"files in {path.name}",
         unit="file",
         disable=None if progress else True,
         leave=False,
     )
-    return [name for name, _ in listed]
+    at = ""
+    for name, data in listed:
+        names.append(name)
+        if data is not None and (labels_file is None or name.count("/") < at.count("/")):
+            at, labels_file = name, data
+    links = resolve(names, others)
+    return Contents([*names, *links], stamps_of(path), others.kinds, links, labels_file)
+
+
+def _is_labels_file(name: str) -> bool:
+    return name.rpartition("/")[2] == LABELS_FILE and not is_hidden(name)
+
+
+def _folder(path: Path) -> Contents:
+    found = Contents([], {}, {}, {}, None)
+    visits = Counter[tuple[int, int]]()
+    waiting: list[_Place] = [(path, "", ())]
+    while waiting:
+        waiting += _look(*waiting.pop(), found, visits)
+    there = [name for name in found.names if _is_labels_file(name)]
+    if not there:
+        return found
+    name = min(there, key=lambda n: n.count("/"))
+    status = os.stat(path / name)
+    found.stamps[name] = (status.st_size, status.st_mtime_ns)
+    return found._replace(labels_file=FolderFiles(path, (name,)).read(0)[1])
+
+
+_Place = tuple[Path, str, tuple[tuple[int, int], ...]]  # a folder, its name with a slash, the folders that it lies in
+
+
+def _look(
+    folder: Path, below: str, above: tuple[tuple[int, int], ...], found: Contents, visits: Counter[tuple[int, int]]
+) -> list[_Place]:
+    """Adds what is in a folder; returns the folders in it, links to folders among them."""
+    try:
+        here = os.stat(folder)
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        if is_hidden(below.rstrip("/")):  # a lost+found is root's alone
+            found.others[below] = "not to be looked at"
+            return []
+        raise UserError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+    key = (here.st_dev, here.st_ino)
+    visits[key] += 1
+    if visits[key] > MOST_VISITS:
+        raise UserError(f"{folder}: more than {MOST_VISITS} links lead to the same folder")
+    inside: list[_Place] = []
+    for entry in entries:
+        name = f"{below}{entry.name}"
+        kind = None if entry.is_file(follow_symlinks=False) else other_kind(entry.path)
+        if kind == "a folder":
+            if entry.is_symlink() and _key(entry.path) in (*above, key):
+                found.others[name] = "a link to a folder above"
+                continue
+            if is_image(name):
+                found.others[name] = kind
+            inside.append((Path(entry.path), f"{name}/", (*above, key)))
+        elif kind is not None:
+            found.others[name] = kind
+        else:
+            found.names.append(name)
+            if is_image(name):
+                status = entry.stat()
+                found.stamps[name] = (status.st_size, status.st_mtime_ns)
+    return inside
+
+
+def _key(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 class _Names:
@@ -125,11 +169,12 @@ class FolderFiles:
 class ArchiveFiles:
     """The image files of a .tar or .zip, read at their places (streaming.Files)."""
 
-    def __init__(self, path: Path, names: tuple[str, ...]):
-        """Raises UserError as archives.places."""
+    def __init__(self, path: Path, names: tuple[str, ...], links: dict[str, str]):
+        """links: of Contents. Raises UserError as archives.places."""
         self.path, self._names = path, _Names(names)
-        found = archives.places(path, set(names).__contains__, LARGEST_IMAGE)
-        self._places = np.array([found[name] for name in names], np.int64)  # [n, 5], as archives.Place
+        real = [links.get(name, name) for name in names]
+        found = archives.places(path, set(real).__contains__, LARGEST_IMAGE)
+        self._places = np.array([found[name] for name in real], np.int64)  # [n, 5], as archives.Place
 
     def __len__(self) -> int:
         return len(self._names)
@@ -140,18 +185,24 @@ class ArchiveFiles:
         return str(self.path / name), archives.read_at(self.path, archives.Place(*self._places[row].tolist()), name)
 
 
-def in_order(path: Path, names: tuple[str, ...]) -> Iterator[tuple[int, str, bytes]]:
-    """(row, what to call it in an error, contents) of each name, in the order in which they are read best.
+def in_order(path: Path, names: tuple[str, ...], links: dict[str, str]) -> Iterator[tuple[int, str, bytes | UserError]]:
+    """(row, what to call it in an error, contents or why there are none) of each name, in the best order to read them.
 
     Raises:
-      UserError: one can't be read, or the archive is damaged.
+      UserError: the archive is damaged.
     """
-    if path.is_file():
-        wanted = {name: row for row, name in enumerate(names)}
-        for name, data in archives.members(path, wanted.__contains__, LARGEST_IMAGE):
+    if not path.is_dir():
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            rows.setdefault(links.get(name, name), []).append(row)
+        for name, data in archives.members(path, rows.__contains__, LARGEST_IMAGE, NoFiles()):
             if data is not None:
-                yield wanted[name], str(path / name), data
+                for row in rows[name]:
+                    yield row, str(path / names[row]), data
         return
     files = FolderFiles(path, names)
     for row in range(len(files)):
-        yield row, *files.read(row)
+        try:
+            yield row, *files.read(row)
+        except UserError as error:
+            yield row, str(path / names[row]), error

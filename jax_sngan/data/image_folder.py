@@ -1,99 +1,49 @@
-"""Folders and archives of image files: which images a split holds, their classes, and whether they are decoded into
-memory, with a cache of the result, or stay on disk (data/streaming.py)."""
+"""Folders and archives of image files: decoded into memory, with a cache of the result, or left on disk
+(data/streaming.py). Which images they hold is decided in data/layout.py."""
 
 import hashlib
 import json
-import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jax_sngan.data import image_files, resize
+from jax_sngan.data import file_digests, image_files, resize
+from jax_sngan.data.file_digests import Digests
+from jax_sngan.data.layout import Layout, arrange
 from jax_sngan.data.streaming import Files, ImageArray, StreamedImages
 from jax_sngan.system import archives, machine
 from jax_sngan.system.budget import Budget
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import whole_file
 from jax_sngan.system.npz import read_whole_npz
+from jax_sngan.system.terminal import shown
 
-SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
-CACHE_VERSION = 2  # goes up whenever the same files would give other pixels
+CACHE_VERSION = 4  # goes up whenever the same files would give other pixels, or what is kept has another form
 CHUNK = 64  # images whose files wait in memory to be decoded; fewer where they have more than CHUNK_BYTES
 CHUNK_BYTES = 2**28
 MEMORY_SHARE = 2  # decoded images may take the machine's memory divided by this
+NAMED = 20  # broken images by name
 
 Stream = Literal["auto", "always", "never"]  # auto: where they would take more
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The images of one split, in an order that depends on their names alone."""
-
-    names: tuple[str, ...]  # relative to the folder or archive, sorted
-    labels: np.ndarray  # int32 [n]
-    classes: tuple[str, ...]  # () where the images lie in no class folders
-
-
-def arrange(names: list[str], split: str, where: str) -> Listing:
-    """Choose the images of a split and read their classes from their folders.
-
-    A folder that holds all the rest counts as a wrapping and is looked through. If what is left are folders called
-    train and test (or val, valid, validation) and nothing else, they are the splits; without them every image is
-    training data. Below that, two or more sub-folders that together hold every image are the classes.
-
-    Args:
-      names: every image's path with forward slashes, relative to the folder or archive.
-      split: "train" or "test".
-      where: the folder or archive, for errors.
-    Raises:
-      UserError: no images, or none of that split.
-    """
-    if not names:
-        raise UserError(f"{where} holds no images; looked for files in {', '.join(resize.SUFFIXES)}")
-    known = {name for group in SPLITS.values() for name in group}
-    paths = _unwrapped([tuple(name.split("/")) for name in sorted(names)], keep=known)
-    order = dict(zip(sorted(names), paths, strict=True))
-    tops = {path[0] for path in paths}
-    if tops <= known and all(len(path) > 1 for path in paths):
-        chosen = next((top for top in SPLITS[split] if top in tops), None)
-        if chosen is None:
-            raise UserError(f"{where} has no {' or '.join(SPLITS[split])} folder, only {', '.join(sorted(tops))}")
-        order = {name: path[1:] for name, path in order.items() if path[0] == chosen}
-        order = dict(zip(order, _unwrapped(list(order.values())), strict=True))
-    elif split == "test":
-        raise UserError(f"{where} has no test images: none were set apart in a folder test (beside train)")
-    tops = {path[0] for path in order.values()}
-    if len(tops) > 1 and all(len(path) > 1 for path in order.values()):
-        classes = tuple(sorted(tops))
-        number = {name: i for i, name in enumerate(classes)}
-        labels = np.array([number[path[0]] for path in order.values()], np.int32)
-    else:
-        classes, labels = (), np.zeros(len(order), np.int32)
-    return Listing(tuple(order), labels, classes)
-
-
-def _unwrapped(paths: list[tuple[str, ...]], keep: set[str] | frozenset[str] = frozenset()) -> list[tuple[str, ...]]:
-    """The paths without the folders that all of them share, as far as those are not in keep."""
-    while len({path[0] for path in paths}) == 1 and paths[0][0] not in keep and all(len(path) > 1 for path in paths):
-        paths = [path[1:] for path in paths]
-    return paths
+Broken = dict[int, str]  # row -> why it cannot be read
 
 
 class Loaded(NamedTuple):
     """The images of a split."""
 
     images: ImageArray  # uint8 [n, image_size, image_size, channels]
-    labels: np.ndarray  # int32 [n]
-    classes: tuple[str, ...]
+    layout: Layout  # labels and classes; of what came from the cache without names
     files: str  # SHA-256 of the size, and of each image's label and file in their order
+    digests: np.ndarray  # uint8 [n, 32], SHA-256 of each image's file
 
 
 def load_folder(
@@ -105,86 +55,129 @@ def load_folder(
     cache: Path,
     progress: bool = True,
     stream: Stream = "auto",
+    skip_broken: bool = False,
 ) -> Loaded:
     """All images of a folder, or of a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip of one.
 
     What is decoded into memory is kept in `cache`, under a key of the path, every file's size and time, and the
-    options; a second call reads it back. Of a stream only the checksum of its files is kept. What cannot be written
+    options; a second call reads it back. Of a stream only the checksums of its files are kept. What cannot be written
     there is only not kept.
 
     Args:
-      path: the folder or archive; arrange() says how it may be laid out.
+      path: the folder or archive; data/layout.py says how it may be laid out.
       image_size: pixels a side; images are cropped square and resized.
       channels: 1 or 3.
       split: "train" or "test".
       cache: folder for the result.
       progress: show a bar.
-      stream: whether the images stay on disk.
+      stream: whether the images stay on disk. Then each file is read once, and its headers are looked at.
+      skip_broken: images that cannot be read are left out; of a stream too each is decoded once to know them.
     Raises:
-      UserError: no images, one that cannot be read, a damaged archive, or more than fits into memory and no stream.
+      UserError: no images, some that cannot be read (all are named), a damaged archive, or more than fits into memory
+        and no stream.
     """
-    stamps, others = image_files.stamps(path)
-    image_files.tell_passed_over(path, others)
-    key = json.dumps([CACHE_VERSION, str(path.resolve()), image_size, channels, split, sorted(stamps.items())])
-    kept = cache / f"{path.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-    if stream != "always" and (found := _read_cache(kept.with_name(f"{kept.name}.npz"))) is not None:
-        return found
-    names = image_files.archive_names(path, progress) if path.is_file() else list(stamps)
-    if len(set(names)) != len(names):
-        raise UserError(f"{path} holds two files of one name")
-    listing = arrange([name for name in names if image_files.is_image(name)], split, str(path))
-    needed = len(listing.names) * image_size * image_size * channels
+    found = image_files.contents(path) if path.is_dir() else None
+    layout = None if found is None else _arranged(found, split, path)
+    stamps = image_files.stamps_of(path) if found is None else found.stamps
+    given = [str(path.resolve()), image_size, channels, split, skip_broken, sorted(stamps.items())]
+    key = hashlib.sha256(json.dumps([CACHE_VERSION, *given]).encode()).hexdigest()[:24]
+    kept = cache / f"{path.name}-{key}"
+    if stream != "always" and (cached := _read_cache(kept.with_name(f"{kept.name}.npz"), layout)) is not None:
+        return cached
+    if found is None or layout is None:
+        found = image_files.contents(path, progress)
+        layout = _arranged(found, split, path)
+    needed = len(layout.names) * image_size * image_size * channels
     fits = needed <= machine.memory() // MEMORY_SHARE
     if stream == "always" or (stream == "auto" and not fits):
-        return _streamed(path, listing, image_size, channels, kept.with_name(f"{kept.name}.sha256"), progress)
+        return _streamed(
+            path, layout, found.links, image_size, channels, kept.with_name(f"{kept.name}.json"), progress, skip_broken
+        )
     if not fits:
         raise UserError(
-            f"{path}: {len(listing.names)} images of {image_size} pixels need {needed / 2**30:.0f} GiB of memory; "
+            f"{path}: {len(layout.names)} images of {image_size} pixels need {needed / 2**30:.0f} GiB of memory; "
             "--stream auto leaves them on disk"
         )
     budget = Budget(path, sum(size for size, _ in stamps.values()))
-    images, files = _decode(path, listing, image_size, channels, budget, progress)
+    images, digests, broken = _decode(path, layout.names, found.links, image_size, channels, budget, progress)
+    rows = _sound(broken, layout, str(path), skip_broken)
+    layout = layout.without(broken)
+    loaded = _loaded(images[rows] if broken else images, layout, digests[rows], image_size, channels, cache)
     target = kept.with_name(f"{kept.name}.npz")
-    classes = np.array(listing.classes, dtype=np.str_)
+    about = json.dumps(layout.about())
+    arrays = {"images": loaded.images, "labels": layout.labels, "classes": np.array(layout.classes, dtype=np.str_)}
     try:
         with whole_file(target) as f:
-            np.savez(f, images=images, labels=listing.labels, classes=classes, files=np.array(files))
+            np.savez(f, **arrays, files=loaded.files, digests=loaded.digests, about=about)  # type: ignore[arg-type]
     except OSError as e:
         print(f"note: {target} cannot be written ({e.strerror}); next time the images are read anew", file=sys.stderr)
-    return Loaded(images, listing.labels, listing.classes, files)
+    return loaded
 
 
-def _streamed(path: Path, listing: Listing, image_size: int, channels: int, kept: Path, progress: bool) -> Loaded:
-    """The images left where they are; every file is read once, for the checksum, unless that is kept."""
-    if path.is_file() and archives.suffix(path) not in archives.RANDOM_ACCESS:
+def sizes(path: Path, split: str, progress: bool = False) -> Counter[tuple[int, int]]:
+    """How many images of a split have which (pixels of the shorter side, channels), by their headers alone.
+
+    Images whose headers cannot be read are not counted; load_folder names them.
+
+    Raises:
+      UserError: as load_folder, of what the names tell, or a damaged archive.
+    """
+    found = image_files.contents(path, progress)
+    layout = _arranged(found, split, path)
+
+    def size(item: tuple[int, str, bytes | UserError]) -> tuple[int, int] | None:
+        try:
+            return None if isinstance(item[2], UserError) else resize.size_of(item[2], item[1])
+        except resize.BrokenImage:
+            return None
+
+    counted = Counter[tuple[int, int]]()
+    with ThreadPoolExecutor(min(8, machine.cores())) as pool, _silent():
+        for chunk in _chunks(image_files.in_order(path, layout.names, found.links)):
+            counted.update(one for one in pool.map(size, chunk) if one is not None)
+    return counted
+
+
+def _arranged(found: image_files.Contents, split: str, path: Path) -> Layout:
+    return arrange(found.names, split, str(path), others=found.others, labels=found.labels_file)
+
+
+def _loaded(
+    images: ImageArray, layout: Layout, digests: np.ndarray, image_size: int, channels: int, cache: Path
+) -> Loaded:
+    checksum = file_digests.keep(cache, Digests(image_size, channels, layout.labels, digests))
+    return Loaded(images, layout, checksum, digests)
+
+
+def _sound(broken: Broken, layout: Layout, where: str, skip: bool) -> np.ndarray:
+    """The rows of the images that can be read.
+
+    Raises:
+      UserError: there are others and they are not to be left out, or there are no others.
+    """
+    total = len(layout.names)
+    if broken and (not skip or len(broken) == total):
+        if len(broken) == 1:
+            hint = "; --skip-broken leaves it out" if total > 1 else ""
+            raise UserError(next(iter(broken.values())) + hint)
+        names = ", ".join(repr(shown(layout.names[row])) for row in sorted(broken)[:NAMED])
+        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        hint = "" if len(broken) == total else "; --skip-broken leaves them out"
+        first = broken[min(broken)]
+        raise UserError(f"{where}: {len(broken)} of {total} images are broken: {names}{more} ({first}){hint}")
+    return np.setdiff1d(np.arange(total), list(broken))
+
+
+def _streamable(path: Path, names: tuple[str, ...], links: dict[str, str]) -> Files:
+    """Raises UserError where the files of an archive can't be read one without the others."""
+    if path.is_dir():
+        return image_files.FolderFiles(path, names)
+    if archives.suffix(path) not in archives.RANDOM_ACCESS:
         raise UserError(
             f"{path} is compressed as a whole and cannot be streamed: unpack it, into a folder or a "
             f"{' or '.join(archives.RANDOM_ACCESS)}"
         )
-    files: Files = (
-        image_files.ArchiveFiles(path, listing.names)
-        if path.is_file()
-        else image_files.FolderFiles(path, listing.names)
-    )
-    try:
-        checksum = kept.read_text()
-    except OSError:
-        checksum = ""
-    if not re.fullmatch("[0-9a-f]{64}", checksum):
-        rows = _bar(len(files), f"checksum of {path.name}", "file", progress)
-        digests: list[bytes] = []
-        with rows, ThreadPoolExecutor(min(8, machine.cores())) as pool:  # files are read and hashed outside the GIL
-            for start in range(0, len(files), CHUNK):  # the pool would read all files before the first is waited for
-                part = range(start, min(start + CHUNK, len(files)))
-                digests += pool.map(lambda row: hashlib.sha256(files.read(row)[1]).digest(), part)
-                rows.update(len(part))
-        checksum = files_checksum(image_size, channels, listing.labels, digests)
-        try:
-            with whole_file(kept) as f:
-                f.write(checksum.encode())
-        except OSError as e:
-            print(f"note: {kept} cannot be written ({e.strerror}); next time all files are read", file=sys.stderr)
-    return Loaded(StreamedImages(files, image_size, channels, str(path)), listing.labels, listing.classes, checksum)
+    return image_files.ArchiveFiles(path, names, links)
 
 
 def _bar(total: int, what: str, unit: str, progress: bool) -> tqdm:
@@ -192,59 +185,147 @@ def _bar(total: int, what: str, unit: str, progress: bool) -> tqdm:
     return tqdm(total=total, desc=what, unit=unit, mininterval=0.5, disable=None if progress else True)
 
 
-def files_checksum(image_size: int, channels: int, labels: np.ndarray, digests: list[bytes]) -> str:
-    """SHA-256, in hexadecimal, of what decides decoded images: the size, labels [n] and each file's SHA-256 [n]."""
-    digest = hashlib.sha256(f"{CACHE_VERSION} {image_size} {channels} {len(digests)}".encode())
-    digest.update(np.ascontiguousarray(labels, "<i4").data)
-    digest.update(b"".join(digests))
-    return digest.hexdigest()
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without Pillow's warnings of large images: resize has a lower limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
-def _read_cache(cached: Path) -> Loaded | None:
+def _streamed(
+    path: Path,
+    layout: Layout,
+    links: dict[str, str],
+    image_size: int,
+    channels: int,
+    kept: Path,
+    progress: bool,
+    skip_broken: bool,
+) -> Loaded:
+    """The images left where they are; every file is read once, for its checksum and its headers, unless that is kept.
+
+    Where broken ones are to be left out each is decoded then: what a header does not tell would stop the run.
+    """
+    files = _streamable(path, layout.names, links)
+    known = _read_checked(kept, len(files))
+    if known is None:
+
+        def look(row: int) -> tuple[bytes, str]:
+            try:
+                name, data = files.read(row)
+                if skip_broken:
+                    resize.decode(data, name, image_size, channels)
+                else:
+                    resize.size_of(data, name)
+            except UserError as error:
+                return bytes(32), str(error)
+            return hashlib.sha256(data).digest(), ""
+
+        rows = _bar(len(files), f"checksum of {path.name}", "file", progress)
+        seen: list[tuple[bytes, str]] = []
+        with rows, _silent(), ThreadPoolExecutor(min(8, machine.cores())) as pool:  # reads and hashes outside the GIL
+            for start in range(0, len(files), CHUNK):  # the pool would read all files before the first is waited for
+                part = range(start, min(start + CHUNK, len(files)))
+                seen += pool.map(look, part)
+                rows.update(len(part))
+        broken = {row: why for row, (_, why) in enumerate(seen) if why}
+        known = np.frombuffer(b"".join(digest for digest, _ in seen), np.uint8).reshape(-1, 32), broken
+        sound = _sound(broken, layout, str(path), skip_broken)
+        _write_checked(kept, *known)
+    digests, broken = known
+    sound = _sound(broken, layout, str(path), skip_broken)
+    if broken:
+        layout = layout.without(broken)
+        files = _streamable(path, layout.names, links)
+    images = StreamedImages(files, image_size, channels, str(path))
+    return _loaded(images, layout, digests[sound], image_size, channels, kept.parent)
+
+
+def _read_checked(kept: Path, count: int) -> tuple[np.ndarray, Broken] | None:
+    """(digests uint8 [n, 32], broken) of a stream's files as they were found before; None where that is not kept."""
+    try:
+        told = json.loads(kept.read_text())
+        digests = np.frombuffer(bytes.fromhex(told["digests"]), np.uint8).reshape(count, 32)
+        own = hashlib.sha256((told["digests"] + json.dumps(told["broken"])).encode()).hexdigest()
+        return (digests, {int(row): why for row, why in told["broken"].items()}) if own == told["sha256"] else None
+    except Exception:  # absent, or damaged in any way: the files are read again
+        return None
+
+
+def _write_checked(kept: Path, digests: np.ndarray, broken: Broken) -> None:
+    told: dict[str, Any] = {
+        "digests": digests.tobytes().hex(),
+        "broken": {str(row): why for row, why in broken.items()},
+    }
+    told["sha256"] = hashlib.sha256((told["digests"] + json.dumps(told["broken"])).encode()).hexdigest()
+    try:
+        with whole_file(kept) as f:
+            f.write(json.dumps(told).encode())
+    except OSError as e:
+        print(f"note: {kept} cannot be written ({e.strerror}); next time all files are read", file=sys.stderr)
+
+
+def _read_cache(cached: Path, layout: Layout | None) -> Loaded | None:
+    """layout: of a folder, as it is now; None: of an archive, as it was kept."""
     try:
         if cached.stat().st_size > machine.memory() // MEMORY_SHARE:  # a larger machine wrote it
             return None
         kept = read_whole_npz(cached)
+        about = json.loads(str(kept["about"]))
         classes = tuple(str(name) for name in kept["classes"])
-        return Loaded(kept["images"], kept["labels"], classes, str(kept["files"]))
+        if layout is not None:
+            about = layout.about() | {name: about[name] for name in ("broken", "counts")}
+        whole = Layout((), kept["labels"], classes, **about)
+        return Loaded(kept["images"], whole, str(kept["files"]), kept["digests"])
     except Exception:  # absent, or damaged in any way: it is made anew
         return None
 
 
 def _decode(
-    path: Path, listing: Listing, image_size: int, channels: int, budget: Budget, progress: bool
-) -> tuple[np.ndarray, str]:
-    """uint8 [n, image_size, image_size, channels] in the listing's order, and the files' checksum."""
-    images = np.empty((len(listing.names), image_size, image_size, channels), np.uint8)
-    digests = [b""] * len(images)
-    files = image_files.in_order(path, listing.names)
+    path: Path,
+    names: tuple[str, ...],
+    links: dict[str, str],
+    image_size: int,
+    channels: int,
+    budget: Budget,
+    progress: bool,
+) -> tuple[np.ndarray, np.ndarray, Broken]:
+    """uint8 [n, image_size, image_size, channels] in the order of names, each file's SHA-256 [n, 32], broken ones."""
+    images = np.empty((len(names), image_size, image_size, channels), np.uint8)
+    digests = np.zeros((len(names), 32), np.uint8)
+    broken: Broken = {}
 
-    def decode(item: tuple[int, str, bytes]) -> None:
+    def decode(item: tuple[int, str, bytes | UserError]) -> None:
         row, name, data = item
-        images[row] = resize.decode(data, name, image_size, channels, budget)
-        digests[row] = hashlib.sha256(data).digest()
+        try:
+            if isinstance(data, UserError):
+                raise resize.BrokenImage(str(data))
+            images[row] = resize.decode(data, name, image_size, channels, budget)
+            digests[row] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+        except resize.BrokenImage as error:
+            broken[row] = str(error)
 
     bar = _bar(len(images), f"images of {path.name}", "image", progress)
-    with (
-        bar,
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(min(8, machine.cores())) as pool,  # Pillow decodes and resizes outside the GIL
-    ):
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # resize.decode has a lower limit
-        for chunk in _chunks(files):
+    # Pillow decodes and resizes outside the GIL
+    with bar, _silent(), ThreadPoolExecutor(min(8, machine.cores())) as pool:
+        for chunk in _chunks(image_files.in_order(path, names, links)):
             for _ in pool.map(decode, chunk):
                 bar.update()
-    return images, files_checksum(image_size, channels, listing.labels, digests)
+    return images, digests, broken
 
 
-def _chunks(files: Iterator[tuple[int, str, bytes]]) -> Iterator[list[tuple[int, str, bytes]]]:
+def _chunks(
+    files: Iterator[tuple[int, str, bytes | UserError]],
+) -> Iterator[list[tuple[int, str, bytes | UserError]]]:
     """Files in lists of CHUNK and of CHUNK_BYTES at most; one larger than that is a list of its own."""
-    chunk: list[tuple[int, str, bytes]] = []
+    chunk: list[tuple[int, str, bytes | UserError]] = []
     waiting = 0
     for item in files:
-        if len(chunk) == CHUNK or waiting + len(item[2]) > CHUNK_BYTES:
+        size = 0 if isinstance(item[2], UserError) else len(item[2])
+        if len(chunk) == CHUNK or waiting + size > CHUNK_BYTES:
             yield chunk
             chunk, waiting = [], 0
         chunk.append(item)
-        waiting += len(item[2])
+        waiting += size
     yield chunk

@@ -5,22 +5,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jax_sngan.data import image_cost
+from jax_sngan.data import image_cost, image_formats
 from jax_sngan.system.budget import DECODING, Budget
 from jax_sngan.system.errors import UserError
 
-# What Pillow may open. Left out are formats that start other programs (EPS) or that hardly a data set uses.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_GREY = ("1", "L", "LA", "La", "I", "F")
+_PHOTOMETRIC = 262  # a TIFF's tag; 0: white is zero, which Pillow heeds in 8 bits alone
+_LFS = b"version https://git-lfs.github.com/spec"
+
+
+class BrokenImage(UserError):
+    """One image file cannot be read; those beside it may."""
 
 
 def decode(data: bytes, name: str, size: int, channels: int, budget: Budget | None = None) -> np.ndarray:
     """One image file as an array: the central square, resized by antialiased bicubic interpolation.
 
     An image of `size` x `size` pixels keeps its pixels. The camera's orientation is followed, transparency becomes
-    white, 16 bits become 8, of an animation the first picture is taken.
+    white, 16 bits become the higher 8 of them in every format, of an animation the first picture is taken.
 
     Args:
       data: the file's bytes.
@@ -31,7 +35,8 @@ def decode(data: bytes, name: str, size: int, channels: int, budget: Budget | No
     Returns:
       uint8 [size, size, channels].
     Raises:
-      UserError: it is no image, is cut short, or takes more than data/image_cost.py and the budget allow.
+      BrokenImage: it is no image, is cut short, or takes more than data/image_cost.py allows.
+      UserError: it takes more than the budget.
     """
     with _opened(data, name) as (image, full):
         if budget is not None:
@@ -50,34 +55,48 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
     """(pixels of the shorter side, channels: 1 where it is grey, else 3) of an image file, which is not decoded.
 
     Raises:
-      UserError: as decode, of what the headers tell.
+      BrokenImage: as decode, of what the headers tell.
     """
     with _opened(data, name) as (image, _):
-        return min(image.size), 1 if image.mode in ("1", "L", "LA", "I", "I;16") else 3
+        return min(image.size), 1 if image.mode in _GREY or image.mode.startswith("I;16") else 3
 
 
 @contextmanager
 def _opened(data: bytes, name: str) -> Iterator[tuple[Image.Image, image_cost.Cost]]:
     """An image, opened and not decoded, and what it takes; whatever is wrong with it is a UserError."""
     try:
+        if not data:
+            raise BrokenImage(f"image {name!r} is an empty file")
+        if data.startswith(_LFS):
+            raise BrokenImage(f"image {name!r} is a pointer of Git LFS, not the image: run git lfs pull")
         image_cost.check_file(data, name)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=image_formats.readers(name)) as image:
             yield image, image_cost.of_image(image, data, name)
+    except image_cost.TooDear as e:
+        raise BrokenImage(str(e)) from e
     except UserError:
         raise
+    except UnidentifiedImageError as e:  # its own text is of the object in memory
+        raise BrokenImage(f"image {name!r} cannot be read: it is no image of a kind that is read, or damaged") from e
     except Image.DecompressionBombError as e:
-        raise UserError(f"image {name!r} has absurd dimensions; at most {image_cost.MAX_PIXELS} pixels are read") from e
+        raise BrokenImage(
+            f"image {name!r} has absurd dimensions; at most {image_cost.MAX_PIXELS} pixels are read"
+        ) from e
     except Exception as e:  # a damaged file makes Pillow raise nearly anything (SyntaxError, struct.error, ...)
-        raise UserError(f"image {name!r} cannot be read: {' '.join(str(e).split())[:200] or type(e).__name__}") from e
+        raise BrokenImage(f"image {name!r} cannot be read: {' '.join(str(e).split())[:200] or type(e).__name__}") from e
 
 
 def _as_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
     """The image as `mode`, "L" or "RGB"."""
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16 bits at 255 instead of scaling them.
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        # Pillow's own conversion clips 16 bits at 255 instead of scaling them. A PGM's are in 32, from 0 to 65,535.
+        high = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        white_is_zero = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+        image = Image.fromarray(255 - high if white_is_zero else high)
     elif image.mode in ("I", "F"):
-        raise UserError(f"image {name!r} has 32 bits a pixel; 8 or 16 are read")
+        raise BrokenImage(f"image {name!r} has 32 bits or signed numbers a pixel; 8 or 16 bits are read")
+    elif image.mode == "LAB":
+        image = image.convert("RGB")  # Pillow has no way from there to grey
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         # Dropping alpha would uncover whatever colour lies under it.
         image = image.convert("RGBA")

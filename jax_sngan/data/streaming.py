@@ -27,6 +27,7 @@ from jax_sngan.system.machine import cores
 PIECE = 64  # images that a worker hands over at once: small enough that all workers share one step
 AHEAD = 2  # steps that are decoded beforehand
 MOST_WORKERS = 16  # by default
+SHARED_MEMORY = "/dev/shm"  # through which grain's workers hand arrays over; 64 MB in a container of Docker's
 
 Plan = Callable[[int, int], np.ndarray]  # step, rollbacks -> the rows [n] that it takes
 
@@ -193,6 +194,7 @@ class _Reader:
             flags.FLAGS.mark_as_parsed()
         pieces = _Pieces(self.images, self.plan, rollbacks, self.steps, self.parts)
         ahead = AHEAD * self.parts
+        self._check_shared_memory(ahead)
         threads = min(8, cores(), ahead) if self.workers == 0 else 0  # a worker decodes one image after another
         dataset = (
             grain.MapDataset.source(pieces)
@@ -200,11 +202,34 @@ class _Reader:
             .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead if threads else 0))
         )
         if self.workers:
-            each = max(AHEAD, -(-ahead // self.workers))
+            each = self._each(ahead)
             dataset = dataset.mp_prefetch(
                 grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=each), _begin
             )
         return iter(dataset)
+
+    def _each(self, ahead: int) -> int:
+        """Pieces that a worker decodes beforehand."""
+        return max(AHEAD, -(-ahead // self.workers))
+
+    def _check_shared_memory(self, ahead: int) -> None:
+        """Passes where workers can hand over what they decode; too small a /dev/shm ends them without a word.
+
+        Raises:
+          UserError: they can't.
+        """
+        if not self.workers or not os.path.isdir(SHARED_MEMORY):
+            return
+        piece = min(PIECE, len(self.plan(0, 0))) * int(np.prod(self.images.shape[1:]))
+        needed = piece * (self.workers * (self._each(ahead) + 1) + self.parts)
+        found = os.statvfs(SHARED_MEMORY)
+        free = found.f_bavail * found.f_frsize
+        if needed > free:
+            raise UserError(
+                f"{SHARED_MEMORY} has {free / 1e6:.0f} MB left and {self.workers} processes that decode images need "
+                f"{needed / 1e6:.0f} MB there: docker run --shm-size={-(-2 * needed // 2**30)}g, or fewer "
+                "--stream-workers (0: threads, which need none)"
+            )
 
     def close(self) -> None:
         """Ends the workers; each finishes its piece."""

@@ -1,12 +1,12 @@
 """Scores of a run, of a folder of images or of an npz: generated images and real ones through one extractor."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
 from tqdm import tqdm
 
 from jax_sngan.config.schema import TrainConfig
@@ -15,18 +15,18 @@ from jax_sngan.data import datasets as data_sets
 from jax_sngan.data import official
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.data.image_folder import Stream
-from jax_sngan.data.mixtures import MIXTURES
+from jax_sngan.evaluation.intervals import interval, paired_p
 from jax_sngan.evaluation.sources import Subject, check_there, open_subject
-from jax_sngan.metrics import classifier, scores
+from jax_sngan.metrics import Moments, classifier, scores
 from jax_sngan.metrics.extractors import Extractor, of_function, open_extractor
-from jax_sngan.metrics.reference import Reference, reference
+from jax_sngan.metrics.reference import KnownMoments, Reference, reference
+from jax_sngan.metrics.statistics import read_statistics
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.terminal import shown
 
 PROTOCOLS = {"10k_5k": (10_000, 5_000), "50k_50k": (50_000, 50_000)}  # real images, generated images
 DEFAULT_METRICS = ("frechet", "classes")  # the latter where the extractor has classes
 DEFAULT_NUM = 5_000
-CONFIDENCE = 0.95
 TEST = "paired t-test over the same seeds of latents (two-sided)"
 
 Features = str | Extractor | Callable[[np.ndarray], Any]
@@ -60,9 +60,10 @@ def evaluate(
       seed: of the latents, or of which images are taken where there are more than num; of the kernel distance.
       seeds: how many seeds, from `seed` on; with 2 or more a value is their mean, with its interval.
       protocol: 10k_5k (10,000 real, 5,000 generated images) or 50k_50k; default: all real images.
-      real, split: the data to compare with, as load_data takes them. Default: what the run was trained on, for
-        `fashion` the official test images where they are on this machine. split defaults to test where the data have
-        official test images, enough for the protocol; else train.
+      real, split: the data to compare with, as load_data takes them; or FILE.npz with mu and sigma of their features,
+        for Frechet distances. Default: what the run was trained on, for `fashion` the official test images where they
+        are on this machine. split defaults to test where the data have official test images, enough for the protocol;
+        else train.
       features: classifier (trained once on the real set's training images), inception, FILE.pth, FILE.onnx, a function
         of uint8 [n, h, w, c], or an Extractor.
       raw: the generator's own weights, not their average.
@@ -90,15 +91,10 @@ def evaluate(
     given = open_subject(subject, step=step, raw=raw, standing=standing, gan=gan)
     num = num or protocol_num or (DEFAULT_NUM if given.total is None else given.total)
     given.check(num, seeds)
-    source, split = choose_real(real, given.source, split, real_count or 0)
-    if real is None:
-        tell_of_path(source, given.name)
-    data = load_real(source, split, given, data_dir)
-    extractor = open_features(features, source, given, data_dir)
-    asked = default_metrics(extractor) if metrics is None else list(metrics)
-    scores.check(asked, extractor.name, lacking=lacking(given, extractor, data))
-    against = reference(data, extractor, real_name(source, split), real_count)
-    runs = [score_one(given, against, extractor, asked, num, s, progress) for s in range(seed, seed + seeds)]
+    each = range(seed, seed + seeds)
+    side = real_side(given, metrics, num, each, real, split, real_count, data_dir, features)
+    asked, extractor, against = side.asked, side.extractor, side.reference
+    runs = [score_one(given, against, extractor, asked, num, s, progress) for s in each]
     values = {name: [run[name] for run in runs] for name in runs[0]}
     return {
         "step": given.step,
@@ -106,10 +102,99 @@ def evaluate(
         "metrics": {name: float(np.mean(v)) if seeds > 1 else v[0] for name, v in values.items()},
         "intervals": {name: interval(v) for name, v in values.items()} if seeds > 1 else {},
         "values": values,
-        "seeds": list(range(seed, seed + seeds)),
-        "real": {"name": data.name, "split": split, "count": len(against.features), "checksum": data.checksum()},
+        "seeds": list(each),
+        "real": side.facts,
         "extractor": extractor.describe(),
     }
+
+
+class RealSide(NamedTuple):
+    """The real images, and all that is known before the first generated one is made."""
+
+    asked: list[str]  # metrics
+    extractor: Extractor
+    reference: Reference
+    facts: dict[str, Any]  # for who reads the scores: name, split, count and checksum
+
+
+def real_side(
+    given: Subject,
+    metrics: Sequence[str] | None,
+    num: int,
+    seeds: Sequence[int],
+    real: str | None,
+    split: str | None,
+    real_count: int | None,
+    data_dir: str | None,
+    features: Features,
+    *,
+    stream: Stream = "auto",
+    data: Dataset | None = None,
+) -> RealSide:
+    """The real images' side of evaluate's arguments; what cannot be scored is told before any feature is taken.
+
+    Args:
+      num, seeds: of the generated images.
+      real: images, or FILE.npz with mu and sigma as FID programs keep them.
+      stream: of load_data. data: the real images, where they are there already.
+    Raises:
+      UserError: as evaluate.
+    """
+    if real is not None and (moments := read_statistics(Path(real))) is not None:
+        return _statistics_side(given, metrics, num, real, moments, features, split, real_count, data_dir)
+    source, split = choose_real(real, given.source, split, real_count or 0)
+    if data is None:
+        if real is None and given.total is None and given.step is not None:
+            tell_of_path(source, given.name)
+        data = load_real(source, split, given, data_dir, stream)
+    extractor = open_features(features, source, given, data_dir)
+    asked = default_metrics(extractor) if metrics is None else list(metrics)
+    scores.check(asked, extractor.name, lacking=lacking(given, extractor, data))
+    count = real_count or len(data)
+    real_classes = np.bincount(data.labels, minlength=len(data.classes)) if data.classes else None
+    for seed in seeds:
+        made = given.class_counts(num, seed)
+        scores.check_counts(asked, extractor.name, scores.Counts(num, count, data.name, made, real_classes))
+    against = reference(data, extractor, real_name(source, split), real_count)
+    facts = {"name": data.name, "split": split, "count": len(against.features), "checksum": data.checksum()}
+    return RealSide(asked, extractor, against, facts)
+
+
+def _statistics_side(
+    given: Subject,
+    metrics: Sequence[str] | None,
+    num: int,
+    real: str,
+    moments: Moments,
+    features: Features,
+    split: str | None,
+    real_count: int | None,
+    data_dir: str | None,
+) -> RealSide:
+    """real_side of a file of statistics."""
+    size = moments.mean.size
+    for option, value in (("split", split), ("protocol", real_count), ("data_dir", data_dir)):
+        if value is not None:
+            raise UserError(
+                f"{option} is of real images, and {real} holds the mu and sigma of their features; got {value}"
+            )
+    if features == "classifier":
+        raise UserError(
+            f"{real} holds mu and sigma of {size} features, and no images to train a classifier on: --features must be "
+            "the network that made them, inception, FILE.pth or FILE.onnx"
+        )
+    extractor = open_features(features, real, given, None)
+    asked = default_metrics(extractor) if metrics is None else list(metrics)
+    lacks = {"labels": f"{real} holds only mu and sigma"} | _lacks_generator(given, extractor)
+    scores.check(asked, extractor.name, lacking=lacks)
+    scores.check_counts(asked, extractor.name, scores.Counts(num, None, real))
+    name = Path(real).stem
+    probe = next(given.batches(2, 0))[0]
+    if (own := extractor.extract(probe)[0].shape[1]) != size:
+        raise UserError(f"{real} holds the mu and sigma of {size} features; {extractor.name} has {own}")
+    digest = hashlib.sha256(moments.mean.tobytes() + moments.scatter.tobytes()).hexdigest()
+    facts = {"name": f"statistics:{name}", "split": None, "count": None, "checksum": digest}
+    return RealSide(asked, extractor, KnownMoments(name, moments), facts)
 
 
 def compare(a: str | Path, b: str | Path, *, seeds: int = 5, **options: Any) -> dict[str, Any]:
@@ -143,19 +228,6 @@ def compare(a: str | Path, b: str | Path, *, seeds: int = 5, **options: Any) -> 
     return {"a": results[0], "b": results[1], "test": f"{TEST}, {seeds} seeds", "differences": differences}
 
 
-def interval(values: Sequence[float]) -> list[float]:
-    """Student's 95 % confidence interval for the mean of [n] values, n at least 2."""
-    quantile = special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
-    half = quantile * np.std(values, ddof=1) / np.sqrt(len(values))
-    return [float(np.mean(values) - half), float(np.mean(values) + half)]
-
-
-def paired_p(gaps: np.ndarray) -> float:
-    """The two-sided p of Student's paired t-test of differences [n], not all equal, against a mean of 0."""
-    t = gaps.mean() / (gaps.std(ddof=1) / np.sqrt(len(gaps)))
-    return float(2 * special.stdtr(len(gaps) - 1, -abs(t)))
-
-
 def choose_real(asked: str | None, trained_on: str | None, split: str | None, real_count: int) -> tuple[str, str]:
     """(source, split) of the real images: what is asked for, else as evaluate says.
 
@@ -164,7 +236,10 @@ def choose_real(asked: str | None, trained_on: str | None, split: str | None, re
     """
     source = asked or trained_on
     if source is None:
-        raise UserError("--real must name the real images of what is no run: a data set, FILE.npz or FOLDER")
+        raise UserError(
+            "--real must name the real images of what is no run, or is a converted network, which does not say what it "
+            "was trained on: a data set, FILE.npz or FOLDER"
+        )
     if asked is None and source == "fashion" and split != "train" and classifier.fashion_mnist_here():
         source = "fashion_mnist"
     if split is None:
@@ -175,7 +250,7 @@ def choose_real(asked: str | None, trained_on: str | None, split: str | None, re
 
 def tell_of_path(source: str, run: str) -> None:
     """Says on stderr which file or folder is opened since a checkpoint's config names it: nobody typed it here."""
-    if source not in ("fashion", *official.NAMES, *data_sets.STACKED, *MIXTURES):
+    if data_sets.is_path(source):
         print(f"note: opens {shown(source)}, the real images that the config of {shown(run)} names", file=sys.stderr)
 
 
@@ -225,14 +300,20 @@ def lacking(given: Subject, extractor: Extractor, data: Dataset) -> dict[str, st
     """What a score may need and is not there -> why."""
     found = {}
     if not given.classes:
-        found["labels"] = f"{given.name} has no classes"
+        found["labels"] = given.unlabelled or f"{given.name} has no classes"
+    elif data.unlabelled:
+        found["labels"] = data.unlabelled
     elif len(data.classes) != given.classes:
         found["labels"] = f"{given.name} has {given.classes} classes and {data.name} {len(data.classes)}"
+    return found | _lacks_generator(given, extractor)
+
+
+def _lacks_generator(given: Subject, extractor: Extractor) -> dict[str, str]:
     if given.generator is None:
-        found["generator"] = f"{given.name} holds images; only a run can be walked through"
-    elif extractor.unrounded is None:
-        found["generator"] = f"{extractor.name} takes whole grey levels, which hide a step of 1/10,000 of the way"
-    return found
+        return {"generator": f"{given.name} holds images; only a run can be walked through"}
+    if extractor.unrounded is None:
+        return {"generator": f"{extractor.name} takes whole grey levels, which hide a step of 1/10,000 of the way"}
+    return {}
 
 
 def score_one(

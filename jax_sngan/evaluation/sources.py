@@ -1,5 +1,7 @@
 """What is scored: a run's generator, a generator in training, or images that are there; each as batches by a seed."""
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,18 +11,22 @@ import numpy as np
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import sample_latents
+from jax_sngan.data import arrays, image_folder
 from jax_sngan.data import datasets as data_sets
-from jax_sngan.data import image_files, resize
+from jax_sngan.interop.public_programs import PROGRAMS
 from jax_sngan.metrics import path_length
 from jax_sngan.metrics.extractors import Extractor
 from jax_sngan.metrics.path_length import STEP
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.run import load
 from jax_sngan.runs.sample import CHUNK, Generator, great_circle
 from jax_sngan.runs.workdir import open_workdir
-from jax_sngan.system import archives, npz
+from jax_sngan.system import archives
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import shown
 
 BATCH = 15 * CHUNK  # images that are held at once
+MIXED = 4  # sizes that a line names
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray | None]]  # uint8 [n, h, w, c], and int32 [n] or None
 
@@ -35,6 +41,7 @@ class Subject:
       image_size, channels: of the images.
       total: how many images there are; None: as many as are wanted.
       classes: of conditional images; 0: none.
+      unlabelled: why images that have labels are read without.
       suffix: what scores' names must say of the generator.
       generator: the generator itself, where it can be walked through; None: images alone.
     """
@@ -43,6 +50,7 @@ class Subject:
     source: str | None = None
     total: int | None = None
     generator: Generator | None = None
+    unlabelled: str = ""
 
     def __init__(
         self,
@@ -79,6 +87,10 @@ class Subject:
                 "same ones; a smaller --num draws a part for each"
             )
 
+    def class_counts(self, num: int, seed: int) -> np.ndarray | None:
+        """How many of num images of a seed are of each class, int [classes]; None where there are no classes."""
+        return np.bincount(np.arange(num) % self.classes, minlength=self.classes) if self.classes else None
+
     def batches(self, num: int, seed: int) -> Batches:
         """num images of a seed in batches; image i is the same whatever num is."""
         latents = np.asarray(sample_latents(seed, num, self._gan.latent_size, jnp.dtype(self._gan.dtype)))
@@ -108,24 +120,41 @@ class Subject:
 
 
 class GivenImages(Subject):
-    """Images of a folder, an archive or an npz; a seed chooses which, where there are more than wanted."""
+    """Images of a folder, an archive, an npz or an npy; a seed chooses which, where there are more than wanted."""
 
     def __init__(self, path: Path):
         """
         Raises:
-          UserError: there are no images at path, or they cannot be read.
+          UserError: there are no images at path, they cannot be read, or no size is that of most of them.
         """
-        self.image_size, self.channels = _size(path)
+        self.image_size, self.channels, mixture = _size(path)
         data = data_sets.load_data(str(path), image_size=self.image_size, channels=self.channels)
-        self._images, self._labels = data.images, data.labels
+        if mixture:  # after what load_data refuses
+            print(f"note: {shown(path)}: {mixture}", file=sys.stderr)
+        self._images, self._labels, self._order = data.images, data.labels, data.content_order()
         self.name, self.suffix = str(path), ""
-        self.total, self.classes = len(data), len(data.classes)
+        self.total, self.classes, self.unlabelled = len(data), len(data.classes), data.unlabelled
+
+    def _rows(self, num: int, seed: int) -> np.ndarray:
+        """num rows; of classes each has its share, to one image."""
+        if num == len(self._order):
+            return self._order
+        drawn = self._order[np.random.default_rng(seed).permutation(len(self._order))]
+        labels = self._labels[drawn]
+        rank = np.empty(len(drawn))  # of each image in its class, from 0 to 1
+        for c in np.unique(labels):
+            own = np.flatnonzero(labels == c)
+            rank[own] = (np.arange(len(own)) + 0.5) / len(own)
+        return drawn[np.sort(np.argsort(rank, kind="stable")[:num])]
+
+    def class_counts(self, num: int, seed: int) -> np.ndarray | None:
+        """See Subject."""
+        return np.bincount(self._labels[self._rows(num, seed)], minlength=self.classes) if self.classes else None
 
     def batches(self, num: int, seed: int) -> Batches:
-        """num of the images, all in their order or a part that the seed draws, without repeats."""
-        rows = np.arange(len(self._images))
-        if num < len(rows):
-            rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:num])
+        """num of the images, all or a part that the seed draws without repeats, whatever their files are called; of
+        classes each has its share."""
+        rows = self._rows(num, seed)
         for start in range(0, num, BATCH):
             part = rows[start : start + BATCH]
             yield self._images[part], self._labels[part] if self.classes else None
@@ -148,6 +177,16 @@ def _is_run(path: Path) -> bool:
     return of_run or not path.exists()
 
 
+def _data_known(path: Path, step: int, config: TrainConfig) -> bool:
+    """Whether a run's config names what it was trained on; a network's from another program's file names what that
+    program is usually trained on."""
+    if config.name not in PROGRAMS:
+        return True
+    with Checkpoints(path) as checkpoints:
+        origin = checkpoints.origin(step)
+    return origin is None or origin["data"] is not None
+
+
 def open_subject(
     subject: str | Path,
     *,
@@ -167,7 +206,8 @@ def open_subject(
     if _is_run(path):
         run = load(path, step, gan=gan, average=not raw, standing=standing)
         suffix = ("_raw" if raw else "") + (f"_standing{standing}" if standing else "")
-        made = Subject(run.gan, run.config.data, run.step, run.images, name=str(path), suffix=suffix)
+        source = run.config.data if _data_known(path, run.step, run.config) else None
+        made = Subject(run.gan, source, run.step, run.images, name=str(path), suffix=suffix)
         own = run.gan.networks.generator.config
         if own is None or own.compute_dtype == "same":  # bfloat16 rounds a hair's step away
             made.generator = run
@@ -177,21 +217,37 @@ def open_subject(
     return GivenImages(path)
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """(pixels a side, channels) of the images at path, by the first of them."""
-    if path.suffix.lower() == ".npz":
-        images = npz.read_npz(path, ("images", "x", "arr_0", "x_train"))[0]
-        if images is None or images.ndim not in (3, 4):
-            raise UserError(f"{path} must hold images, uint8 [n, h, w] or [n, h, w, c]")
-        return min(images.shape[1:3]), 1 if images.ndim == 3 else images.shape[3]
-    if path.is_dir():
-        first = image_files.first_image(path)
-    elif archives.suffix(path) is not None:
-        members = archives.members(path, image_files.is_image, image_files.LARGEST_IMAGE)
-        first = next(((str(path / name), content) for name, content in members if content is not None), None)
-    else:
+def _size(path: Path) -> tuple[int, int, str]:
+    """(pixels a side, channels) of most of the images at path, and a line where not all have them.
+
+    Raises:
+      UserError: it holds no images, or no more than half of them are of one size or have one number of channels.
+    """
+    if path.suffix.lower() in (".npz", ".npy"):
+        return *arrays.shape(path), ""
+    if not path.is_dir() and archives.suffix(path) is None:
         raise UserError(f"{path} must be a run's workdir, a folder of images, or a file of them: FILE.npz, an archive")
-    if first is None:
-        raise UserError(f"{path} holds no images and no checkpoint")
-    name, content = first
-    return resize.size_of(content, name)
+    found = image_folder.sizes(path, "train")
+    if not found:
+        raise UserError(f"{path} holds no images that can be read")
+    total = found.total()
+    chosen = []
+    for i, what in enumerate(("pixels a side", "channels")):
+        kinds = Counter[int]()
+        for size, count in found.items():
+            kinds[size[i]] += count
+        most, count = kinds.most_common(1)[0]
+        if 2 * count <= total:
+            told = ", ".join(f"{n:,} of {kind}" for kind, n in kinds.most_common(MIXED))
+            raise UserError(
+                f"{path} holds images of {len(kinds)} {what} ({told}), none of them more than half: scores are of one "
+                "size and number of channels; bring them to one first"
+            )
+        chosen.append(most)
+    side, channels = chosen
+    if len(found) == 1:
+        return side, channels, ""
+    others = [f"{n:,} of {s} x {c}" for (s, c), n in found.most_common() if (s, c) != (side, channels)]
+    more = f" and {len(others) - MIXED} other kinds" if len(others) > MIXED else ""
+    told = f"not all {total:,} images are {side} pixels a side with {channels} channels, and are brought to that: "
+    return side, channels, f"{told}{', '.join(others[:MIXED])}{more} (pixels x channels)"

@@ -14,11 +14,11 @@ import numpy as np
 
 from jax_sngan.config.schema import ModelConfig, TrainConfig
 from jax_sngan.core.inputs import sample_latents
-from jax_sngan.data.official import CLASSES
 from jax_sngan.export import stablehlo
 from jax_sngan.models.network import Variables, build, has_float64
+from jax_sngan.runs import labels as class_labels
 from jax_sngan.runs.log import scores_at
-from jax_sngan.runs.sample import averaged, restore
+from jax_sngan.runs.sample import Generator, averaged, restore
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_unused, new_folder, write_json
@@ -43,6 +43,7 @@ class Trained:
     variables: Variables  # of the config's type
     metrics: dict[str, float]  # of training, as saved with the checkpoint
     scores: dict[str, float] = field(default_factory=dict)  # what the run's own evaluation found at that step
+    standing: int = 0  # latents of its batch statistics; 0: those of training
 
     @property
     def portable(self) -> tuple[ModelConfig, Variables]:
@@ -73,23 +74,32 @@ def batches(n: int) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-def load_trained(workdir: str | Path, step: str | int = "latest") -> Trained:
-    """The generator of a run; step: latest, best, or the number of a checkpoint.
+def load_trained(workdir: str | Path, step: str | int = "latest", standing: int = 0) -> Trained:
+    """The generator of a run.
 
+    Args:
+      step: latest, best, or the number of a checkpoint.
+      standing: 0, or on how many latents batch statistics are taken anew (Generator.standing).
     Raises:
-      UserError: no such workdir, checkpoint or step.
+      UserError: no such workdir, checkpoint or step, or statistics that cannot be taken.
     """
     config, number, generator, average, metrics = restore(workdir, step, needs="an export")
     metrics.pop("best_metric", None)  # the first score once more, negative where higher is better
     scores = scores_at(Path(workdir) / "metrics.jsonl", number, metrics.keys())
-    return Trained(config, number, averaged(generator, average), metrics, scores)
+    variables = averaged(generator, average)
+    if standing:
+        variables = Generator(config, number, variables).standing(standing).variables
+    return Trained(config, number, variables, metrics, scores, standing)
 
 
-def export_runs(workdirs: Sequence[str | Path], kind: Format, out: str | Path, step: str = "latest") -> list[dict]:
+def export_runs(
+    workdirs: Sequence[str | Path], kind: Format, out: str | Path, step: str = "latest", standing: int = 0
+) -> list[dict]:
     """Writes NAME.onnx or NAME.stablehlo and NAME.json for each run; NAME is the workdir's.
 
     Args:
       out: a new folder; it is there once every export was read back and agreed, or not at all.
+      step, standing: of load_trained.
     Returns:
       what the JSON files hold, in the order of workdirs.
     Raises:
@@ -101,7 +111,8 @@ def export_runs(workdirs: Sequence[str | Path], kind: Format, out: str | Path, s
         open_workdir(workdir)
     with new_folder(out) as folder:
         names = names_of(workdirs)
-        return [export_one(load_trained(w, step), kind, folder, n) for w, n in zip(workdirs, names, strict=True)]
+        runs = zip(workdirs, names, strict=True)
+        return [export_one(load_trained(w, step, standing), kind, folder, name) for w, name in runs]
 
 
 def require(kind: str) -> None:
@@ -166,6 +177,7 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
         "gan": gan_name(trained.config),
         "loss": trained.config.loss,
         "step": trained.step,
+        "standing_statistics": trained.standing,
         "latent_size": m.latent_size,
         "num_classes": m.num_classes,
         "class_names": class_names(trained.config),
@@ -213,9 +225,8 @@ def gan_name(config: TrainConfig) -> str:
 
 
 def class_names(config: TrainConfig) -> list[str] | None:
-    """What the classes are called, where the run's data set has names; None where unconditional or not known."""
-    known = CLASSES.get("fashion_mnist" if config.data == "fashion" else config.data, ())
-    return list(known) if known and len(known) == config.model.num_classes else None
+    """What the classes are called; None where unconditional or not known."""
+    return list(class_labels.names_of(config)) or None
 
 
 def _write_onnx(trained: Trained, path: Path) -> tuple[dict[str, Any], Read]:

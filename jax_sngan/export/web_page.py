@@ -25,6 +25,7 @@ def export_page(
     *,
     scores: Sequence[str | Path] = (),
     ort_web: str | Path | None = None,
+    standing: int = 0,
 ) -> list[dict[str, Any]]:
     """Writes the page of one run, or of several side by side.
 
@@ -33,6 +34,7 @@ def export_page(
       scores: files of `evaluate --json`, one for each workdir: what the page shows beside the scores that a run's own
         evaluation wrote at that step, and in place of those of the same name.
       ort_web: as ort_web.add_runtime.
+      standing: as export.load_trained.
     Returns:
       what models.json holds, in the order of workdirs.
     Raises:
@@ -44,7 +46,7 @@ def export_page(
     measured = _measured(workdirs, scores)
     for workdir in workdirs:
         open_workdir(workdir)
-    runs = [load_trained(w, step) for w in workdirs]
+    runs = [load_trained(w, step, standing) for w in workdirs]
     for workdir, trained, scored in zip(workdirs, runs, measured, strict=True):
         if trained.config.model.is_points:
             raise UserError(f"{workdir} makes points of the plane; --format web shows images")

@@ -164,14 +164,18 @@ def train(data: Dataset, *, seed: int = 0, images_seen: int = IMAGES_SEEN, progr
     """
     images, labels, classes = data.images, data.labels, len(data.classes)
     if classes < 2:
-        raise UserError(f"a classifier needs images of two classes or more; {data.name} has no such labels")
+        why = f" ({data.unlabelled})" if data.unlabelled else ""
+        raise UserError(
+            f"a classifier needs images of two classes or more; {data.name} has no such labels{why}: take features "
+            "that need none, --features inception, FILE.pth or FILE.onnx (in training --evaluate-features)"
+        )
     if len(images) < 20 or min(images.shape[1:3]) < small_cnn.SMALLEST:
         raise UserError(
             f"a classifier needs at least 20 images of {small_cnn.SMALLEST} pixels a side; "
             f"{data.name} has {len(images)} of {images.shape[1]} x {images.shape[2]}"
         )
     rng = np.random.default_rng(seed)
-    held, kept = np.split(rng.permutation(len(images)), [min(len(images) // 10, 5_000)])
+    held, kept = np.split(data.content_order()[rng.permutation(len(images))], [min(len(images) // 10, 5_000)])
     batch = min(BATCH, len(kept))
     steps_per_epoch = len(kept) // batch
     steps = steps_per_epoch * min(max(round(images_seen / len(kept)), 1), MOST_EPOCHS)

@@ -12,7 +12,7 @@ from jax_sngan.metrics.extractors import Extractor
 from jax_sngan.system.array_cache import kept_arrays
 from jax_sngan.system.errors import UserError
 
-FORM = 1  # part of the cache's key: raise it with any change to what is kept
+FORM = 2  # part of the cache's key: raise it with any change to what is kept
 BATCH = 1000  # real images that are held at once, where they are streamed
 
 
@@ -54,6 +54,14 @@ class Reference:
         return self._radii[k]
 
 
+class KnownMoments(Reference):
+    """Real images of which nothing is known but the moments of their features (statistics.py)."""
+
+    def __init__(self, name: str, moments: Moments):
+        super().__init__(name, np.zeros((0, moments.mean.size)), np.zeros(0, np.int32), 0)
+        self.moments = moments  # in place of the property that takes them of the features
+
+
 def reference(
     data: Dataset,
     extractor: Extractor,
@@ -78,9 +86,9 @@ def reference(
     """
     if count is not None and count > len(data):
         raise UserError(f"the protocol takes {count:,} real images; {data.name} has {len(data):,}")
-    rows = np.arange(len(data))
+    rows = data.content_order()
     if count is not None:
-        rows = np.sort(np.random.default_rng(0).permutation(len(data))[:count])
+        rows = rows[np.sort(np.random.default_rng(0).permutation(len(data))[:count])]
 
     def take() -> dict[str, np.ndarray]:
         parts = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))

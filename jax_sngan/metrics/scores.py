@@ -77,6 +77,9 @@ class Score(NamedTuple):
     values: Callable[[Comparison], dict[str, float]]  # what comes after its name, "" for itself -> value
     higher_is_better: bool | None = False  # None: neither, so it cannot choose the best checkpoint
     needs: str = ""  # probabilities, labels or generator
+    generated: int = 2  # how many images there must be at least
+    real: int = 2  # likewise; 0: it asks nothing of them
+    moments: bool = False  # of the real images' features it takes no more than their moments
 
 
 def _frechet(c: Comparison) -> dict[str, float]:
@@ -93,7 +96,7 @@ def _kernel(c: Comparison) -> dict[str, float]:
 
 def _score(c: Comparison) -> dict[str, float]:
     assert c.probabilities is not None
-    return {"": inception_score(c.probabilities, min(SPLITS, len(c.probabilities)))[0]}
+    return {"": inception_score(c.probabilities, min(SPLITS, len(c.probabilities)), c.seed)[0]}
 
 
 def _classes(c: Comparison) -> dict[str, float]:
@@ -118,19 +121,20 @@ def _path_length(c: Comparison) -> dict[str, float]:
     return {"": c.path_length()}
 
 
+_BALL = NEIGHBOURS_PRECISION + 1  # images that a ball around one of them needs
 SCORES = {
-    "frechet": Score(_frechet),
-    "frechet_inf": Score(_frechet_inf),
+    "frechet": Score(_frechet, moments=True),
+    "frechet_inf": Score(_frechet_inf, generated=20, moments=True),
     "kernel": Score(_kernel),
-    "score": Score(_score, higher_is_better=True, needs="probabilities"),
-    "precision": Score(lambda c: {"": c.precision_recall[0]}, higher_is_better=True),
-    "recall": Score(lambda c: {"": c.precision_recall[1]}, higher_is_better=True),
-    "density": Score(lambda c: {"": c.density_coverage[0]}, higher_is_better=True),
-    "coverage": Score(lambda c: {"": c.density_coverage[1]}, higher_is_better=True),
-    "classes": Score(_classes, higher_is_better=True, needs="probabilities"),
+    "score": Score(_score, higher_is_better=True, needs="probabilities", real=0),
+    "precision": Score(lambda c: {"": c.precision_recall[0]}, True, generated=_BALL, real=_BALL),
+    "recall": Score(lambda c: {"": c.precision_recall[1]}, True, generated=_BALL, real=_BALL),
+    "density": Score(lambda c: {"": c.density_coverage[0]}, higher_is_better=True, real=NEIGHBOURS_DENSITY + 1),
+    "coverage": Score(lambda c: {"": c.density_coverage[1]}, higher_is_better=True, real=NEIGHBOURS_DENSITY + 1),
+    "classes": Score(_classes, higher_is_better=True, needs="probabilities", real=0),
     "intra": Score(_intra, needs="labels"),
     "nearest": Score(_nearest, higher_is_better=None),
-    "path_length": Score(_path_length, needs="generator"),
+    "path_length": Score(_path_length, needs="generator", real=0),
 }
 # What the first scores are called. Only Inception's features make a FID; another extractor's are fd, kd and score.
 _NAMES = {
@@ -165,6 +169,41 @@ def check(asked: Sequence[str], extractor: str, *, lacking: dict[str, str]) -> N
         if needed := SCORES[known[name]].needs:
             if needed in lacking:
                 raise UserError(f"metric {name} needs {needed}: {lacking[needed]}")
+
+
+class Counts(NamedTuple):
+    """How many images there are to score."""
+
+    generated: int
+    real: int | None  # None: only their statistics are known
+    real_name: str
+    generated_classes: np.ndarray | None = None  # int [classes]; None where there are none
+    real_classes: np.ndarray | None = None  # likewise
+
+
+def check_counts(asked: Sequence[str], extractor: str, counts: Counts) -> None:
+    """Passes where there are images enough for each score; asked before any feature is taken.
+
+    Raises:
+      UserError: there are not; it names the first score.
+    """
+    for name in asked:
+        score = SCORES[names(extractor)[name]]
+        if counts.generated < score.generated:
+            raise UserError(f"metric {name} needs at least {score.generated} generated images, got {counts.generated}")
+        if counts.real is None and score.real and not score.moments:
+            raise UserError(f"metric {name} needs the real images: {counts.real_name} holds only their mu and sigma")
+        if counts.real is not None and counts.real < score.real:
+            raise UserError(
+                f"metric {name} needs at least {score.real} real images; {counts.real_name} has {counts.real}"
+            )
+        if score.needs == "labels":
+            for whose, classes in (("generated", counts.generated_classes), ("real", counts.real_classes)):
+                if classes is not None and classes.min() < 2:
+                    raise UserError(
+                        f"metric {name} needs at least 2 {whose} images of each class; class {classes.argmin()} has "
+                        f"{classes.min()}"
+                    )
 
 
 def compute(asked: Sequence[str], extractor: str, comparison: Comparison, suffix: str = "") -> dict[str, float]:

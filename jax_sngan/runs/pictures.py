@@ -9,6 +9,7 @@ from PIL import Image
 from jax_sngan.system.files import write_whole
 
 FRAME = 80  # milliseconds of one picture of an animation
+SIDE = 4096  # pixels of the largest grid
 POINTS_SIDE = 320  # pixels of a picture of points
 POINTS_REACH = 2.5  # the plane is shown from -this to +this
 
@@ -16,6 +17,12 @@ POINTS_REACH = 2.5  # the plane is shown from -this to +this
 def count(points: bool) -> int:
     """How many samples one picture shows: 64 images, or 2,000 points."""
     return 2000 if points else 64
+
+
+def most(shape: tuple[int, ...], scale: int = 2) -> int:
+    """How many images [h, w, c] a picture for a person holds: 1,024, or what stands on SIDE pixels; of points all."""
+    h, w, c = shape
+    return 2**31 if c == 2 else max(1, min(1024, (SIDE // (scale * h)) * (SIDE // (scale * w))))
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int = 1) -> Image.Image:

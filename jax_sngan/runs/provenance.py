@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,18 @@ def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_text(v) for v in value.values())
 
 
-def check(there: dict[str, Any], here: dict[str, Any], where: str) -> list[str]:
+def check(
+    there: dict[str, Any],
+    here: dict[str, Any],
+    where: str,
+    may_change: Callable[[dict[str, Any], dict[str, Any]], str | None] = lambda there, here: None,
+) -> list[str]:
     """What a person should know who goes on here with a checkpoint from there; [] where nothing differs.
 
     Args:
       there: the checkpoint's.
       where: the checkpoint, for the text.
+      may_change: given both data where they differ, a line where the run may go on all the same, else None.
     Raises:
       UserError: it was trained on other data, or a later version of this program wrote it.
     """
@@ -103,10 +110,13 @@ def check(there: dict[str, Any], here: dict[str, Any], where: str) -> list[str]:
     if a is None and b is not None:
         notes.append(f"{where} does not say which data made it (it was converted)")
     elif a is not None and b is not None and not _same_data(a, b):
-        raise UserError(
-            f"{where} was trained on other data: {_told(a)}, now {_told(b)}; "
-            "give the same --data and files, or another --workdir"
-        )
+        if (note := may_change(a, b)) is not None:
+            notes.append(note)
+        else:
+            raise UserError(
+                f"{where} was trained on other data: {_told(a)}, now {_told(b)}; "
+                "give the same --data and files, or another --workdir"
+            )
     old, new = there["libraries"], here["libraries"]
     if changed := [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]:
         was, now = (", ".join(f"{name} {of.get(name, 'absent')}" for name in changed) for of in (old, new))

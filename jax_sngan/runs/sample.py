@@ -23,6 +23,7 @@ from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system.errors import UserError
 
 STANDING_SEED = 2**31  # of the latents of standing statistics: none that a person samples with by chance
+_PARALLEL = 1e-6  # sine of the angle between two latents below which there is no plane through them
 CHUNK = 64  # every call of the network has this batch, so an image does not depend on how many were asked for
 
 Items = tuple[tuple[str, Any], ...]  # of a dict
@@ -46,6 +47,11 @@ class Generator:
         """
         self.gan, self.step = as_gan(what), step
         self._generator, self._options = variables, tuple((compiler_options or {}).items())
+
+    @property
+    def variables(self) -> Variables:
+        """What its images are made with."""
+        return self._generator
 
     def sample(
         self,
@@ -177,10 +183,27 @@ class Generator:
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, share: float | np.ndarray) -> np.ndarray:
-    """Points [n, d] a share of the way from a to b at constant angular speed (Shoemake 1985); share: one, or [n, 1]."""
-    cosine = np.sum(a * b, 1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    angle = np.arccos(np.clip(cosine, -1, 1))[:, None]
-    return (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+    """Points [n, d] a share of the way from a to b at constant angular speed (Shoemake 1985); share: one, or [n, 1].
+
+    Between latents of nearly one direction the way is straight. Between opposite ones any great circle is as short:
+    it is the one by the axis from which a is furthest.
+    """
+    lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
+    units = [np.divide(x, n, out=np.zeros_like(x), where=n > 0) for x, n in zip((a, b), lengths, strict=True)]
+    cosine = np.sum(units[0] * units[1], axis=1, keepdims=True)
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    sine = np.sin(angle)
+    near, opposite = (sine < _PARALLEL) & (cosine > 0), (sine < _PARALLEL) & (cosine < 0)
+    safe = np.where(sine < _PARALLEL, 1, sine)
+    curved = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / safe
+    axis = np.eye(a.shape[1], dtype=a.dtype)[np.abs(a).argmin(axis=1)]
+    beside = axis - np.sum(axis * units[0], axis=1, keepdims=True) * units[0]
+    beside /= np.linalg.norm(beside, axis=1, keepdims=True).clip(np.finfo(a.dtype).tiny)
+    length = (1 - share) * lengths[0] + share * lengths[1]
+    around = (np.cos(share * np.pi) * units[0] + np.sin(share * np.pi) * beside) * length
+    straight = (1 - share) * a + share * b
+    unit = (lengths[0] == 0) | (lengths[1] == 0)
+    return np.where(near | unit, straight, np.where(opposite, around, curved)).astype(np.result_type(a, b, curved))
 
 
 @lru_cache(maxsize=16)

@@ -4,23 +4,25 @@ A folder is a run's by its mark, run.json, which is the first thing that a run w
 runs from before there was a mark have left is somebody else's: nothing in it is read for a run, written or removed.
 """
 
-import dataclasses
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from jax_sngan.config import presets
-from jax_sngan.config.schema import RunConfig, TrainConfig, differences, flatten, from_dict, to_dict
+from jax_sngan.config import class_names, presets
+from jax_sngan.config.schema import RunConfig, TrainConfig, differences, flatten, from_dict, replace, to_dict
+from jax_sngan.data.datasets import is_path
+from jax_sngan.data.layout import shown_classes
 from jax_sngan.runs import manifest
 from jax_sngan.runs.selection import steps_in
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import RUN_FILES, read_json, temporary_for, write_json, write_whole
 from jax_sngan.system.invocation import called, own_command, this_command
 from jax_sngan.system.lock import NAME as LOCK
+from jax_sngan.system.regular_files import check_local
 from jax_sngan.system.terminal import command, shown
 
 Framework = Literal["jax", "torch"]
@@ -33,7 +35,13 @@ _NAMED = 5  # entries of a foreign folder that its refusal names
 
 
 def run_folder(config: TrainConfig, run: RunConfig) -> Path:
-    """Where a run is kept: --workdir, else runs/PRESET."""
+    """Where a run is kept: --workdir, else runs/PRESET.
+
+    Raises:
+      UserError: that is an address.
+    """
+    if run.workdir is not None:
+        check_local(run.workdir, "workdir")
     return Path(run.workdir or f"runs/{config.name}")
 
 
@@ -132,6 +140,7 @@ def open_workdir(workdir: str | Path) -> Path:
     Raises:
       UserError: there is no such folder, no checkpoint in it, or the reference's.
     """
+    check_local(workdir, "workdir")
     folder = Path(workdir)
     if not folder.is_dir():
         raise UserError(f"no workdir {folder}; train first, or give the folder of a run")
@@ -172,7 +181,19 @@ def check_start(workdir: Path, config: TrainConfig, resume: str, framework: Fram
     if (workdir / "config.json").exists():
         old = config_of(workdir)
         constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
-        changed = differences(dataclasses.replace(old, steps=config.steps) if constant else old, config)
+        names = [class_names.parse(c.class_names) for c in (old, config)]
+        if all(names) and names[0] != names[1]:
+            raise UserError(
+                f"{workdir} was trained with the classes {shown_classes(names[0])}, the data now have "
+                f"{shown_classes(names[1])}: each number would mean another class; give the same folders, or another "
+                "--workdir"
+            )
+        same: dict[str, Any] = {"class_names": config.class_names}
+        if is_path(old.data) and is_path(config.data):
+            same["data"] = config.data  # whether they are the same, their checksums say
+        if constant:
+            same["steps"] = config.steps
+        changed = differences(replace(old, same), config)
         if changed:
             raise UserError(
                 f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir or those values"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
+from jax_sngan.system.archive_links import NoFiles
 from jax_sngan.system.budget import Budget
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.regular_files import open_regular
@@ -43,23 +44,28 @@ def damaged(path: Path, error: BaseException | str) -> UserError:
     return UserError(f"{path} is damaged or incomplete: {reason}")
 
 
-def members(path: Path, wanted: Callable[[str], bool], largest: int) -> Iterator[tuple[str, bytes | None]]:
+def members(
+    path: Path, wanted: Callable[[str], bool], largest: int, others: NoFiles | None = None
+) -> Iterator[tuple[str, bytes | None]]:
     """The files in a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip, in its order, in one pass.
 
     Args:
       path: the archive.
       wanted: whether a member's contents are to be read.
       largest: bytes that a wanted member may have.
+      others: takes links and devices; without it they are refused.
     Yields:
       (name, contents); contents are None where not wanted.
     Raises:
-      UserError: the archive is damaged, cut short or a bomb, or a member leads outside, is a link or a device, is
-        larger than allowed, or is packed by another method than deflate in a zip.
+      UserError: the archive is empty, damaged, cut short or a bomb, or a member leads outside, is larger than allowed,
+        or is packed by another method than deflate in a zip.
     """
     read = _zip_members if suffix(path) == ".zip" else _tar_members
     try:
         with open_regular(path) as file:
-            yield from read(path, file, wanted, largest)
+            if not os.fstat(file.fileno()).st_size:
+                raise UserError(f"{path} is damaged or incomplete: it is an empty file")
+            yield from read(path, file, wanted, largest, others)
     except UserError:
         raise
     except FileNotFoundError as e:
@@ -104,7 +110,7 @@ class _Metered:
 
 
 def _tar_members(
-    path: Path, file: BinaryIO, wanted: Callable[[str], bool], largest: int
+    path: Path, file: BinaryIO, wanted: Callable[[str], bool], largest: int, others: NoFiles | None
 ) -> Iterator[tuple[str, bytes | None]]:
     budget = Budget(path, os.fstat(file.fileno()).st_size)
     with _STREAMS[suffix(path) or ".tar"](file) as stream:
@@ -122,7 +128,13 @@ def _tar_members(
                 if member.isdir():
                     continue
                 if not member.isreg():
-                    raise UserError(f"{path}: {name[:80]!r} is a link or a device: it is not read")
+                    if others is None:
+                        raise UserError(f"{path}: {name[:80]!r} is a link or a device: it is not read")
+                    if member.issym() or member.islnk():
+                        others.link(name, member.linkname, hard=member.islnk())
+                    else:
+                        others.kinds[name] = "a FIFO" if member.isfifo() else "a device"
+                    continue
                 if not wanted(name):
                     yield name, None
                     continue
@@ -147,7 +159,7 @@ def _check_whole(path: Path, name: str, member: tarfile.TarInfo) -> None:
 
 
 def _zip_members(
-    path: Path, file: BinaryIO, wanted: Callable[[str], bool], largest: int
+    path: Path, file: BinaryIO, wanted: Callable[[str], bool], largest: int, others: NoFiles | None
 ) -> Iterator[tuple[str, bytes | None]]:
     budget = Budget(path, os.fstat(file.fileno()).st_size)
     with zipfile.ZipFile(file) as archive:
@@ -158,7 +170,15 @@ def _zip_members(
             name = _checked(path, entry.filename)
             mode = stat.S_IFMT(entry.external_attr >> 16)
             if mode not in (0, stat.S_IFREG):
-                raise UserError(f"{path}: {name[:80]!r} is a link or a device: it is not read")
+                if others is None:
+                    raise UserError(f"{path}: {name[:80]!r} is a link or a device: it is not read")
+                if mode == stat.S_IFLNK:
+                    _check_size(path, name, entry.file_size, LONGEST_NAME)
+                    target = b"".join(contents(path, archive, entry, budget)).decode("utf-8", "surrogateescape")
+                    others.link(name, target, hard=False)
+                else:
+                    others.kinds[name] = "a FIFO" if mode == stat.S_IFIFO else "a device"
+                continue
             if wanted(name):
                 _check_size(path, name, entry.file_size, largest)
                 yield name, b"".join(contents(path, archive, entry, budget))
@@ -223,6 +243,8 @@ def places(path: Path, wanted: Callable[[str], bool], largest: int) -> dict[str,
             with file, zipfile.ZipFile(file) as archive:
                 for entry in archive.infolist():
                     if entry.is_dir() or not wanted(name := _checked(path, entry.filename)):
+                        continue
+                    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
                         continue
                     if entry.flag_bits & 1:
                         raise UserError(f"{path}: {name[:80]!r} is encrypted: unpack it")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.regular_files import check_local
 
 # What a run writes into its workdir, beside samples/000100.png, and reads again.
 RUN_FILES = ("run.json", "checkpoints", "config.json", "metrics.jsonl", "README.txt", "tensorboard")
@@ -161,6 +162,7 @@ def check_unused(path: Path) -> None:
     Raises:
       UserError: something does.
     """
+    check_local(path, "a new folder")
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise UserError(f"{path} exists and is not an empty folder; give another name")
 
@@ -175,6 +177,7 @@ def check_output(path: Path, *endings: str, always: bool = False) -> None:
       UserError: it is a folder or no file, stands under a file or where one may not write, has another ending, or is
         one that a run lives by.
     """
+    check_local(path, "a file to write")
     kind = path.suffix.lower() in endings
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder")

@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -55,6 +56,9 @@ def _read(
     path: Path, choose: Callable[[dict[str, zipfile.ZipInfo]], list[zipfile.ZipInfo | None]], kinds: str
 ) -> list[np.ndarray | None]:
     try:
+        with open_regular(path) as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise damaged(path, "it is an empty file")
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             budget = Budget(path, os.fstat(file.fileno()).st_size, in_memory=True)
             budget.files(len(archive.infolist()))
@@ -69,22 +73,53 @@ def _read(
         raise damaged(path, e) from e
 
 
+def read_npy(path: Path) -> np.ndarray:
+    """The array of numbers in an npy, read-only.
+
+    Raises:
+      UserError: it is damaged or no npy, holds objects, or is larger than may be unpacked into memory.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise damaged(path, "it is an empty file")
+            Budget(path, size, in_memory=True).bytes(size)
+            shape, fortran, dtype, starts = _header(path, path.name, file, NUMBERS)
+            _check_size(path, path.name, shape, dtype, size - starts)
+            data = file.read(size - starts)
+    except OSError as e:
+        raise UserError(f"{path} cannot be read: {e.strerror or e}") from e
+    if len(data) != size - starts:
+        raise damaged(path, "it is cut short")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _header(path: Path, name: str, f: IO[bytes], kinds: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """(shape, whether in Fortran's order, type, where the numbers start) of an npy."""
+    try:
+        version = np.lib.format.read_magic(f)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = header[version](f)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
+        raise damaged(path, f"{name[:80]!r} is no array") from e
+    if dtype.kind not in kinds:
+        raise UserError(f"{path}: array {name[:80]!r} holds {str(dtype)[:80]}, not plain numbers")
+    return shape, fortran, dtype, f.tell()
+
+
+def _check_size(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, expected: int) -> None:
+    size = dtype.itemsize * math.prod(shape)
+    if size != expected or min(shape, default=0) < 0 or (not dtype.itemsize and math.prod(shape) > 1):
+        told = str(list(shape))[:80]
+        raise damaged(path, f"{name[:80]!r} has {expected} bytes where its shape {told} needs {size}")
+
+
 def _array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: Budget, kinds: str) -> np.ndarray:
     check_method(path, entry)
     with archive.open(entry) as f:
-        try:
-            version = np.lib.format.read_magic(f)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = header[version](f)
-        except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
-            raise damaged(path, f"{entry.filename[:80]!r} is no array") from e
-        if dtype.kind not in kinds:
-            raise UserError(f"{path}: array {entry.filename[:80]!r} holds {str(dtype)[:80]}, not plain numbers")
-        size, starts = dtype.itemsize * math.prod(shape), f.tell()
-    expected = entry.file_size - starts
-    if size != expected or min(shape, default=0) < 0 or (not dtype.itemsize and math.prod(shape) > 1):
-        told = str(list(shape))[:80]
-        raise damaged(path, f"{entry.filename[:80]!r} has {expected} bytes where its shape {told} needs {size}")
+        shape, fortran, dtype, starts = _header(path, entry.filename, f, kinds)
+    _check_size(path, entry.filename, shape, dtype, entry.file_size - starts)
     data = bytearray(entry.file_size)  # is there no more than once: a list of pieces would be twice the array
     at = 0
     for piece in contents(path, archive, entry, budget):

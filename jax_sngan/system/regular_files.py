@@ -1,6 +1,7 @@
 """Opening files from elsewhere: regular files alone, never a FIFO, a device or a folder."""
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,27 @@ def other_kind(path: str | Path) -> str | None:
     except OSError as error:
         return f"not to be looked at ({error.strerror or error})"
     return None if stat.S_ISREG(mode) else _named(mode)
+
+
+def remote(path: str | Path) -> str | None:
+    """The scheme of what is an address and no path of this machine, gs of gs://bucket/run say; else None.
+
+    As a Path an address has one slash left. Windows' drives have one letter.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path))
+    return found[1] if found else None
+
+
+def check_local(path: str | Path, what: str) -> None:
+    """Passes where a path is of this machine.
+
+    Raises:
+      UserError: it is an address.
+    """
+    if (scheme := remote(path)) is not None:
+        raise UserError(
+            f"{what} must be a path on this machine, got an address of {scheme} ({path}): mount it, or copy it here"
+        )
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -7,10 +7,9 @@ import numpy as np
 from jax_sngan.config.schema import RunConfig, TrainConfig
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.data.datasets import Dataset
-from jax_sngan.evaluation.evaluate import choose_real, lacking, load_real, open_features, real_name, score_one
+from jax_sngan.evaluation.evaluate import real_side, score_one
 from jax_sngan.evaluation.sources import Subject
 from jax_sngan.metrics import scores
-from jax_sngan.metrics.reference import reference
 from jax_sngan.runs.sample import check_standing
 from jax_sngan.training.loop import Make, Scores
 
@@ -38,15 +37,22 @@ class TrainingEvaluation:
         subject = self._subject(lambda *_: np.zeros(0), "")
         if run.standing_statistics:
             check_standing(self.gan, run.standing_statistics)
-        source, split = choose_real(run.evaluate_real, config.data, None, 0)
-        data_dir = run.data_dir if source == config.data else None
-        stream = run.stream if source == config.data else "auto"
-        if data is None or run.evaluate_real is not None:
-            data = load_real(source, split, subject, data_dir, stream)
-        self.extractor = open_features(run.evaluate_features, source, subject, data_dir)
-        scores.check(self.asked, self.extractor.name, lacking=lacking(subject, self.extractor, data))
+        own = run.evaluate_real is None or run.evaluate_real == config.data
+        side = real_side(
+            subject,
+            self.asked,
+            run.evaluate_num,
+            [0],
+            run.evaluate_real,
+            None,
+            None,
+            run.data_dir if own else None,
+            run.evaluate_features,
+            stream=run.stream if own else "auto",
+            data=data if run.evaluate_real is None else None,
+        )
+        self.extractor, self.real = side.extractor, side.reference
         self.sign = scores.lower_is_better(self.asked[0], self.extractor.name)
-        self.real = reference(data, self.extractor, real_name(source, split))
 
     def __call__(self, generator: Callable[[bool], Make]) -> Scores:
         """generator: of loop.Backend."""

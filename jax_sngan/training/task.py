@@ -7,14 +7,16 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from jax_sngan.config import class_names
 from jax_sngan.config.arithmetic import compiler_options
-from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import drawing, step_rows
 from jax_sngan.core.sharding import check_split, make_mesh, own_columns
 from jax_sngan.core.state import draw_state
 from jax_sngan.data import datasets as data_sets
 from jax_sngan.data.datasets import Dataset
+from jax_sngan.data.layout import shown_classes
 from jax_sngan.data.streaming import StreamedImages
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
@@ -39,7 +41,12 @@ def load_data(config: TrainConfig, run: RunConfig, gan: GAN | None = None) -> Da
     if height != width:
         raise UserError(f"data must be an array where images are {height}x{width}; what is loaded is made square")
     data = data_sets.load_data(
-        config.data, image_size=height, channels=channels, data_dir=run.data_dir, stream=run.stream
+        config.data,
+        image_size=height,
+        channels=channels,
+        data_dir=run.data_dir,
+        stream=run.stream,
+        skip_broken=run.skip_broken,
     )
     check_data(gan, data)
     return data
@@ -58,8 +65,26 @@ def check_data(gan: GAN, data: Dataset) -> None:
         )
     if gan.flip and not data.flip:
         raise UserError(f"flip must be false for {data.name}: a mirrored image is no longer of the data")
+    if gan.num_classes and data.unlabelled:
+        raise UserError(f"model.num_classes={gan.num_classes} needs labels: {data.unlabelled}")
     if gan.num_classes and len(data.classes) != gan.num_classes:
         raise UserError(f"model.num_classes must be {len(data.classes)} for {data.name}, got {gan.num_classes}")
+
+
+def with_class_names(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """The config with the names of the data's classes, where it is of classes; those that it has stay.
+
+    Raises:
+      UserError: the data name them otherwise, by more than their numbers.
+    """
+    if not config.model.num_classes:
+        return config
+    own, theirs = class_names.parse(config.class_names), data.classes
+    if own and own != theirs and theirs != tuple(str(i) for i in range(len(theirs))):
+        raise UserError(
+            f"class_names must be those of {data.name} ({shown_classes(theirs)}), or empty; got {shown_classes(own)}"
+        )
+    return config if own else replace(config, {"class_names": class_names.text_of(theirs)})
 
 
 def reading_ahead(
@@ -140,4 +165,5 @@ def set_up(task: Task) -> SetUp:
     used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
     if processes.count() > 1:
         used += f" in {processes.count()} processes"
+    task = task._replace(config=with_class_names(config, data))
     return SetUp(task, data, mesh, devices[0].platform, used)

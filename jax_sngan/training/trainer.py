@@ -20,6 +20,7 @@ from jax_sngan.core.step import training_step
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs import pictures
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.data_changes import of_used_images
 from jax_sngan.runs.log import RunLog, last_logged
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.provenance import check
@@ -97,6 +98,7 @@ def train_in_workdir(
         # Another run's workdir is refused before anything is loaded.
         processes.first_does(lambda: check_start(workdir, config, run.resume))
         on, first = set_up(task), processes.is_first()
+        task, config = on.task, on.task.config  # with the names of the data's classes
         evaluate = evaluated_by_first(task)
 
         # From here on the workdir is this run's alone, and nothing half-written is in it.
@@ -109,7 +111,9 @@ def train_in_workdir(
         backend = on.backend(checkpoints)
         if start is not None:
             _check_gan(checkpoints.gan_name(start), task.gan_name, workdir)
-            notes += check(checkpoints.origin(start), backend.origin, f"the checkpoint of step {start} in {workdir}")
+            may_change = partial(of_used_images, config, start, checkpoints.rollbacks(start))
+            there = f"the checkpoint of step {start} in {workdir}"
+            notes += check(checkpoints.origin(start), backend.origin, there, may_change)
         sampling = sample_command(workdir, task.gan_name)
         notes += processes.first_does(lambda: prepare(workdir, config, sampling))
         progress = backend.begin(start)

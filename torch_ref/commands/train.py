@@ -35,7 +35,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from jax_sngan.models.network import allow_dtype
     from jax_sngan.runs import pictures
     from jax_sngan.training.evaluation import TrainingEvaluation
-    from jax_sngan.training.task import load_data, reading_ahead
+    from jax_sngan.training.task import load_data, reading_ahead, with_class_names
     from torch_ref.core import inputs as torch_inputs
     from torch_ref.system import machine
     from torch_ref.training import trainer as torch_train
@@ -45,6 +45,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     device = machine.device(run.device)
     allow_dtype(config.model)
     data, m = load_data(config, run), config.model
+    config = with_class_names(config, data)
     evaluation = TrainingEvaluation(config, run) if run.evaluate_every and not run.standing_statistics else None
     latents = np.asarray(sample_latents(config.seed, pictures.count(m.is_points), m.latent_size, np.dtype(m.dtype)))
     with reading_ahead(config, run, data, mesh=None):
