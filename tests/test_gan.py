@@ -20,7 +20,7 @@ from jax_sngan.core.state import TrainState, not_finite
 from jax_sngan.core.step import training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.models.network import network_of
-from jax_sngan.nn.spectral_norm import PowerIteration, SpectralNorm
+from jax_sngan.nn import PowerIteration, SpectralNorm
 from jax_sngan.runs.checkpoint import Checkpoints, shapes, to_tree
 from jax_sngan.system.errors import UserError
 
