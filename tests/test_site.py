@@ -95,7 +95,7 @@ def test_a_name_that_is_gone_ends_the_build() -> None:
 
 
 def test_a_method_is_taken_without_its_indent() -> None:
-    assert source.definition("jax_sngan/nn/spectral_norm.py", "SpectralNorm.divisor").startswith("def divisor(self")
+    assert source.definition("jax_sngan/nn/power_iteration.py", "PowerIteration.divisor").startswith("def divisor(self")
 
 
 def test_links_to_source_files_lead_to_their_pages() -> None:
