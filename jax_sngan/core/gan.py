@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from typing import Literal, get_args, get_type_hints
 
 import optax
+from flax import nnx
 from jax import Array
 
 from jax_sngan.config.schema import AugmentConfig, OptimizerConfig, PenaltyConfig, TrainConfig
@@ -96,10 +97,21 @@ class GAN:
         for name in ("generator_optimizer", "discriminator_optimizer"):
             if not isinstance(getattr(self, name), optax.GradientTransformation):
                 raise UserError(f"{name} must be an optax.GradientTransformation, got {getattr(self, name)!r}")
-        if len(self.image_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in self.image_shape):
+        for name in ("generator", "discriminator"):
+            if isinstance(getattr(self, name), nnx.Module) or not callable(getattr(self, name)):
+                kind = type(getattr(self, name)).__name__
+                raise UserError(f"{name} must be a function rngs -> nnx.Module, got {kind}")
+        sides = self.image_shape
+        if not isinstance(sides, tuple) or len(sides) != 3 or not all(isinstance(n, int) and n > 0 for n in sides):
             raise UserError(f"image_shape must be (h, w, c), got {self.image_shape!r}")
         if self.real_dtype != "uint8" and (self.flip or self.dequantize or self.augment):
             raise UserError(f"flip, dequantize and augment are for images of uint8, got real_dtype={self.real_dtype}")
+        try:
+            hash(self)
+        except TypeError as error:
+            raise UserError(
+                f"every field must be hashable, by which a compiled step is found again: {error}"
+            ) from error
 
     @property
     def networks(self) -> Networks:
