@@ -102,8 +102,8 @@ def test_every_product_of_sampling(precision: str) -> None:
     variables = jax.eval_shape(build(config.model).generator.init, jax.random.key(0))
     latents = jax.ShapeDtypeStruct((sample.CHUNK, config.model.latent_size), jnp.float32)
     for made in (
-        sample._generate(config.model, precision, True, ()),
-        sample._generate(config.model, precision, False, ()),
+        sample._generate(build(config.model).generator, precision, "rounded", ()),
+        sample._generate(build(config.model).generator, precision, "pixels", ()),
         sample._batch_statistics(config.model, precision, ()),
     ):
         lowered = made.trace(variables, latents, None).lower(lowering_platforms=("tpu",))
@@ -114,7 +114,7 @@ def test_every_product_of_the_studys_field() -> None:
     config = replace(preset("points"), {"precision": "high"})
     variables = jax.eval_shape(build(config.model).discriminator.init, jax.random.key(0))
     points = jax.ShapeDtypeStruct((8, 1, 1, 2), jnp.float32)
-    found = products(training._scores(config).lower(variables, points))
+    found = products(training._scores(config.model, config.precision).lower(variables, points))
     assert {named for _, of_norm, named in found if not of_norm} == {frozenset({"HIGH"})}
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,24 @@ def test_a_rollback_needs_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == [2, 4, 4, 6]
     with pytest.raises(ArithmeticError, match="step 5; the checkpoint of step 3 is kept in memory"):
         sn.train(config, **OFTEN)
+
+
+def test_a_notebook_sees_a_bar_and_each_grid_in_the_place_of_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """IPython is not installed where this runs: what is asked of it stands in its place."""
+    displayed: list[dict[str, Any]] = []
+    display = types.ModuleType("IPython.display")
+    display.Image = lambda data: data[:4]  # type: ignore[attr-defined]
+    display.display = lambda image, **how: displayed.append({"image": image} | how)  # type: ignore[attr-defined]
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: types.SimpleNamespace(config={"IPKernelApp": {}})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    sn.train(TINY, **OFTEN)
+    same = {"image": b"\x89PNG", "display_id": "jax_sngan"}
+    assert displayed == [same | {"update": False}, same | {"update": True}]
+    assert "6/6" in capsys.readouterr().err  # the bar, where IPython's widgets are not
 
 
 # What a Run does ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ removed before its name is on the disk too. Of several processes each writes its
 manifest, when all have; all call the same methods in one order.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +28,9 @@ from jax_sngan.system import processes
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import make_folder, remove_folder, rename_aside, sync, sync_tree
 from jax_sngan.system.out_of_memory import out_of_memory
+
+# Orbax warns whenever a folder is opened for reading alone, which is what was asked for.
+logging.getLogger("absl").addFilter(lambda record: "directory is read only" not in record.getMessage())
 
 
 def to_tree(part: Any) -> Any:
