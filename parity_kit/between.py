@@ -77,9 +77,10 @@ def explain(expected: Array, found: Array, earlier: list[Earlier]) -> str:
       expected, found: what reaches the later layer, both in the nnx module's layout.
       earlier: results on which both sides agree, the nearest first.
     """
-    earlier = [e for e in earlier if e.value.dtype.kind == "f"]
+    expected, found = np.array(expected), np.array(found)  # copies that torch may write to, though it does not
+    earlier = [Earlier(e.name, np.array(e.value)) for e in earlier if e.value.dtype.kind == "f"]
     earlier += [e for flat in earlier for e in _unflattened(flat, expected)]
-    for guess in (_slope, _axes, _steps, _unflattening, _flattening, _factor, _term):
+    for guess in (_slope, _directly, _axes, _steps, _unflattening, _flattening, _factor, _term):
         words = guess(expected, found, earlier)
         if words:
             return words
@@ -166,6 +167,19 @@ def _slope(expected: Array, found: Array, earlier: list[Earlier]) -> str:
                 told = names[round(theirs, 9)], names[round(ours, 9)]
                 return f"activation: {told[0]} in torch, {told[1]} in nnx (after {e.name})"
             return f"slope of a leaky ReLU: {theirs:.4g} in torch, {ours:.4g} in nnx (after {e.name})"
+    return ""
+
+
+def _directly(expected: Array, found: Array, earlier: list[Earlier]) -> str:
+    """One is an activation of the other, whatever made that."""
+    del earlier
+    if expected.shape != found.shape:
+        return ""
+    for name, activation in ACTIVATIONS.items():
+        if name != "no activation" and close(activation(torch.from_numpy(found)).numpy(), expected):
+            return f"activation: {name} in torch, no activation in nnx"
+        if name != "no activation" and close(activation(torch.from_numpy(expected)).numpy(), found):
+            return f"activation: no activation in torch, {name} in nnx"
     return ""
 
 

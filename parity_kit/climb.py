@@ -35,7 +35,8 @@ class Climb:
     """What was found on the way up."""
 
     rows: list[Row]
-    growth: list[dict[str, float]] = field(default_factory=list)  # {"step", "apart", "torch"}: largest errors at a step
+    # {"step", "apart", "torch", "losses"}: the largest error of a parameter, torch's from itself, and of the losses
+    growth: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -60,8 +61,8 @@ class Climb:
     def __str__(self) -> str:
         width = max(len(r.what) for r in self.rows)
         lines = [f"{r.of:8}  {r.what:{width}}  {r.error:.1e}  {'ok' if r.passed else 'FAIL'}" for r in self.rows]
-        lines += ["", "step   nnx from torch   torch from itself, its start moved by 1e-15"]
-        lines += [f"{g['step']:<6.0f} {g['apart']:<16.1e} {g['torch']:.1e}" for g in self.growth]
+        lines += ["", "step   parameters, nnx from torch   torch from itself, its start moved by 1e-15   losses"]
+        lines += [f"{g['step']:<6.0f} {g['apart']:<28.1e} {g['torch']:<44.1e} {g['losses']:.1e}" for g in self.growth]
         return "\n".join([*lines, "PASS" if self.passed else "FAIL"])
 
     def plot(self, path: str | Path) -> None:
@@ -152,7 +153,8 @@ def climb(
             if k + 1 in records:
                 own = max(c.apart(_params(c, moved), _params(c, theirs))[0] for c in carried)
                 apart = max(c.apart(_ours(c, state), _params(c, theirs))[0] for c in carried)
-                found.growth.append({"step": float(k + 1), "apart": apart, "torch": own})
+                losses = max(relative(np.asarray(logs[n]), other[n].detach().numpy()) for n in ("d_loss", "g_loss"))
+                found.growth.append({"step": float(k + 1), "apart": apart, "torch": own, "losses": losses})
         last = found.growth[-1]
         allowed = max(RUN, 10 * last["torch"])
         found.rows.append(Row("runs", f"parameters after {steps} steps", last["apart"], last["apart"] <= allowed))

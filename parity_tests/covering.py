@@ -37,7 +37,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "augment.translation": (0.0, 0.125),
     "augment.cutout": (0.0, 0.5),
     "model.channels": (1, 3),
-    "model.num_classes": (0, 3),
+    "model.num_classes": (0, 10),
     "model.depth": (1, 2),
     "model.generator_dropout": (0.0, 0.3),
     "model.discriminator_dropout": (0.0, 0.2),
