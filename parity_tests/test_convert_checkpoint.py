@@ -19,7 +19,7 @@ import torch
 import jax_sngan
 from jax_sngan.config.reference_programs import PROTOCOLS
 from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
-from jax_sngan.core.state import TrainState, draw_state
+from jax_sngan.core.state import TrainState, create_state
 from jax_sngan.interop import public_programs, torch_layout
 from jax_sngan.interop.public_programs import PROGRAMS
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
@@ -61,7 +61,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def saved_by_jax(workdir: Path, config: TrainConfig, step: int) -> TrainState:
     with Checkpoints(workdir) as checkpoints:
-        return jax.tree.map(np.asarray, checkpoints.restore(step, shapes(lambda: draw_state(config))))
+        return jax.tree.map(np.asarray, checkpoints.restore(step, shapes(lambda: create_state(config))))
 
 
 def go_on(folder: Path, converted: str) -> str:

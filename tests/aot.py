@@ -19,14 +19,14 @@ from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import RunConfig, UserError
 from jax_sngan.core.inputs import input_shapes
 from jax_sngan.core.sharding import SPLIT, split_spec
-from jax_sngan.core.state import draw_state
+from jax_sngan.core.state import create_state
 
 CONFIG = preset("fashion")
 NORMALISED = 32 + 16  # channels of G's two batch normalisations
 LOGS = 4  # d_loss, d_real, d_fake, g_loss
 # Numbers that the devices sum in a step (docs/scaling.md): D's gradient, G's, the logs; and of each channel of a
 # batch normalisation mean and variance, in G's pass for D and in its own, and in the latter's gradient.
-STATE = jax.eval_shape(partial(draw_state, CONFIG))
+STATE = jax.eval_shape(partial(create_state, CONFIG))
 
 
 def needs(name: str) -> pytest.MarkDecorator:

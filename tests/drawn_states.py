@@ -9,7 +9,7 @@ import numpy as np
 
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.inputs import Inputs, input_shapes
-from jax_sngan.core.state import TrainState, draw_state
+from jax_sngan.core.state import TrainState, create_state
 
 
 def drawn(shapes: Any) -> Any:
@@ -26,7 +26,7 @@ def drawn(shapes: Any) -> Any:
 
 def start(config: TrainConfig) -> tuple[TrainState, Inputs]:
     """A state with Adam's moments at zero, and a step's inputs."""
-    shapes = jax.eval_shape(partial(draw_state, config))
+    shapes = jax.eval_shape(partial(create_state, config))
     zeros = {
         name: jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), getattr(shapes, name))
         for name in ("step", "generator_opt", "discriminator_opt")

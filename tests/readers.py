@@ -104,7 +104,7 @@ def checkpoint(path: Path) -> list[np.ndarray]:
     import jax
 
     from conftest import TINY
-    from jax_sngan.core.state import draw_state
+    from jax_sngan.core.state import create_state
     from jax_sngan.runs import manifest
     from jax_sngan.runs.checkpoint import Checkpoints, shapes
 
@@ -117,7 +117,7 @@ def checkpoint(path: Path) -> list[np.ndarray]:
         checkpoints.unlogged(step)
         checkpoints.rollbacks(step)
         checkpoints.origin(step)
-        state = checkpoints.restore(step, shapes(lambda: draw_state(TINY)))
+        state = checkpoints.restore(step, shapes(lambda: create_state(TINY)))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 

@@ -173,7 +173,7 @@ def test_standing_statistics_are_those_of_a_pass_over_the_latents(tiny_run: Path
 
     stored, standing = jax_sngan.load(tiny_run), jax_sngan.load(tiny_run, standing=64)
     z = sample_latents(STANDING_SEED, 64, 4, np.dtype(np.float32))
-    trained, _ = build(TINY.model).generator.apply(stored._generator, z, train=True)
+    trained, _ = build(TINY.model).generator.apply(stored.variables, z, train=True)
     # The running variance is the unbiased one, 64/63 (and less, in maps) of what a training pass divides by.
     assert np.abs(standing.images(z).astype(int) - np.asarray(to_uint8(trained)).astype(int)).max() <= 2
     assert np.abs(stored.images(z).astype(int) - np.asarray(to_uint8(trained)).astype(int)).max() > 20
@@ -228,7 +228,7 @@ def test_training_is_the_same_to_the_bit_with_evaluation(tiny_run: Path, tmp_pat
         jax_sngan.runs.checkpoint.Checkpoints(workdir) as ours,
         jax_sngan.runs.checkpoint.Checkpoints(tiny_run) as theirs,
     ):
-        shapes = jax_sngan.runs.checkpoint.shapes(lambda: jax_sngan.create_state(TINY))
+        shapes = jax_sngan.runs.checkpoint.shapes(lambda: jax_sngan.core.state.create_state(TINY))
         for a, b in zip(
             *(jax_sngan.core.state.jax.tree.leaves(c.restore(6, shapes)) for c in (ours, theirs)), strict=True
         ):

@@ -32,6 +32,7 @@ import jax_sngan
 from conftest import TINY, TINY_OPTIONS, start
 from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.core import inputs
+from jax_sngan.core.state import create_state
 from jax_sngan.data import streaming
 from jax_sngan.data.image_folder import Stream
 from jax_sngan.evaluation import evaluate
@@ -91,7 +92,7 @@ def assert_same_run(each: Path, other: Path, logged: list[int]) -> None:
     states = []
     for workdir in (each, other):
         with Checkpoints(workdir) as checkpoints:
-            states.append(checkpoints.restore(6, shapes(lambda: jax_sngan.create_state(checkpoints.config(6)))))
+            states.append(checkpoints.restore(6, shapes(lambda: create_state(checkpoints.config(6)))))
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 

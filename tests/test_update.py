@@ -15,7 +15,7 @@ from conftest import TINY
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core import step
 from jax_sngan.core.inputs import draw_inputs, input_shapes
-from jax_sngan.core.state import create_state, draw_state
+from jax_sngan.core.state import create_state
 from jax_sngan.models.network import Network, Variables, build
 from jax_sngan.nn.layers import Layer
 
@@ -93,7 +93,7 @@ def test_a_step_in_bfloat16_leaves_a_state_of_float32(architecture: str) -> None
         "accumulate": 2,
     }
     config = replace(TINY, changes)
-    state = jax.eval_shape(partial(draw_state, config))
+    state = jax.eval_shape(partial(create_state, config))
     after, logs = jax.eval_shape(partial(step.training_step, config), state, input_shapes(config))
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
     assert {a.dtype.name for a in jax.tree.leaves((after, logs))} == {"float32", "int32"}

@@ -20,7 +20,7 @@ from jax_sngan.accelerators.targets import Target, card_text, target
 from jax_sngan.config.schema import TrainConfig, from_dict
 from jax_sngan.core.inputs import input_shapes
 from jax_sngan.core.sharding import check_split, input_shardings, placed_shapes, sharded_step
-from jax_sngan.core.state import draw_state
+from jax_sngan.core.state import create_state
 from jax_sngan.core.step import train_step, training_step
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.system.errors import UserError
@@ -44,7 +44,7 @@ def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: b
     """The training step that `train` runs on `count` devices of the target, and how many arrays its inputs are."""
     allow_dtype(config.model)
     on = Mesh(np.array(devices_of(to, count)), ("data",), axis_types=(AxisType.Auto,))
-    state, inputs = jax.eval_shape(partial(draw_state, config)), input_shapes(config)
+    state, inputs = jax.eval_shape(partial(create_state, config)), input_shapes(config)
     if split:
         check_split(on, state)
     state = placed_shapes(on, state, split)

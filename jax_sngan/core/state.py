@@ -31,17 +31,19 @@ class TrainState(NamedTuple):
 def create_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState:
     """A fresh state: the same for the same GAN and seed; None: the config's own, 0 of a GAN, which has none.
 
-    It is a program of its own, with its own compiler options, which jax allows in no other: see draw_state.
+    Called in a function that is being traced (jax.jit, jax.eval_shape) it is a part of that program; else a program of
+    its own, with its own compiler options, which jax allows in no other.
 
     Raises:
       UserError: the GAN's networks are not what it says of them (check_networks).
     """
-    return _create_alone(jax.default_backend())(*_checked(what, seed))
+    make = _create if _being_traced() else _create_alone(jax.default_backend())
+    return make(*_checked(what, seed))
 
 
-def draw_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState:
-    """What create_state makes, as a part of another program (jax.jit, jax.eval_shape)."""
-    return _create(*_checked(what, seed))
+def _being_traced() -> bool:
+    """Whether a function is being traced: then every array that is made here is part of its program."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _checked(what: GAN | TrainConfig, seed: int | None) -> tuple[GAN, np.uint32]:

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from jax_sngan.config.schema import TrainConfig, to_dict
 from jax_sngan.core.gan import GAN, as_gan
-from jax_sngan.core.state import TrainState, draw_state
+from jax_sngan.core.state import TrainState, create_state
 from jax_sngan.models.network import Variables, allow_dtype
 from jax_sngan.runs import manifest
 from jax_sngan.runs.checkpoint_items import array_names, config_of, read, reason
@@ -266,7 +266,7 @@ class Checkpoints:
             raise UserError(f"gan must be left out: checkpoint {self.folder / str(number)} is of its config's GAN")
         made = as_gan(config) if gan is None else gan if isinstance(gan, GAN) else gan(config)
         allow_dtype(made)
-        return Chosen(number, config, shapes(partial(draw_state, made)), made)
+        return Chosen(number, config, shapes(partial(create_state, made)), made)
 
     def config(self, step: int) -> TrainConfig:
         """The config that a checkpoint was made with."""

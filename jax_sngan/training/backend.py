@@ -14,7 +14,7 @@ from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import Inputs, draw_inputs, drawing
 from jax_sngan.core.several_steps import training_steps
 from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
-from jax_sngan.core.state import TrainState, create_state, draw_state, not_finite
+from jax_sngan.core.state import TrainState, create_state, not_finite
 from jax_sngan.core.step import Logs, train_step, training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
@@ -126,7 +126,7 @@ class JaxBackend:
 
     def restore(self, step: int) -> Progress:
         """See loop.Backend."""
-        like = placed_shapes(self.mesh, shapes(partial(draw_state, self.gan)), self.split)
+        like = placed_shapes(self.mesh, shapes(partial(create_state, self.gan)), self.split)
         self.state = self.checkpoints.restore(step, like)
         self._logs.clear()
         logged = {name: v for name, v in self.checkpoints.metrics(step).items() if name != "best_metric"}

@@ -13,7 +13,7 @@ from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import drawing, step_rows
 from jax_sngan.core.sharding import check_split, make_mesh, own_columns
-from jax_sngan.core.state import draw_state
+from jax_sngan.core.state import create_state
 from jax_sngan.data import datasets as data_sets
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.data.layout import shown_classes
@@ -156,7 +156,7 @@ def set_up(task: Task) -> SetUp:
     keep_freed_memory()
     mesh = make_mesh(run.mesh, drawing(gan, batch_size=config.batch_size, seed=config.seed))
     if mesh is not None and run.shard_state:
-        check_split(mesh, shapes(partial(draw_state, gan)))
+        check_split(mesh, shapes(partial(create_state, gan)))
     if data is None:
         data = processes.first_goes_ahead(lambda: load_data(config, run, gan))
     else:

@@ -15,7 +15,7 @@ from jax_sngan.config.schema import RunConfig, TrainConfig, replace, to_dict
 from jax_sngan.core import flops
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import drawing, input_shapes, sample_latents
-from jax_sngan.core.state import TrainState, draw_state
+from jax_sngan.core.state import TrainState, create_state
 from jax_sngan.core.step import training_step
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs import pictures
@@ -54,7 +54,7 @@ def describe(config: TrainConfig, gan: GAN | None = None) -> dict[str, Any]:
     """What --dry-run prints: the resolved config, parameter counts, and a training step's GFLOP; gan: the config's."""
     gan = gan or as_gan(config)
     allow_dtype(gan)
-    state = shapes(partial(draw_state, gan))
+    state = shapes(partial(create_state, gan))
     inputs = input_shapes(drawing(gan, batch_size=config.batch_size, seed=config.seed))
     return {
         "config": to_dict(config),
