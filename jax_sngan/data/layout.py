@@ -163,7 +163,7 @@ def arrange(
     Raises:
       UserError: no images, or none of that split, or it can't be told which.
     """
-    others = others or {}
+    others = dict(sorted((others or {}).items()))  # a disk lists them in any order
     images = sorted((name for name in names if is_image(name)), key=sorting)
     left = Counter("hidden" if is_hidden(n) else image_formats.ending(n) or "without ending" for n in names)
     for name in images:

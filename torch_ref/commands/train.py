@@ -27,6 +27,8 @@ def describe(config: TrainConfig) -> dict[str, Any]:
 
 def train(config: TrainConfig, run: RunConfig) -> Result:
     """The bridge: the JAX framework's data, first state and inputs, laid out for torch."""
+    from functools import partial
+
     import numpy as np
 
     from jax_sngan.core.inputs import draw_inputs, sample_latents
@@ -34,6 +36,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     from jax_sngan.interop import torch_layout
     from jax_sngan.models.network import allow_dtype
     from jax_sngan.runs import pictures
+    from jax_sngan.runs.data_changes import of_used_images
     from jax_sngan.training.evaluation import TrainingEvaluation
     from jax_sngan.training.task import load_data, reading_ahead, with_class_names
     from torch_ref.core import inputs as torch_inputs
@@ -60,4 +63,5 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
             latents=latents,
             device=device,
             evaluate=evaluation,
+            may_change=partial(of_used_images, config),
         )

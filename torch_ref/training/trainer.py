@@ -40,6 +40,7 @@ def train(
     latents: np.ndarray,
     device: torch.device,
     evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
+    may_change: Callable[[int, int, dict[str, Any], dict[str, Any]], str | None] = lambda *_: None,
 ) -> Result:
     """Trains config's networks, from the newest checkpoint of the workdir if it has one.
 
@@ -50,6 +51,8 @@ def train(
       latents: [num, latent_size] of the sample grids.
       device: which computes; what is written is the same wherever that was.
       evaluate: as of loop.Training.
+      may_change: given a checkpoint's step and rollbacks, its data and today's, where these differ: a line where the
+        run may go on all the same, else None.
     Raises:
       UserError: a workdir that holds another run.
       TrainingDiverged: a number is no longer finite.
@@ -68,7 +71,13 @@ def train(
         checkpoints = Checkpoints(workdir, run.keep_checkpoints)
         start, notes = choose_start(checkpoints, run.step)
         if start is not None:
-            notes += check(checkpoints.origin(start), origin, f"the checkpoint of step {start} in {workdir}")
+            there, number = f"the checkpoint of step {start} in {workdir}", start
+            notes += check(
+                checkpoints.origin(start),
+                origin,
+                there,
+                lambda old, new: may_change(number, checkpoints.restore(number).rollbacks, old, new),
+            )
         notes += prepare(workdir, config, sampling="")  # its grids are all that it draws
         backend = TorchBackend(config, checkpoints, origin, draw, device)
         progress = backend.begin(start, first)
