@@ -143,6 +143,14 @@ def test_standing_statistics_and_truncation_are_options(script: Callable, tiny_r
     assert script("sample.py", tiny_run, "--truncation", "0").is_one_line("truncation must be above 0")
 
 
+def test_exports_take_standing_statistics(tiny_run: Path) -> None:
+    from jax_sngan.export.export import load_trained
+
+    stored, standing = (load_trained(tiny_run, standing=n).variables.batch for n in (0, 64))
+    jax.tree.map(np.testing.assert_array_equal, standing, jax_sngan.load(tiny_run, standing=64).variables.batch)
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(stored), jax.tree.leaves(standing), strict=True))
+
+
 def test_a_great_circle_keeps_its_ends_and_its_norm() -> None:
     a, b = np.asarray(jax.random.normal(jax.random.key(0), (2, 5, 64), np.float64))
     np.testing.assert_allclose(great_circle(a, b, 0.0), a, rtol=1e-12)
