@@ -4,6 +4,7 @@
     python -m parity_tests.mutation --only "hinge sign"   some of them, by name
     python -m parity_tests.mutation --quick               only the test that each mistake names
     python -m parity_tests.mutation --markdown            the table of docs/parity.md
+    python -m parity_tests.mutation --generated 20        mistakes made by a program (`generated`), and the share caught
 
 Exit code 1 if a mistake is not caught. A mistake is caught by a test that reaches its assertion and fails there:
 code that does not import or does not run has not been caught.
@@ -28,10 +29,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from parity_tests import generated
 from parity_tests.mistakes import MISTAKES, Mistake
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("jax_sngan", "torch_ref", "parity_tests", "scripts", "conftest.py", "pyproject.toml")
+COPIED = ("jax_sngan", "torch_ref", "parity_kit", "parity_tests", "scripts", "conftest.py", "pyproject.toml")
 SHOWN = 200  # characters of a failure's message
 
 
@@ -62,8 +64,8 @@ class BrokenLadder(Exception):
 class Reached:
     """The lines of jax_sngan that each rung reaches; a rung is run for them when they are first asked for."""
 
-    def __init__(self, source: Path, scratch: Path, cache: Path):
-        self.rungs = rungs(source)  # upwards
+    def __init__(self, source: Path, scratch: Path, cache: Path, highest: int):
+        self.rungs = [rung for rung in rungs(source) if rung_of(rung) <= highest]  # upwards
         self._source, self._scratch, self._cache = source, scratch, cache
         self._locks = {rung: threading.Lock() for rung in self.rungs}
         self._lines: dict[str, dict[str, set[int]]] = {}  # rung -> file of jax_sngan -> its lines
@@ -188,6 +190,7 @@ def judge(mistake: Mistake, source: Path, target: Path, cache: Path, reached: Re
     right = file.read_text()
     wrong, line = mistaken(right, mistake)
     file.write_text(wrong)
+    made = not mistake.test  # by a program: what stops the ladder has been caught too
     own, lines = mistake.test.split("::")[0], set(statement(right, line))
     climbed = []
     try:
@@ -200,7 +203,7 @@ def judge(mistake: Mistake, source: Path, target: Path, cache: Path, reached: Re
                 if failure := run_tests(copy, cache, tests)["failure"]:
                     return result(rung_of(rung), failure["test"].removeprefix("parity_tests/"), failure["error"])
     except BrokenRung as error:
-        return result(None, "", str(error))
+        return result(rung_of(climbed[-1]) if made else None, "", str(error))
     finally:
         shutil.rmtree(target)
     return result(None, "", f"ran {', '.join(climbed)}" if climbed else "no rung reaches the line")
@@ -234,12 +237,19 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these mistakes")
     parser.add_argument("--quick", action="store_true", help="run only the test that each mistake names")
+    parser.add_argument("--generated", type=int, metavar="N", help="a sample of mistakes made by a program")
+    parser.add_argument("--seed", type=int, default=0, help="of that sample")
+    parser.add_argument("--up-to", type=int, default=7, metavar="RUNG", help="the highest rung to run")
     parser.add_argument("--jobs", type=int, default=1, help="mistakes tried at a time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/parity.md at the end")
     options = parser.parse_args(arguments)
     try:
         mistakes = chosen(options.only)
+        if options.generated is not None:
+            if options.only or options.quick or options.markdown or options.generated < 1:
+                parser.error("--generated must be at least 1, and without --only, --quick and --markdown")
+            mistakes = generated.mistakes(ROOT, options.generated, options.seed)
     except ValueError as error:
         parser.error(str(error))
     if options.jobs < 1:
@@ -249,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder, ThreadPoolExecutor(options.jobs) as pool:
         scratch, cache = Path(folder), Path(folder) / "compiled"
         source = copy_repository(ROOT, scratch / "source")  # one state of the tree, whatever is edited meanwhile
-        reached = None if options.quick else Reached(source, scratch, cache)
+        reached = None if options.quick else Reached(source, scratch, cache, options.up_to)
         tried = pool.map(lambda im: judge(im[1], source, scratch / str(im[0]), cache, reached), enumerate(mistakes))
         try:
             for result in tried:
@@ -261,7 +271,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
 
     missed = [r for r in results if r.rung is None]
-    print(f"{len(results) - len(missed)} of {len(results)} mistakes caught")
+    low, high = generated.interval(len(results) - len(missed), len(results))
+    told = f": between {low:.1%} and {high:.1%} of all like them" if options.generated else ""
+    print(f"{len(results) - len(missed)} of {len(results)} mistakes caught{told}")
     if options.markdown:
         print(table(results))
     if options.json:
