@@ -289,7 +289,7 @@ def test_classifier_goes_on_where_it_cannot_be_kept(garments, tmp_path):
 
 def test_classifier_of_the_default_set(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(classifier, "cached", lambda data, **_: datasets)  # looks at what it would be trained on
+    monkeypatch.setattr(classifier, "cached", lambda data, **_: data)  # looks at what it would be trained on
     if official.DEBIAN["fashion_mnist"].is_dir():
         assert classifier.load_classifier().name == "fashion_mnist"
     assert classifier.load_classifier("fashion", image_size=32, channels=3).images.shape == (10_000, 32, 32, 3)
