@@ -294,7 +294,8 @@ def test_an_array_goes_on_where_it_is_given_again(tmp_path: Path) -> None:
         (TINY, {"labels": [1, 2]}, "labels are of an array of images"),
         (TINY, {"data": "nowhere"}, "nowhere"),
         (TINY, {"resume": "must"}, "resume is of a run in a workdir, got resume='must' and no workdir"),
-        (TINY, {"callbacks": [3]}, "callbacks must be functions"),
+        (TINY, {"callbacks": [3]}, "callbacks must be a list of functions"),
+        (TINY, {"callbacks": print}, "callbacks must be a list of functions"),
         (sn.gan(TINY), {"n_dis": 3}, r"n_dis is the GAN's to decide: dataclasses\.replace\(gan, n_dis=…\)"),
     ],
 )

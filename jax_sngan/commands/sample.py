@@ -1,5 +1,6 @@
 """Makes images from a run's Orbax checkpoint: a grid, an npz of all of them, or an interpolation."""
 
+import argparse
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,31 +16,7 @@ BATCH = 960  # images that are made at once and not kept, but for those that are
 
 def main() -> None:
     """Writes what is asked for; without --grid, --npz or --interpolate a grid in WORKDIR/samples."""
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
-    parser.add_step()
-    parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images (default 64)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
-    parser.add_argument(
-        "--labels", metavar="CLASS[,CLASS…]", help="classes by name or number: one for all, or one each"
-    )
-    parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their moving average")
-    parser.add_argument(
-        "--standing-statistics", type=int, default=0, metavar="N", help="take batch statistics anew on N latents"
-    )
-    parser.add_argument(
-        "--truncation", type=float, metavar="X", help="latents from N(0, 1) cut off at +-X: better images, more alike"
-    )
-    parser.add_gan("where it was trained with --gan, the same again")
-    parser.add_output("--grid", "write the images as one picture", ".png")
-    parser.add_output("--npz", "write images uint8 [num, h, w, c], labels and step", ".npz")
-    parser.add_output("--interpolate", "write a closed walk through the latent space", ".gif")
-    parser.add_output("--json", "write what was made", ".json")
-    arguments = parser.parse()
-    if arguments.num < 1:
-        raise UserError(f"--num must be at least 1, got {arguments.num}")
-    if not 0 <= arguments.seed < 2**32:
-        raise UserError(f"--seed must be from 0 to 2**32 - 1, got {arguments.seed}")
+    arguments = read()
 
     from jax_sngan.commands.own_gan import own_gan
     from jax_sngan.runs import pictures, run  # after the options are checked: jax takes a second to load
@@ -90,3 +67,37 @@ def main() -> None:
         print(*(shown(file) + notes.get(file, "") for file in made), sep="\n")
     if arguments.json:
         write_json(arguments.json, {"step": generator.step, "num": arguments.num, "files": made})
+
+
+def read() -> argparse.Namespace:
+    """The line.
+
+    Raises:
+      UserError: a number out of its range.
+    """
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
+    parser.add_step()
+    parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images (default 64)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
+    parser.add_argument(
+        "--labels", metavar="CLASS[,CLASS…]", help="classes by name or number: one for all, or one each"
+    )
+    parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their moving average")
+    parser.add_argument(
+        "--standing-statistics", type=int, default=0, metavar="N", help="take batch statistics anew on N latents"
+    )
+    parser.add_argument(
+        "--truncation", type=float, metavar="X", help="latents from N(0, 1) cut off at +-X: better images, more alike"
+    )
+    parser.add_gan("where it was trained with --gan, the same again")
+    parser.add_output("--grid", "write the images as one picture", ".png")
+    parser.add_output("--npz", "write images uint8 [num, h, w, c], labels and step", ".npz")
+    parser.add_output("--interpolate", "write a closed walk through the latent space", ".gif")
+    parser.add_output("--json", "write what was made", ".json")
+    arguments = parser.parse()
+    if arguments.num < 1:
+        raise UserError(f"--num must be at least 1, got {arguments.num}")
+    if not 0 <= arguments.seed < 2**32:
+        raise UserError(f"--seed must be from 0 to 2**32 - 1, got {arguments.seed}")
+    return arguments

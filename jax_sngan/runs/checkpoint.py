@@ -306,7 +306,7 @@ class Checkpoints:
         """
         check_step(self, step)
         own = set(_leaves(to_tree(like)))
-        there = set(processes.first_does(lambda: array_names(self.folder / str(step))))
+        there = set(map(tuple, processes.first_does(lambda: array_names(self.folder / str(step)))))  # JSON has lists
         if other := sorted(own ^ there):
             name = ".".join(other[0])
             raise UserError(

@@ -73,8 +73,8 @@ def train(
             raise UserError(f"labels are of an array of images, got labels with data={data!r}")
         given = None
         config = config if data is None else replace(config, {"data": str(data)})
-    if not all(callable(callback) for callback in callbacks):
-        raise UserError("callbacks must be functions of a step and its numbers")
+    if callable(callbacks) or not all(callable(callback) for callback in callbacks):
+        raise UserError("callbacks must be a list of functions of a step and its numbers")
     if workdir is not None:
         run = replace(RunConfig(), {"workdir": str(workdir), **of_run})
         task = Task(config, run, gan, name, given)

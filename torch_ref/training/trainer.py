@@ -30,6 +30,8 @@ from torch_ref.core.step import Logs, training_step
 from torch_ref.runs.checkpoint import Checkpoint, Checkpoints
 from torch_ref.system import machine
 
+MayChange = Callable[[int, int, dict[str, Any], dict[str, Any]], str | None]
+
 
 def train(
     config: TrainConfig,
@@ -40,7 +42,7 @@ def train(
     latents: np.ndarray,
     device: torch.device,
     evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
-    may_change: Callable[[int, int, dict[str, Any], dict[str, Any]], str | None] = lambda *_: None,
+    may_change: MayChange = lambda *_: None,
 ) -> Result:
     """Trains config's networks, from the newest checkpoint of the workdir if it has one.
 
@@ -69,15 +71,7 @@ def train(
 
         # The state: that of the newest checkpoint, if there is one and it saw the same data, or the first one.
         checkpoints = Checkpoints(workdir, run.keep_checkpoints)
-        start, notes = choose_start(checkpoints, run.step)
-        if start is not None:
-            there, number = f"the checkpoint of step {start} in {workdir}", start
-            notes += check(
-                checkpoints.origin(start),
-                origin,
-                there,
-                lambda old, new: may_change(number, checkpoints.restore(number).rollbacks, old, new),
-            )
+        start, notes = _choose(checkpoints, run, origin, workdir, may_change)
         notes += prepare(workdir, config, sampling="")  # its grids are all that it draws
         backend = TorchBackend(config, checkpoints, origin, draw, device)
         progress = backend.begin(start, first)
@@ -85,10 +79,8 @@ def train(
             return Result(progress.step, {})
 
         # The log, and what a person should know before the first step.
-        begun, logged = (
-            (workdir / "metrics.jsonl").exists(),
-            last_logged(progress.step, progress.unlogged, progress.metrics),
-        )
+        begun = (workdir / "metrics.jsonl").exists()
+        logged = last_logged(progress.step, progress.unlogged, progress.metrics)
         _describe_start(config, run, data, backend, workdir)
         with RunLog(workdir, progress.step, config.steps, config.n_dis * config.batch_size, logged) as log:
             describe_resume(workdir, start, [*notes, *log.notes], begun)
@@ -124,6 +116,21 @@ def _check(run: RunConfig, device: torch.device) -> None:
         raise UserError(f"standing_statistics is for {called('train')}, got {run.standing_statistics}")
     if run.deterministic and device.type != "cpu":
         raise UserError(f"deterministic is for {called('train')}, or for device cpu, got it with {device}")
+
+
+def _choose(
+    checkpoints: Checkpoints, run: RunConfig, origin: dict[str, Any], workdir: Path, may_change: MayChange
+) -> tuple[int | None, list[str]]:
+    """The checkpoint to go on from, if there is one, and what a person should know of it."""
+    start, notes = choose_start(checkpoints, run.step)
+    if start is None:
+        return None, notes
+
+    def allowed(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+        return may_change(start, checkpoints.restore(start).rollbacks, old, new)
+
+    where = f"the checkpoint of step {start} in {workdir}"
+    return start, notes + check(checkpoints.origin(start), origin, where, allowed)
 
 
 def _keep_picture(workdir: Path, step: int, images: np.ndarray) -> Path:
