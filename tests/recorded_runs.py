@@ -16,7 +16,7 @@ from jax_sngan.system.jax_internals import known
 
 STEPS, LOGGED = 50, (1, 10, 25, 50)
 # Since then: options that there were not, with the value that computes what was computed.
-NEW_OPTIONS = {"precision": "default"}
+NEW_OPTIONS = {"precision": "default", "class_names": ""}
 
 
 def narrow(name: str) -> TrainConfig:
