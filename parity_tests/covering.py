@@ -25,14 +25,13 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "n_dis": (1, 2),
     "generator_batch_multiplier": (1, 2),
     "accumulate": (1, 2),
-    "weight_clip": (0.0, 0.05),
+    # Clips scales of batch normalisation too: by 0.05, layer after layer, what is left of a map is below its eps, and
+    # rounding is amplified until nothing agrees.
+    "weight_clip": (0.0, 0.2),
     "ema_decay": (0.9, 0.0),
     "ema_warmup": (False, True),
     "penalty.weight": (10.0, 3.0),
-    "penalty.target": (
-        1.0,
-        0.01,
-    ),  # the second is below these networks' norms, so that one side has something to punish
+    "penalty.target": (1.0, 0.01),  # the second below these networks' norms: one side has something to punish
     "augment.colour": (False, True),
     "augment.translation": (0.0, 0.125),
     "augment.cutout": (0.0, 0.5),
@@ -55,6 +54,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 # Options that are no part: each with what it is instead.
 LEFT_OUT = {
     "name": "a name",
+    "class_names": "names",
     "data": "where images come from",
     "flip": "of the inputs, which both frameworks are given",
     "steps": "a length",

@@ -246,7 +246,7 @@ def test_all_runs_are_looked_for_before_the_first_is_loaded(
 
 
 def test_points_have_no_page(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_page, "load_trained", lambda workdir, step: trained(POINTS))
+    monkeypatch.setattr(web_page, "load_trained", lambda workdir, step, standing: trained(POINTS))
     with pytest.raises(UserError, match="makes points of the plane"):
         web_page.export_page([tiny_run], tmp_path / "page")
 

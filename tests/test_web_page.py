@@ -61,7 +61,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, export.Train
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(web_page, "open_workdir", lambda workdir: None)
-        patch.setattr(web_page, "load_trained", lambda workdir, step: runs[workdir])
+        patch.setattr(web_page, "load_trained", lambda workdir, step, standing: runs[workdir])
         web_page.export_page(["fashion"], folder / "one")
         web_page.export_page(["fashion", "classes"], folder / "two")
         web_page.export_page(list(FAMILY), folder / "four")
