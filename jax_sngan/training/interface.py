@@ -79,7 +79,7 @@ def train(
         run = replace(RunConfig(), {"workdir": str(workdir), **of_run})
         task = Task(config, run, gan, name, given)
         result = train_in_workdir(task, callbacks=callbacks, signals=lambda *_: python_interrupts())
-        if result.stopped:
+        if result.stopped and result.step < config.steps:
             print(f"stopped at step {result.step} of {config.steps} and saved in {workdir}")
         return load(Path(workdir), gan=None if name is None else gan)
     if wrong := [name for name in _OF_WORKDIRS if name in of_run]:

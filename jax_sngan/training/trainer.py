@@ -139,7 +139,7 @@ def train_in_workdir(
             callbacks=callbacks if first else (),
             agree=processes.Agreement(on.mesh),
         )
-        with signals(log.say, partial(kept_in, workdir)) as stop:
+        with signals(log.say, partial(kept_in, workdir, config.steps)) as stop:
             log.say(COMPILING)
             stopped = training_loop(job, stop)
         return Result(job.progress.step, job.progress.metrics, job.picture, stopped, sampling, first)
