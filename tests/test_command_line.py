@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, TINY_OPTIONS, Outcome
+from jax_sngan.config import other_names
+from jax_sngan.config.presets import names
 from jax_sngan.config.schema import RunConfig, TrainConfig, flatten
+from jax_sngan.data.datasets import NAMED
+from jax_sngan.metrics import scores
 
 Script = Callable[..., Outcome]
 
@@ -18,6 +22,11 @@ Script = Callable[..., Outcome]
     ("arguments", "words"),
     [
         (["cifar"], ["unknown preset 'cifar'", "fashion"]),
+        (["fashoin"], ["unknown preset 'fashoin'; did you mean fashion?", "cifar10_cnn"]),
+        (["--data", "fashoin"], ["did you mean fashion?"]),
+        (["--data", "CIFAR-10"], ["did you mean cifar10 or cifar100?"]),
+        (["--step", "20"], ["did you mean steps=20 (--steps 20)?"]),
+        (["--evaluate-every=3", "--evaluate-metrics=fcd,presicion"], ["did you mean precision?", "there are: fcd"]),
         (["fashion", "cifar10_cnn"], ["unknown argument cifar10_cnn"]),
         (["--stpes", "10"], ["unknown option --stpes", "did you mean --steps?"]),
         (["--xyzzy"], ["unknown option --xyzzy", "--help"]),
@@ -46,6 +55,36 @@ def test_training_refuses_in_one_line(script: Script, tmp_path: Path, arguments:
     outcome = script("train_jax.py", *TINY_OPTIONS, *arguments)
     assert outcome.is_one_line("train_jax.py", *words), outcome
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data=nowhere", "--seed=1"], "data 'nowhere' is no known data set"),
+        (["--mesh=data=1000", "--seed=1"], "needs 1000 devices"),
+        (["--device=cpu", "--seed=1"], "device is for"),
+        (["--evaluate-every=3", "--evaluate-metrics=no", "--seed=1"], "unknown metric 'no'"),
+        (["--seed=1"], "holds another run"),
+    ],
+)
+def test_what_is_wrong_is_told_before_what_is_other_than_in_the_run_that_is_there(
+    script: Script, tiny_run: Path, arguments: list[str], words: str
+) -> None:
+    outcome = script("train_jax.py", *TINY_OPTIONS, "--steps=6", "--workdir", tiny_run, *arguments)
+    assert outcome.is_one_line(words), outcome
+
+
+def test_what_other_programs_call_a_thing_leads_to_what_there_is() -> None:
+    options = {*flatten(TrainConfig()), *flatten(RunConfig())}
+    of_commands = {"out", "grid", "npz", "labels", "num", "metrics", "truncation", "help presets"}
+    for table, known in (
+        (other_names.OPTIONS, options | of_commands),
+        (other_names.PRESETS, names()),
+        (other_names.DATA, NAMED),
+        (other_names.METRICS, [*scores.names("classifier"), *scores.names("inception"), *scores.names("other")]),
+    ):
+        assert {there for meant in table.values() for there in meant} <= set(known)
+        assert all(word == word.lower().replace("-", "_") for word in table)
 
 
 def test_bad_files_are_refused_in_one_line(script: Script, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from jax_sngan.training.loop import (
     training_loop,
 )
 from jax_sngan.training.messages import describe_resume, describe_start, kept_in
-from jax_sngan.training.task import SetUp, Task, reading_ahead, set_up, task_of
+from jax_sngan.training.task import SetUp, Task, check_asked, reading_ahead, set_up, task_of
 
 COMPILING = "compiling the training step (kept for the next start) …"
 
@@ -95,7 +95,8 @@ def train_in_workdir(
     workdir = run_folder(config, run)
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged), ExitStack() as stack:
-        # Another run's workdir is refused before anything is loaded.
+        # What is wrong is told first, and another run's workdir is refused before anything is loaded.
+        check_asked(task)
         processes.first_does(lambda: check_start(workdir, config, run.resume))
         on, first = set_up(task), processes.is_first()
         task, config = on.task, on.task.config  # with the names of the data's classes
