@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from jax_sngan.commands.help import Help
+from jax_sngan.commands.help import HelpParser
 from jax_sngan.config import other_names
 from jax_sngan.config.presets import names, preset
 from jax_sngan.config.reference_programs import PROTOCOLS, with_protocol
@@ -27,36 +27,8 @@ from jax_sngan.training.loop import Result, TrainingDiverged
 from jax_sngan.training.messages import describe_end
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors; options may be written with - or _; none may be shortened.
-
-    Attributes:
-      presets: whether it takes a preset's name and its options; --help tells of them.
-      examples: command lines for --help.
-      sections: of options made by add_options: name -> its options; the screen of --help leaves most of them out.
-    """
-
-    def __init__(self, *, presets: bool = False, examples: Sequence[str] = (), **kwargs: Any):
-        how = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog=program(), allow_abbrev=False, formatter_class=how, add_help=False, **kwargs)
-        self.presets, self.examples = presets, examples
-        self.sections: dict[str, list[argparse.Action]] = {}
-        does = "this; with a WORD: the options that have it, or `all`"
-        self.add_argument("-h", "--help", action=Help, nargs="?", metavar="WORD", default=argparse.SUPPRESS, help=does)
-
-    def format_usage(self) -> str:
-        """Without each of the options where there are sections of them."""
-        if not self.sections:
-            return super().format_usage()
-        words = [f"[{a.metavar}]" if a.nargs == "?" else str(a.metavar) for a in self._get_positional_actions()]
-        return f"usage: {' '.join([self.prog, *words, '[--OPTION VALUE …]'])}\n"
-
-    def format_help(self) -> str:
-        """All of it."""
-        self.usage = (
-            self.format_usage().removeprefix("usage: ").rstrip("\n").replace("%", "%%") if self.sections else None
-        )
-        return super().format_help()
+class Parser(HelpParser):
+    """argparse with one-line errors; options may be written with - or _; none may be shortened."""
 
     def error(self, message: str) -> NoReturn:
         """Prints `prog: message` and exits with 2."""

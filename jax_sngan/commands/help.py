@@ -5,7 +5,7 @@ import inspect
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jax_sngan.config import other_names
 from jax_sngan.config.presets import PRESETS, names, preset
@@ -14,9 +14,6 @@ from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import own_command, program
 from jax_sngan.system.nearest import nearest
 from jax_sngan.system.terminal import shown
-
-if TYPE_CHECKING:  # which imports this
-    from jax_sngan.commands.cli import Parser
 
 # The options of a training that people use, by their names in the configs.
 COMMON = (
@@ -28,7 +25,39 @@ COMMON = (
 _LEFT = 30  # columns of an option and its value
 
 
-class Help(argparse.Action):
+class HelpParser(argparse.ArgumentParser):
+    """argparse whose --help takes a word.
+
+    Attributes:
+      presets: whether it takes a preset's name and its options; --help tells of them.
+      examples: command lines for --help.
+      sections: of options made by add_options: name -> its options; the screen of --help leaves most of them out.
+    """
+
+    def __init__(self, *, presets: bool = False, examples: Sequence[str] = (), **kwargs: Any):
+        how = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=program(), allow_abbrev=False, formatter_class=how, add_help=False, **kwargs)
+        self.presets, self.examples = presets, examples
+        self.sections: dict[str, list[argparse.Action]] = {}
+        does = "this; with a WORD: the options that have it, or `all`"
+        self.add_argument("-h", "--help", action=_Help, nargs="?", metavar="WORD", default=argparse.SUPPRESS, help=does)
+
+    def format_usage(self) -> str:
+        """Without each of the options where there are sections of them."""
+        if not self.sections:
+            return super().format_usage()
+        words = [f"[{a.metavar}]" if a.nargs == "?" else str(a.metavar) for a in self._get_positional_actions()]
+        return f"usage: {' '.join([self.prog, *words, '[--OPTION VALUE …]'])}\n"
+
+    def format_help(self) -> str:
+        """All of it."""
+        self.usage = (
+            self.format_usage().removeprefix("usage: ").rstrip("\n").replace("%", "%%") if self.sections else None
+        )
+        return super().format_help()
+
+
+class _Help(argparse.Action):
     """--help [WORD]: prints and exits."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
@@ -37,7 +66,7 @@ class Help(argparse.Action):
         parser.exit()
 
 
-def told(parser: "Parser", word: str | None, of: str | None) -> str:
+def told(parser: HelpParser, word: str | None, of: str | None) -> str:
     """The text of --help WORD.
 
     Args:
@@ -87,9 +116,9 @@ def lines(actions: Iterable[argparse.Action], defaults: Mapping[str, Any]) -> li
     return told
 
 
-def _screen(parser: "Parser", of: str | None, defaults: Mapping[str, Any]) -> str:
+def _screen(parser: HelpParser, of: str | None, defaults: Mapping[str, Any]) -> str:
     in_sections = {action.dest: action for section in parser.sections.values() for action in section}
-    own = [a for a in parser._actions if a.dest not in in_sections and not isinstance(a, Help)]
+    own = [a for a in parser._actions if a.dest not in in_sections and not isinstance(a, _Help)]
     common = [in_sections[dest] for dest in COMMON if dest in in_sections] if parser.presets else []
     what = f" (in brackets: what {of or 'fashion'} has)" if common else ""
     found = [parser.format_usage().rstrip("\n"), "", (parser.description or "").strip(), ""]
@@ -107,7 +136,7 @@ def _screen(parser: "Parser", of: str | None, defaults: Mapping[str, Any]) -> st
     return "\n".join(found)
 
 
-def _with_word(parser: "Parser", word: str) -> list[argparse.Action]:
+def _with_word(parser: HelpParser, word: str) -> list[argparse.Action]:
     """The options that have a word in their name, meaning or choices, or are called so elsewhere."""
     by_name = {option: action for action in parser._actions for option in action.option_strings}
     near = [by_name[name] for name in nearest(word, by_name, other_names.OPTIONS)]
@@ -118,7 +147,7 @@ def _with_word(parser: "Parser", word: str) -> list[argparse.Action]:
         text = " ".join([*action.option_strings, action.dest, action.help or "", *map(str, choices)]).lower()
         if plain in text or plain in text.replace("-", "_"):
             rest.append(action)
-    return list(dict.fromkeys(a for a in [*near, *rest] if not isinstance(a, Help)))
+    return list(dict.fromkeys(a for a in [*near, *rest] if not isinstance(a, _Help)))
 
 
 def _defaults(of: str | None) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def train(
         keep_picture=lambda step, images: _keep(shown, step, images),
         signals=python_interrupts,
     )
-    return _run_of(config, gan, name, trained, shown)
+    return _run_of(trained.config, gan, name, trained, shown)
 
 
 def _trained(what: str | TrainConfig | GAN, options: dict[str, Any]) -> tuple[TrainConfig, GAN, str | None]:

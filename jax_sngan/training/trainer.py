@@ -149,6 +149,7 @@ def train_in_workdir(
 class Trained(NamedTuple):
     """A run that was kept in memory, at its end."""
 
+    config: TrainConfig  # with the names of the data's classes
     state: TrainState
     progress: Progress
     lines: list[tuple[int, dict[str, float]]]  # of its log: step and numbers
@@ -197,7 +198,7 @@ def train_in_memory(
         stopped = training_loop(job, stop)
         if stopped:
             log.say(f"stopped at step {job.progress.step} of {config.steps}")
-    return Trained(backend.state, job.progress, log.lines, stopped, backend.origin)
+    return Trained(on.task.config, backend.state, job.progress, log.lines, stopped, backend.origin)
 
 
 def _own(stack: ExitStack, workdir: Path, config: TrainConfig, run: RunConfig) -> Lock:
