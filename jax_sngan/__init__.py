@@ -3,6 +3,10 @@
 Names are loaded when first used, so that torch_ref can read `jax_sngan.config.schema` without loading jax.
 """
 
+from jax_sngan.system.starting import guard
+
+guard()  # first of all: what follows takes its time to load
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

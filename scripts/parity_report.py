@@ -1,9 +1,9 @@
 """`sngan parity` from a checkout: measure JAX against PyTorch, from one operation to a whole training."""
 
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this copy, installed or not
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # this copy, installed or not
 
 from jax_sngan.commands.sngan import run
 

@@ -1,6 +1,8 @@
 """A user's mistake is one line that names it and what is allowed, exit code 2, and nothing is written."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,11 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, TINY_OPTIONS, Outcome
-from jax_sngan.config.schema import RunConfig, TrainConfig, flatten
+from jax_sngan.config import other_names
+from jax_sngan.config.presets import names
+from jax_sngan.config.schema import ModelConfig, PenaltyConfig, RunConfig, TrainConfig, flatten
+from jax_sngan.data.datasets import NAMED
+from jax_sngan.metrics import scores
 
 Script = Callable[..., Outcome]
 
@@ -18,15 +24,27 @@ Script = Callable[..., Outcome]
     ("arguments", "words"),
     [
         (["cifar"], ["unknown preset 'cifar'", "fashion"]),
+        (["fashoin"], ["unknown preset 'fashoin'; did you mean fashion?", "cifar10_cnn"]),
+        (["--data", "fashoin"], ["did you mean fashion?"]),
+        (["--data", "CIFAR-10"], ["did you mean cifar10 or cifar100?"]),
+        (["--step", "20"], ["did you mean steps=20 (--steps 20)?"]),
+        (["--evaluate-every=3", "--evaluate-metrics=fcd,presicion"], ["did you mean precision?", "there are: fcd"]),
         (["fashion", "cifar10_cnn"], ["unknown argument cifar10_cnn"]),
         (["--stpes", "10"], ["unknown option --stpes", "did you mean --steps?"]),
+        (["--lr", "3"], ["--generator-optimizer.learning-rate or --discriminator-optimizer.learning-rate?"]),
+        (["--epochs=3"], ["did you mean --steps?"]),
+        (["--size", "3"], ["did you mean --model.image-size?"]),
+        (["--latent-size", "3"], ["did you mean --model.latent-size?"]),
+        (["--list"], ["did you mean --help presets?"]),
+        (["nowhere", "--help"], ["unknown preset 'nowhere'"]),
+        (["--help", "xyzzy"], ["no option has the word xyzzy", "model.spectral_norm"]),
         (["--xyzzy"], ["unknown option --xyzzy", "--help"]),
         (["--steps"], ["--steps", "expected one argument"]),
         (["--steps", "many"], ["--steps must be a whole number, got 'many'"]),
         (["--steps", "0"], ["steps must be at least 1, got 0"]),
         (["--batch-size", "-3"], ["batch_size must be at least 1, got -3"]),
         (["--generator-optimizer.learning-rate", "nan"], ["learning_rate must be at least 0.0, got nan"]),
-        (["--loss", "hing"], ["--loss", "invalid choice", "hinge"]),
+        (["--loss", "hing"], ["--loss", "invalid choice", "hinge", "did you mean hinge?"]),
         (["--model.image-size", "30"], ["image_size must be one of 28, 32, 48, 64", "got 30"]),
         (["--flip", "yes"], ["--flip", "invalid true|false value", "yes"]),
         (["--flip", "true"], ["flip must be false for fashion"]),
@@ -46,6 +64,36 @@ def test_training_refuses_in_one_line(script: Script, tmp_path: Path, arguments:
     outcome = script("train_jax.py", *TINY_OPTIONS, *arguments)
     assert outcome.is_one_line("train_jax.py", *words), outcome
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data=nowhere", "--seed=1"], "data 'nowhere' is no known data set"),
+        (["--mesh=data=1000", "--seed=1"], "needs 1000 devices"),
+        (["--device=cpu", "--seed=1"], "device is for"),
+        (["--evaluate-every=3", "--evaluate-metrics=no", "--seed=1"], "unknown metric 'no'"),
+        (["--seed=1"], "holds another run"),
+    ],
+)
+def test_what_is_wrong_is_told_before_what_is_other_than_in_the_run_that_is_there(
+    script: Script, tiny_run: Path, arguments: list[str], words: str
+) -> None:
+    outcome = script("train_jax.py", *TINY_OPTIONS, "--steps=6", "--workdir", tiny_run, *arguments)
+    assert outcome.is_one_line(words), outcome
+
+
+def test_what_other_programs_call_a_thing_leads_to_what_there_is() -> None:
+    options = {*flatten(TrainConfig()), *flatten(RunConfig())}
+    of_commands = {"out", "grid", "npz", "labels", "num", "metrics", "truncation", "help presets"}
+    for table, known in (
+        (other_names.OPTIONS, options | of_commands),
+        (other_names.PRESETS, names()),
+        (other_names.DATA, NAMED),
+        (other_names.METRICS, [*scores.names("classifier"), *scores.names("inception"), *scores.names("other")]),
+    ):
+        assert {there for meant in table.values() for there in meant} <= set(known)
+        assert all(word == word.lower().replace("-", "_") for word in table)
 
 
 def test_bad_files_are_refused_in_one_line(script: Script, tmp_path: Path) -> None:
@@ -82,11 +130,46 @@ def test_dry_run_tells_and_trains_nothing(script: Script, tmp_path: Path) -> Non
 
 
 def test_help_names_every_option(script: Script) -> None:
-    outcome = script("train_jax.py", "--help")
+    outcome = script("train_jax.py", "--help", "all")
     assert outcome.code == 0
     for kind in (TrainConfig, RunConfig):
         for option in flatten(kind()):
             assert f"--{option.replace('_', '-')} " in outcome.out, option
+
+
+@pytest.mark.parametrize("name", ["train_jax.py", "train_torch.py"])
+def test_help_is_one_screen_of_what_people_use(
+    script: Script, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = script(name, "--help").out
+    assert len(text.splitlines()) <= 90
+    assert 20 <= len(re.findall(r"^  --[a-z]", text, re.MULTILINE)) <= 35
+    examples = [line.split("    (")[0] for line in text.splitlines() if line.startswith("  python ")]
+    assert len(examples) == 3
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.full((70, 70, 3), 200, np.uint8)).save(tmp_path / "photos/1.png")
+    for example in examples:
+        outcome = script(name, *shlex.split(example)[2:], "--dry-run", "--json=-")
+        assert outcome.code == 0, outcome
+    assert "update [3500]" in text
+    assert "update [100000]" in re.sub(r"\s+", " ", script(name, "cifar10_cnn", "--help").out)
+
+
+def test_the_rest_of_the_help_is_found_by_word(script: Script) -> None:
+    def listed(*words: str) -> set[str]:
+        return set(re.findall(r"^  --([\w.-]+)", script("train_jax.py", "--help", *words).out, re.MULTILINE))
+
+    rates = {"generator-optimizer.learning-rate", "discriminator-optimizer.learning-rate"}
+    assert listed("lr") == rates
+    assert {o.replace("-", "_") for o in listed("penalty")} == {f"penalty.{f}" for f in flatten(PenaltyConfig())}
+    assert {o.replace("-", "_") for o in listed("model")} == {f"model.{f}" for f in flatten(ModelConfig())}
+    assert {"weight-clip"} <= listed("clip")
+    assert {"penalty.kind"} <= listed("dragan")  # a choice
+    presets = script("train_jax.py", "--help", "presets").out
+    assert [line.split()[0] for line in presets.splitlines()] == names()
+    assert "scripts/train_jax.py wgan_gp" in script("train_jax.py", "--help", "wgan_gp").out
+    assert "--truncation" in script("sample.py", "--help", "latents").out
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, TINY_OPTIONS
+from conftest import ROOT, TINY, TINY_OPTIONS
+from jax_sngan.training.loop import Result
+from jax_sngan.training.messages import describe_end, kept_in
 
 # Where a shell starts a test run in the background SIGINT is ignored, and would be in its children.
 LISTENING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
@@ -92,6 +94,63 @@ def test_ctrl_c_is_one_line(name: str, delay: float, tiny_run: Path, programs: d
     if name == "compare_gans.py":  # runs that were finished stay, each whole
         left = [p for p in left if not p.startswith("new") or "/." in p]
     assert left == []
+
+
+# Sends this process a Ctrl-C when a module is looked for; Python imports it by its name at the start.
+AT_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["AT"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("module", ["jax_sngan.accelerators", "jax_sngan.commands.process", "jax_sngan.config"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ([str(ROOT / "scripts/sample.py"), "run"], "sample.py"),
+        (["-m", "jax_sngan", "sample", "run"], "python -m jax_sngan sample"),
+        (["bin/sngan", "sample", "run"], "sngan sample"),
+    ],
+)
+def test_ctrl_c_while_modules_load_is_one_line(command: list[str], name: str, module: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(AT_IMPORT)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sngan").write_text("from jax_sngan.commands.sngan import main\nmain()\n")  # as pip writes it
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING, sys.executable, *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "AT": module},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert (done.returncode, done.stderr) == (130, f"{name}: interrupted\n")
+
+
+def test_a_run_that_stops_at_its_last_step_has_nothing_to_go_on_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for step, goes_on in ((TINY.steps - 1, True), (TINY.steps, False)):
+        describe_end(Result(step, {"d_loss": 1.0}, stopped=signal.SIGINT), TINY, tmp_path, 0.0)
+        told = capsys.readouterr().out
+        assert f"stopped at step {step}" in told
+        assert ("to go on" in told) == goes_on
+        (tmp_path / f"checkpoints/{step}").mkdir(parents=True)
+        assert ("to go on" in kept_in(tmp_path, TINY.steps)) == goes_on
+
+
+def test_a_program_of_the_users_own_keeps_its_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "sample.py").write_text(
+        "import signal, jax_sngan\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    )
+    command = [sys.executable, "-c", LISTENING, sys.executable, str(tmp_path / "sample.py")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_ctrl_c_within_a_callback_of_the_collector_is_not_lost(tmp_path: Path) -> None:

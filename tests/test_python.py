@@ -23,6 +23,7 @@ from conftest import TINY, TINY_OPTIONS, start
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.nn.spectral_norm import SpectralNorm
 from jax_sngan.runs.checkpoint import Checkpoints
+from jax_sngan.runs.great_circles import great_circle
 from jax_sngan.system.errors import UserError
 
 OFTEN: dict[str, Any] = {"log_every": 2, "sample_every": 3, "checkpoint_every": 3}
@@ -282,7 +283,8 @@ def test_an_array_goes_on_where_it_is_given_again(tmp_path: Path) -> None:
     [
         ("nowhere", {}, "unknown preset 'nowhere'"),
         (3, {}, "train takes a preset's name, a TrainConfig or a GAN, got int"),
-        (TINY, {"stepz": 3}, "train has no argument 'stepz'"),
+        (TINY, {"stepz": 3}, r"train has no argument 'stepz'; did you mean step or steps\?"),
+        (TINY, {"epochs": 3}, r"train has no argument 'epochs'; did you mean steps\?"),
         (TINY, {"steps": 0}, "steps must be at least 1, got 0"),
         (TINY, {"steps": "3"}, "steps must be int, got '3'"),
         (TINY, {"mesh": "data=3"}, "batch_size must be a multiple of the mesh's 3 devices, got 4"),
@@ -308,6 +310,16 @@ def test_what_is_wrong_is_one_sentence(what: Any, arguments: dict[str, Any], wor
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda run: run.sample(1.5), "num must be a whole number, got 1.5"),
+        (lambda run: run.sample(1, seed="a"), "seed must be from 0 to"),
+        (lambda run: run.sample(1, truncation="a"), "truncation must be above 0, got 'a'"),
+        (lambda run: run.images([[1.0, 2.0]]), r"latents must be \[n, 4\], got \[1, 2\]"),
+        (lambda run: run.images([["a"] * 4]), "latents must be numbers, got <U1"),
+        (lambda run: run.images(np.full((1, 4), 1e300)), r"latents must be finite in float32, got 1e\+300"),
+        (lambda run: run.interpolate(np.zeros(4), np.zeros(3)), r"b must be \[n, 4\], got \[1, 3\]"),
+        (lambda run: run.interpolate(np.zeros(4), np.zeros((1, 4))), r"b must be of a's shape \[4\], got \[1, 4\]"),
+        (lambda run: run.interpolate(np.zeros(4), np.ones(4), 1), "frames must be at least 2, got 1"),
+        (lambda run: run.interpolate(np.full(4, np.nan), np.ones(4)), "a must be finite in float32, got nan"),
         (lambda run: run.sample(0), "num must be at least 1, got 0"),
         (lambda run: run.latents(1, seed=-1), r"seed must be from 0 to 2\*\*32 - 1, got -1"),
         (lambda run: run.sample(1, truncation=0.0), "truncation must be above 0, got 0"),
@@ -320,6 +332,40 @@ def test_what_is_wrong_is_one_sentence(what: Any, arguments: dict[str, Any], wor
 def test_what_a_run_cannot_do_is_one_sentence(run: sn.Run, call: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         call(run)
+
+
+def test_an_interpolation_follows_the_great_circle(run: sn.Run) -> None:
+    a, b = run.latents(2, seed=3)
+    images = run.interpolate(a, b, frames=5)
+    assert images.shape == (5, 28, 28, 1)
+    np.testing.assert_array_equal(images[[0, -1]], run.images(np.stack([a, b])))
+    middle = run.images(great_circle(a[None].astype(np.float64), b[None].astype(np.float64), 0.5))
+    np.testing.assert_array_equal(images[2], middle[0])
+    several = run.interpolate(np.stack([a, a, a]), np.stack([b, a, -a]))  # equal and opposite ones too
+    assert several.shape == (24, 3, 28, 28, 1)
+    assert (several[:, 1] == several[0, 1]).all()
+    np.testing.assert_array_equal(several[-1, 2], run.images(-a[None])[0])
+    assert len({image.tobytes() for image in several[:, 2]}) > 12
+
+
+def test_classes_go_by_number_or_name(tmp_path: Path) -> None:
+    config = replace(TINY, {"model.num_classes": 3, "steps": 1})
+    data = sn.Dataset("pets", IMAGES, (np.arange(32) % 3).astype(np.int32), ("cat", "dog", "a, b"), flip=True)
+    run = sn.train(config, data=data)
+    assert run.class_names == ("cat", "dog", "a, b")
+    assert repr(run) == "Run(tiny, step 1, 28x28x1 images, 3 classes: cat, dog, a, b)"
+    for labels, same in (("dog", 1), (["dog"], [1]), (["cat", 2], [0, 2]), ("dog,cat", [1, 0]), ("a, b", 2)):
+        np.testing.assert_array_equal(run.sample(2, labels=labels), run.sample(2, labels=same))
+    np.testing.assert_array_equal(run.score(IMAGES[:2], "dog"), run.score(IMAGES[:2], 1))
+    a, b = run.latents(2)
+    np.testing.assert_array_equal(run.interpolate(a, b, 2, "dog"), run.sample(2, labels=[1, 1]))
+    for labels in ("bird", ["bird", "cat"], [0, 3], [0, 1, 2], [0.5, 1.0], [[0], [1, 2]], [], True, -1):
+        with pytest.raises(UserError, match=r"labels must be .*(number|name)") as told:
+            run.sample(2, labels=labels)  # type: ignore[arg-type]
+        assert "\n" not in str(told.value)
+    run.save(tmp_path / "run")
+    assert sn.load(tmp_path / "run").class_names == run.class_names
+    assert sn.train(config, data=data, workdir=tmp_path / "run").step == 1
 
 
 def test_two_devices_in_memory(tmp_path: Path) -> None:

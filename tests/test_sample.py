@@ -14,8 +14,9 @@ from PIL import Image
 import jax_sngan
 from conftest import TINY
 from jax_sngan.config.schema import replace
+from jax_sngan.runs.great_circles import great_circle
 from jax_sngan.runs.labels import names_of, numbers_of
-from jax_sngan.runs.sample import CHUNK, Generator, great_circle
+from jax_sngan.runs.sample import CHUNK, Generator
 from jax_sngan.system.errors import UserError
 
 

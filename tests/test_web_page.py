@@ -16,7 +16,7 @@ from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core.pixels import to_uint8
 from jax_sngan.export import export, web_page
 from jax_sngan.models.network import build
-from jax_sngan.runs.sample import great_circle
+from jax_sngan.runs.great_circles import great_circle
 
 pytestmark = pytest.mark.long  # its onnxruntime-web comes from npm, once: 33 MB
 

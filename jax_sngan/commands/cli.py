@@ -5,7 +5,6 @@ argparse, since tyro (DESIGN's plan) answers a wrong option with a box of many l
 
 import argparse
 import dataclasses
-import difflib
 import re
 import sys
 import time
@@ -13,29 +12,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+from jax_sngan.commands.help import HelpParser
+from jax_sngan.config import other_names
 from jax_sngan.config.presets import names, preset
 from jax_sngan.config.reference_programs import PROTOCOLS, with_protocol
 from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.runs.workdir import run_folder
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_output, write_json
-from jax_sngan.system.invocation import program, words
+from jax_sngan.system.invocation import own_command, program, words
+from jax_sngan.system.nearest import nearest, suggestion
 from jax_sngan.system.terminal import shown
 from jax_sngan.training.loop import Result, TrainingDiverged
 from jax_sngan.training.messages import describe_end
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(HelpParser):
     """argparse with one-line errors; options may be written with - or _; none may be shortened."""
-
-    def __init__(self, **kwargs: Any):
-        how = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog=program(), allow_abbrev=False, formatter_class=how, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Prints `prog: message` and exits with 2."""
         for kind, wanted in (("int|N", "a whole number"), ("float|X", "a number")):
             message = re.sub(rf"argument (\S+): invalid (?:{kind}) value: ", rf"\1 must be {wanted}, got ", message)
+        if choice := re.match(r"argument \S+: invalid choice: '(.*)' \(choose from (.*)\)", message):
+            near = suggestion(nearest(choice[1], choice[2].replace("'", "").split(", ")))
+            message += f"; {near}" if near else ""
         self.exit(2, f"{self.prog}: {shown(message)}\n")
 
     def add_step(self) -> None:
@@ -76,8 +77,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             name = unknown[0].split("=")[0]
             known = [o for action in self._actions for o in action.option_strings]
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "--help lists what there is"
+            known += ["--help presets"] * self.presets
+            hint = "--help lists what there is"
+            if name.startswith("-"):
+                hint = suggestion(nearest(name, known, other_names.OPTIONS)) or hint
             self.error(f"unknown {'option' if name.startswith('-') else 'argument'} {name}; {hint}")
         return parsed
 
@@ -92,9 +95,11 @@ def _dashed(argument: str) -> str:
 def add_options(parser: Parser, kind: Any, title: str, prefix: str = "", only: Sequence[str] | None = None) -> None:
     """One option for each field of a config dataclass, nested ones as --outer.inner; none has a default of its own.
 
+    title: of the section; its first word, up to a colon, is its name.
     only: the fields that a command has a use for; default: all.
     """
     group = parser.add_argument_group(title)
+    section = parser.sections.setdefault(title.partition(":")[0], [])
     hints = get_type_hints(kind)
     nested = []
     for f in dataclasses.fields(kind):
@@ -106,7 +111,7 @@ def add_options(parser: Parser, kind: Any, title: str, prefix: str = "", only: S
             continue
         name = f"{prefix}{f.name}"
         choices = get_args(hint) if get_origin(hint) is Literal else None
-        group.add_argument(
+        action = group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
             default=argparse.SUPPRESS,
@@ -115,6 +120,7 @@ def add_options(parser: Parser, kind: Any, title: str, prefix: str = "", only: S
             metavar=None if choices else _metavar(hint),
             help=f.metadata["help"].replace("%", "%%"),
         )
+        section.append(action)
     for name, hint in nested:
         add_options(parser, hint, f"{prefix}{name}", f"{prefix}{name}.")
 
@@ -140,22 +146,35 @@ def training_arguments(description: str) -> tuple[TrainConfig, RunConfig, argpar
     Raises:
       UserError: a value that an option does not allow.
     """
-    parser = Parser(description=description)
-    parser.add_argument("preset", nargs="?", default="fashion", metavar="PRESET", help=f"one of {', '.join(names())}")
+    parser = Parser(description=description, presets=True, examples=_examples())
+    help = f"the options to begin with: {', '.join(names())} [fashion]"
+    parser.add_argument("preset", nargs="?", default="fashion", metavar="PRESET", help=help)
     parser.add_argument(
         "--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program"
     )
     parser.add_gan("train your own networks, loss or optimisers")
     parser.add_argument("--dry-run", action="store_true", help="print config, parameters and FLOPs; train nothing")
     parser.add_output("--json", "write the result there", ".json")
-    add_options(parser, RunConfig, "where and how often results are written")
-    add_options(parser, TrainConfig, "training (defaults: the preset's)")
+    add_options(parser, RunConfig, "run: where and how often results are written")
+    add_options(parser, TrainConfig, "training: all that decides the numbers; defaults are the preset's")
     arguments = parser.parse()
     config = preset(arguments.preset)
     if arguments.protocol:
         config = with_protocol(config, arguments.protocol)
     config = replace(config, given(arguments, TrainConfig))
     return config, replace(RunConfig(), given(arguments, RunConfig)), arguments
+
+
+def _examples() -> list[str]:
+    """Command lines of the framework that is asked."""
+    name = program()
+    name = "torch" if name.endswith(("torch", "torch.py")) else "train"
+    photos = ("--data=photos/", "--model.image-size=64", "--model.channels=3", "--workdir=runs/photos")
+    return [
+        f"{own_command(name)}    (10,000 garments that ship with the package: 7 to 9 minutes on 2 cores)",
+        own_command(name, "wgan_gp", "--steps=1000", "--seed=1", "--workdir=runs/critic"),
+        own_command(name, *photos),
+    ]
 
 
 def run_training(

@@ -16,7 +16,7 @@ from jax_sngan.system.files import write_json
 
 def main() -> None:
     """The figures."""
-    parser = cli.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__, presets=True)
     parser.add_argument("preset", metavar="PRESET", help=f"one of {', '.join(names())}")
     parser.add_argument(
         "--target",
@@ -27,9 +27,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a TPU's compiler searches little for fast tilings")
     parser.add_output("--json", "write the figures there", ".json")
     cli.add_options(
-        parser, RunConfig, "devices; a slice of several machines is used whole", only=("mesh", "shard_state")
+        parser, RunConfig, "devices: a slice of several machines is used whole", only=("mesh", "shard_state")
     )
-    cli.add_options(parser, TrainConfig, "training (defaults: the preset's)")
+    cli.add_options(parser, TrainConfig, "training: all that decides the numbers; defaults are the preset's")
     arguments = parser.parse()
     to = target(arguments.target)
     config = replace(preset(arguments.preset), cli.given(arguments, TrainConfig))

@@ -37,7 +37,7 @@ def main() -> None:
         "--raw", action="store_true", help="with --format: the generator's own weights, not the average"
     )
     parser.add_output("--json", "write what was done", ".json")
-    cli.add_options(parser, TrainConfig, "where IN is another program's: what its files do not tell of the run")
+    cli.add_options(parser, TrainConfig, "training: what of a run the files of another program do not tell")
     arguments = parser.parse()
     given = cli.given(arguments, TrainConfig)
     source, out = Path(arguments.input), Path(arguments.output)

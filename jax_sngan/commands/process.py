@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import program
 from jax_sngan.system.out_of_memory import memory_line, out_of_memory
+from jax_sngan.system.starting import interrupted
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -18,11 +19,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     A UserError becomes one line and code 2, memory that ran out one and 1, Ctrl-C one and 130.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
-    sys.unraisablehook = _not_lost(sys.unraisablehook)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
-        signal.signal(signal.SIGINT, _interrupt)
     try:
+        if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, interrupted):  # not where it is ignored
+            signal.signal(signal.SIGINT, _interrupt)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells its options as warnings, and what it raises
+        sys.unraisablehook = _not_lost(sys.unraisablehook)
         code = main()
     except UserError as error:
         print(f"{program()}: {error}", file=sys.stderr)

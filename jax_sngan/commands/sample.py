@@ -61,7 +61,7 @@ def main() -> None:
         if arguments.npz:
             made.append(arguments.npz)
     if arguments.interpolate:
-        pictures.save_animation(arguments.interpolate, generator.interpolate(seed=arguments.seed, labels=labels))
+        pictures.save_animation(arguments.interpolate, generator.walk(seed=arguments.seed, labels=labels))
         made.append(arguments.interpolate)
     if arguments.json != "-":
         print(*(shown(file) + notes.get(file, "") for file in made), sep="\n")

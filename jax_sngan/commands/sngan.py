@@ -1,6 +1,5 @@
 """The command `sngan`: what each of its commands does, and where it is. A file in scripts/ runs one of them."""
 
-import difflib
 import importlib
 import sys
 from typing import Any, NoReturn
@@ -9,6 +8,7 @@ from jax_sngan import __version__
 from jax_sngan.commands.process import run as run_main
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import checkout, install_command, program
+from jax_sngan.system.nearest import nearest, suggestion
 from jax_sngan.system.terminal import shown
 
 COMMANDS = {
@@ -32,6 +32,14 @@ COMMANDS = {
 }
 # By name alone: this package imports neither, and both need PyTorch.
 _ELSEWHERE = {"torch": "torch_ref.commands.train", "parity": "parity_tests.command"}
+# What people type for a command.
+_ELSEWHERE_CALLED = {
+    **dict.fromkeys(("generate", "images", "draw"), ("sample",)),
+    **dict.fromkeys(("fit", "run", "resume"), ("train",)),
+    **dict.fromkeys(("eval", "score", "fid", "test", "metrics"), ("evaluate",)),
+    **dict.fromkeys(("plot", "curves"), ("plot-runs", "plot-sample-size")),
+    "pytorch": ("torch",),
+}
 
 
 def main() -> NoReturn:
@@ -48,8 +56,7 @@ def _tell(name: str) -> None:
     elif name == "--version":
         print(f"jax-sngan {__version__}", flush=True)
     else:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
+        hint = suggestion(nearest(name, COMMANDS, _ELSEWHERE_CALLED)) or f"there are: {', '.join(COMMANDS)}"
         raise UserError(f"unknown command {shown(name)}; {hint}")
 
 

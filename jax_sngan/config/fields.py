@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.nearest import nearest, suggestion
 
 
 def option(
@@ -109,7 +110,8 @@ def replace(config: Any, changes: dict[str, Any]) -> Any:
     for name, value in changes.items():
         head, _, rest = name.partition(".")
         if not any(f.name == head for f in dataclasses.fields(config)):
-            raise UserError(f"unknown option {name!r}")
+            near = suggestion(nearest(name, flatten(config)))
+            raise UserError(f"unknown option {name!r}{near and '; ' + near}")
         if rest:
             nested.setdefault(head, {})[rest] = value
         else:

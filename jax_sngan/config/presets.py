@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from jax_sngan.config import other_names
 from jax_sngan.config.schema import ModelConfig, OptimizerConfig, TrainConfig, replace
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.nearest import nearest, suggestion
 
 
 def fashion() -> TrainConfig:
@@ -268,5 +270,6 @@ def preset(name: str) -> TrainConfig:
       UserError: there is none of that name.
     """
     if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}; there are: {', '.join(names())}")
+        near = suggestion(nearest(name, names(), other_names.PRESETS))
+        raise UserError(f"unknown preset {name!r}; {near + ' ' if near else ''}there are: {', '.join(names())}")
     return PRESETS[name]()

@@ -314,6 +314,9 @@ class RunConfig(Options):
         if self.shard_state and self.mesh is None:
             raise UserError("shard_state needs a mesh to share the state, got mesh=None")
         if self.step is not None and self.resume != "must":
-            raise UserError(f"step needs resume=must, got step={self.step} with resume={self.resume}")
+            raise UserError(
+                f"step needs resume=must, got step={self.step} with resume={self.resume}; "
+                f"did you mean steps={self.step} (--steps {self.step})?"
+            )
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {self.device}")

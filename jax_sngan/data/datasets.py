@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_sngan.config import other_names
 from jax_sngan.data import arrays, image_folder, mixtures, resize, stacked
 from jax_sngan.data import official as originals
 from jax_sngan.data.file_digests import Digests
@@ -19,6 +20,7 @@ from jax_sngan.data.streaming import ImageArray, StreamedImages
 from jax_sngan.system import archives, npz
 from jax_sngan.system.cache_folder import cache_folder
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.nearest import nearest, suggestion
 from jax_sngan.system.regular_files import other_kind, remote
 from jax_sngan.system.terminal import shown
 
@@ -29,6 +31,7 @@ ONE_SIDED = ("fashion", "fashion_mnist", "mnist")
 GIVEN = "given from Python"  # TrainConfig.data of a run whose images were an array or a Dataset
 POINTS, STACKS = 100_000, 50_000  # how many there are
 STACKED = {"stacked_fashion": "fashion", "stacked_mnist": "mnist"}
+NAMED = ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED)  # the sources that are no file or folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,7 @@ class Dataset:
 
 def is_path(source: str) -> bool:
     """Whether a source is a person's own file or folder, not a named data set."""
-    return source not in ("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED)
+    return source not in NAMED
 
 
 def load_data(
@@ -272,15 +275,30 @@ def _given(
             name, loaded.images, layout.labels, layout.classes, flip=True, files=loaded.files, told=layout.told(),
             digests=loaded.digests,
         )  # fmt: skip
+    raise _not_data(source, kind)
+
+
+def check_source(source: str) -> None:
+    """Passes where a source is a known one, or something stands there; reads nothing of it.
+
+    Raises:
+      UserError: neither.
+    """
+    if source != GIVEN and is_path(source) and not (source and _kind(Path(source))):
+        raise _not_data(source, None)
+
+
+def _not_data(source: str, kind: str | None) -> UserError:
+    """What to say of a source that is none; kind: as _kind."""
     if (scheme := remote(source)) is not None:
-        raise UserError(f"data {source!r} is an address of {scheme}; copy the images to this machine first")
+        return UserError(f"data {source!r} is an address of {scheme}; copy the images to this machine first")
     problem = "is no known data set and no file or folder that is there"
     if kind:
         problem = "is a file of an unknown kind" if kind == "file" else f"is {kind}, not a file or folder"
-    known = ", ".join(("fashion", *originals.NAMES, *mixtures.MIXTURES, *STACKED))
-    raise UserError(
-        f"data {source!r} {problem}; it may be {known}, FILE.npz, FILE.npy, FOLDER, "
-        f"or images in a {', '.join(archives.SUFFIXES)}"
+    near = "" if kind else suggestion(nearest(source, NAMED, other_names.DATA))
+    return UserError(
+        f"data {source!r} {problem}; {near + ' ' if near else ''}it may be {', '.join(NAMED)}, FILE.npz, FILE.npy, "
+        f"FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
     )
 
 

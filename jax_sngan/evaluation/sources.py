@@ -18,8 +18,9 @@ from jax_sngan.metrics import path_length
 from jax_sngan.metrics.extractors import Extractor
 from jax_sngan.metrics.path_length import STEP
 from jax_sngan.runs.checkpoint import Checkpoints
+from jax_sngan.runs.great_circles import great_circle
 from jax_sngan.runs.run import load
-from jax_sngan.runs.sample import CHUNK, Generator, great_circle
+from jax_sngan.runs.sample import CHUNK, Generator
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system import archives
 from jax_sngan.system.errors import UserError

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jax_sngan.config import other_names
 from jax_sngan.metrics import (
     Moments,
     class_moments,
@@ -22,6 +23,7 @@ from jax_sngan.metrics import (
 from jax_sngan.metrics.extrapolation import frechet_extrapolation
 from jax_sngan.metrics.reference import Reference
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.nearest import nearest, suggestion
 
 MINIMUM_SHARE = 0.02  # of the generated images, for a class to count as covered
 NEIGHBOURS_PRECISION, NEIGHBOURS_DENSITY = 3, 5  # k of precision and recall, of density and coverage: the papers'
@@ -165,7 +167,9 @@ def check(asked: Sequence[str], extractor: str, *, lacking: dict[str, str]) -> N
         if name not in known:
             where = [e for e in _NAMES if name in names(e)]
             hint = f" ({name} is of --features {where[0]})" if where else ""
-            raise UserError(f"unknown metric {name!r} with features {extractor}{hint}; there are: {', '.join(known)}")
+            near = suggestion(nearest(name, known, other_names.METRICS))
+            told = f"{near + ' ' if near else ''}there are: {', '.join(known)}"
+            raise UserError(f"unknown metric {name!r} with features {extractor}{hint}; {told}")
         if needed := SCORES[known[name]].needs:
             if needed in lacking:
                 raise UserError(f"metric {name} needs {needed}: {lacking[needed]}")

@@ -1,6 +1,7 @@
 """Names of a run's classes, and numbers of classes that are asked for by either."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from jax_sngan.config.schema import TrainConfig
 from jax_sngan.data.layout import shown_classes
 from jax_sngan.data.official import CLASSES
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import shown
+
+Labels = int | str | Sequence[int | str] | np.ndarray  # classes by number or name: one for all images, or one each
 
 
 def names_of(config: TrainConfig) -> tuple[str, ...]:
@@ -17,6 +21,37 @@ def names_of(config: TrainConfig) -> tuple[str, ...]:
         return names
     known = CLASSES.get("fashion_mnist" if config.data == "fashion" else config.data, ())
     return known if len(known) == config.model.num_classes else ()
+
+
+def classes_of(labels: Labels, num: int, classes: int, names: tuple[str, ...]) -> np.ndarray:
+    """int32 [num], the class of each of num images.
+
+    Args:
+      labels: numbers or names, one for all or one each; a text of several parts them by commas.
+      classes: how many there are.
+      names: of the classes; () where they are not known.
+    Raises:
+      UserError: another number of labels, or one that is no class.
+    """
+    if isinstance(labels, str):
+        found = numbers_of(labels, names, "labels")
+    else:
+        parts = labels.tolist() if isinstance(labels, np.ndarray) else labels
+        if isinstance(parts, (list, tuple)) and any(isinstance(part, str) for part in parts):
+            parts = [_number(part, names, "labels") if isinstance(part, str) else part for part in parts]
+        try:
+            found = np.asarray(parts)
+        except ValueError:  # lists of several lengths
+            found = np.zeros(0)
+    if found.size == 1:
+        found = np.full(num, found.reshape(()))
+    if found.shape != (num,) or found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= classes:
+        named = f" or names ({shown_classes(names)})" if any(name != str(i) for i, name in enumerate(names)) else ""
+        raise UserError(
+            f"labels must be {num} numbers from 0 to {classes - 1}{named}, or one of them for all, got "
+            f"{shown(repr(labels))[:100]}"
+        )
+    return found.astype(np.int32)
 
 
 def numbers_of(text: str, names: tuple[str, ...], option: str = "--labels") -> np.ndarray:

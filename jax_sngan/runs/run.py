@@ -1,7 +1,7 @@
 """A trained GAN at one step, in memory or in a workdir: its images, its discriminator's scores, and how to keep it."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,11 @@ from jax_sngan.core.gan import GAN
 from jax_sngan.core.pixels import to_float
 from jax_sngan.core.state import TrainState
 from jax_sngan.data.datasets import GIVEN
+from jax_sngan.data.layout import shown_classes
 from jax_sngan.models.network import Network, Variables
 from jax_sngan.runs import pictures
 from jax_sngan.runs.checkpoint import Checkpoints
+from jax_sngan.runs.labels import Labels, names_of
 from jax_sngan.runs.log import lines_up_to
 from jax_sngan.runs.sample import CHUNK, Generator, averaged
 from jax_sngan.runs.workdir import open_workdir, prepare, sample_command, training_command
@@ -46,7 +48,8 @@ class Run(Generator):
     Attributes:
       config: what it was trained with. gan: its networks, losses and the rest.
       step: training steps done.
-      classes: of its images; 0: unconditional.
+      classes: how many its images are of; 0: unconditional.
+      class_names: of them, by their numbers; () where they are not known.
     """
 
     def __init__(
@@ -61,15 +64,16 @@ class Run(Generator):
     ):
         """discriminator, state, record: read the rest of the run when it is asked for."""
         super().__init__(gan, step, generator)
-        self.config, self.classes = config, gan.num_classes
+        self.config, self.classes, self.class_names = config, gan.num_classes, names_of(config)
         self._discriminator, self._state, self._record = cache(discriminator), state, record
 
-    def score(self, images: np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def score(self, images: np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """The discriminator's raw scores in evaluation mode: higher looks more real to it; the loss gives their unit.
 
         Args:
           images: uint8 [n, h, w, c] as `sample` gives them and data are; of points, float [n, 1, 1, 2].
-          labels: int [n], the images' classes, or one for all; needed where the discriminator is told classes.
+          labels: the images' classes by number or name, one each or one for all; needed where the
+            discriminator is told classes.
         Returns:
           float [n].
         Raises:
@@ -122,6 +126,8 @@ class Run(Generator):
         h, w, c = self.gan.image_shape
         kind = "points" if self.gan.real_dtype == "float32" else f"{h}x{w}x{c} images"
         classes = f"{self.classes} classes" if self.classes else "unconditional"
+        if any(name != str(number) for number, name in enumerate(self.class_names)):
+            classes += f": {shown_classes(self.class_names)}"
         return f"Run({self.config.name}, step {self.step}, {kind}, {classes})"
 
     def _repr_png_(self) -> bytes:

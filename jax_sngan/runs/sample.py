@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,11 +19,12 @@ from jax_sngan.core.inputs import sample_latents
 from jax_sngan.core.pixels import to_uint8
 from jax_sngan.models.network import Network, Tree, Variables, build
 from jax_sngan.runs.checkpoint import Checkpoints
+from jax_sngan.runs.great_circles import great_circle
+from jax_sngan.runs.labels import Labels, classes_of, names_of
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system.errors import UserError
 
 STANDING_SEED = 2**31  # of the latents of standing statistics: none that a person samples with by chance
-_PARALLEL = 1e-6  # sine of the angle between two latents below which there is no plane through them
 CHUNK = 64  # every call of the network has this batch, so an image does not depend on how many were asked for
 
 Items = tuple[tuple[str, Any], ...]  # of a dict
@@ -46,6 +47,7 @@ class Generator:
           compiler_options: XLA's, of the programs that make the images.
         """
         self.gan, self.step = as_gan(what), step
+        self.class_names: tuple[str, ...] = names_of(what) if isinstance(what, TrainConfig) else ()
         self._generator, self._options = variables, tuple((compiler_options or {}).items())
 
     @property
@@ -58,13 +60,14 @@ class Generator:
         num: int,
         *,
         seed: int = 0,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Labels | None = None,
         truncation: float | None = None,
     ) -> np.ndarray:
         """num images from latents drawn from seed; image i is the same whatever num is.
 
         Args:
-          labels: int [num], or one for all; where conditional and not given, classes in turn.
+          labels: classes by number or name, one for all (labels="cat") or a list of num; where conditional and not
+            given, classes in turn.
           truncation: as of `latents`.
         Returns:
           uint8 [num, h, w, c]; of a generator of points, float [num, 1, 1, 2].
@@ -83,12 +86,11 @@ class Generator:
         Raises:
           UserError: num below 1, a seed out of range, or a truncation that is not above 0.
         """
-        if num < 1:
-            raise UserError(f"num must be at least 1, got {num}")
-        if not 0 <= seed < 2**32:
-            raise UserError(f"seed must be from 0 to 2**32 - 1, got {seed}")
-        if truncation is not None and not truncation > 0:
-            raise UserError(f"truncation must be above 0, got {truncation}")
+        _check_whole("num", num, 1)
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+            raise UserError(f"seed must be from 0 to 2**32 - 1, got {seed!r}")
+        if truncation is not None and not (isinstance(truncation, (int, float, np.number)) and truncation > 0):
+            raise UserError(f"truncation must be above 0, got {truncation!r}")
         drawn = np.asarray(sample_latents(seed, num, self.gan.latent_size, jnp.dtype(self.gan.dtype)))
         if truncation is None:
             return drawn
@@ -96,7 +98,7 @@ class Generator:
         inside = outside + (1 - 2 * outside) * special.ndtr(drawn.astype(np.float64))
         return special.ndtri(inside).astype(drawn.dtype)
 
-    def images(self, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def images(self, latents: Array | np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """latents [num, latent_size] -> uint8 [num, h, w, c]; labels as in sample.
 
         Raises:
@@ -104,7 +106,7 @@ class Generator:
         """
         return self._run(generate, latents, labels)
 
-    def pixels(self, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def pixels(self, latents: Array | np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """As images, not rounded: float [num, h, w, c] in 0 to 255, in the model's type."""
         return self._run(partial(generate, rounded=False), latents, labels)
 
@@ -133,9 +135,8 @@ class Generator:
         made._generator = self._generator._replace(batch=mean)
         return made
 
-    def _run(self, network: Any, latents: Array | np.ndarray, labels: Sequence[int] | np.ndarray | None) -> np.ndarray:
-        if latents.ndim != 2 or latents.shape[1] != self.gan.latent_size or not len(latents):
-            raise UserError(f"latents must be [n, {self.gan.latent_size}], got {list(latents.shape)}")
+    def _run(self, network: Any, latents: Array | np.ndarray, labels: Labels | None) -> np.ndarray:
+        latents = self._latents(np.asarray(latents), "latents")
         num = len(latents)
         classes = self.labels(num, labels)
         padded = math.ceil(num / CHUNK) * CHUNK
@@ -147,28 +148,69 @@ class Generator:
             out.append(network(self.gan, self._generator, z[start : start + CHUNK], part, self._options))
         return np.concatenate([np.asarray(o) for o in out])[:num]
 
-    def labels(self, num: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
+    def _latents(self, latents: np.ndarray, name: str) -> np.ndarray:
+        """latents in the model's type, if they are real numbers [n, latent_size]."""
+        size = self.gan.latent_size
+        if latents.ndim != 2 or latents.shape[1] != size or not len(latents):
+            raise UserError(f"{name} must be [n, {size}], got {list(latents.shape)}")
+        if latents.dtype.kind not in "fiu" and latents.dtype != jnp.bfloat16:
+            raise UserError(f"{name} must be numbers, got {latents.dtype}")
+        with np.errstate(over="ignore"):  # told below
+            own = latents.astype(self.gan.dtype)
+        if not np.isfinite(own).all():
+            raise UserError(f"{name} must be finite in {self.gan.dtype}, got {latents[~np.isfinite(own)][0]}")
+        return own
+
+    def labels(self, num: int, labels: Labels | None) -> np.ndarray | None:
         """The class of each of num images, int32 [num], or None where unconditional; labels as in sample."""
         k = self.gan.num_classes
         if k == 0:
             if labels is not None:
                 raise UserError("labels were given, but this model is unconditional")
             return None
-        wanted = np.arange(num) % k if labels is None else np.asarray(labels, np.int32)
-        if wanted.ndim == 0 or wanted.size == 1:
-            wanted = np.full(num, wanted.reshape(()))
-        if wanted.shape != (num,) or wanted.min() < 0 or wanted.max() >= k:
-            raise UserError(f"labels must be {num} numbers from 0 to {k - 1}, or one of them for all")
-        return wanted.astype(np.int32)
+        if labels is None:
+            return (np.arange(num) % k).astype(np.int32)
+        return classes_of(labels, num, k, self.class_names)
 
     def interpolate(
+        self, a: Array | np.ndarray, b: Array | np.ndarray, frames: int = 24, labels: Labels | None = None
+    ) -> np.ndarray:
+        """Images on the way from one latent to another, or from each of n to another, both ends included.
+
+        The latents follow the great circle (great_circle), which keeps their norm typical of N(0, 1).
+
+        Args:
+          a, b: [latent_size], or [n, latent_size] each.
+          frames: 2 or more, at equal angles.
+          labels: the class of the one image, or of the n, as in sample.
+        Returns:
+          uint8 [frames, h, w, c], or [frames, n, h, w, c]; of a generator of points, float.
+        Raises:
+          UserError: other latents, fewer frames, or labels that there can't be.
+        """
+        a, b = np.asarray(a), np.asarray(b)
+        ends = [self._latents(z[None] if z.ndim == 1 else z, name) for name, z in (("a", a), ("b", b))]
+        if a.shape != b.shape:
+            raise UserError(f"b must be of a's shape {list(a.shape)}, got {list(b.shape)}")
+        _check_whole("frames", frames, 2)
+        first, last = (z.astype(np.float64) for z in ends)
+        way = np.stack([great_circle(first, last, share) for share in np.linspace(0, 1, frames)])
+        way[0], way[-1] = first, last
+        classes = self.labels(len(first), labels)
+        images = self.images(
+            way.reshape(-1, way.shape[-1]).astype(ends[0].dtype), None if classes is None else np.tile(classes, frames)
+        )
+        shape = (frames,) if a.ndim == 1 else (frames, len(first))
+        return images.reshape(*shape, *images.shape[1:])
+
+    def walk(
         self,
         frames: int = 48,
         num: int = 16,
         *,
         seed: int = 0,
         stops: int = 4,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Labels | None = None,
     ) -> list[np.ndarray]:
         """A closed walk of num images through `stops` latents each; frames of uint8 [num, h, w, c].
 
@@ -182,28 +224,11 @@ class Generator:
         return [self.images(z, labels) for z in walk]
 
 
-def great_circle(a: np.ndarray, b: np.ndarray, share: float | np.ndarray) -> np.ndarray:
-    """Points [n, d] a share of the way from a to b at constant angular speed (Shoemake 1985); share: one, or [n, 1].
-
-    Between latents of nearly one direction the way is straight. Between opposite ones any great circle is as short:
-    it is the one by the axis from which a is furthest.
-    """
-    lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
-    units = [np.divide(x, n, out=np.zeros_like(x), where=n > 0) for x, n in zip((a, b), lengths, strict=True)]
-    cosine = np.sum(units[0] * units[1], axis=1, keepdims=True)
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    sine = np.sin(angle)
-    near, opposite = (sine < _PARALLEL) & (cosine > 0), (sine < _PARALLEL) & (cosine < 0)
-    safe = np.where(sine < _PARALLEL, 1, sine)
-    curved = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / safe
-    axis = np.eye(a.shape[1], dtype=a.dtype)[np.abs(a).argmin(axis=1)]
-    beside = axis - np.sum(axis * units[0], axis=1, keepdims=True) * units[0]
-    beside /= np.linalg.norm(beside, axis=1, keepdims=True).clip(np.finfo(a.dtype).tiny)
-    length = (1 - share) * lengths[0] + share * lengths[1]
-    around = (np.cos(share * np.pi) * units[0] + np.sin(share * np.pi) * beside) * length
-    straight = (1 - share) * a + share * b
-    unit = (lengths[0] == 0) | (lengths[1] == 0)
-    return np.where(near | unit, straight, np.where(opposite, around, curved)).astype(np.result_type(a, b, curved))
+def _check_whole(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, got {value}")
 
 
 @lru_cache(maxsize=16)

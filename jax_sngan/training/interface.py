@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jax_sngan.config import other_names
 from jax_sngan.config.presets import preset
-from jax_sngan.config.schema import RunConfig, TrainConfig, replace
+from jax_sngan.config.schema import RunConfig, TrainConfig, flatten, replace
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.data.datasets import GIVEN, Dataset
 from jax_sngan.runs import pictures
@@ -19,6 +20,7 @@ from jax_sngan.runs.run import Record, Run, load
 from jax_sngan.runs.sample import averaged
 from jax_sngan.system import processes
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.nearest import nearest, suggestion
 from jax_sngan.system.signals import python_interrupts
 from jax_sngan.training.task import Task
 from jax_sngan.training.trainer import Callback, Trained, train_in_memory, train_in_workdir
@@ -79,7 +81,7 @@ def train(
         run = replace(RunConfig(), {"workdir": str(workdir), **of_run})
         task = Task(config, run, gan, name, given)
         result = train_in_workdir(task, callbacks=callbacks, signals=lambda *_: python_interrupts())
-        if result.stopped:
+        if result.stopped and result.step < config.steps:
             print(f"stopped at step {result.step} of {config.steps} and saved in {workdir}")
         return load(Path(workdir), gan=None if name is None else gan)
     if wrong := [name for name in _OF_WORKDIRS if name in of_run]:
@@ -93,7 +95,7 @@ def train(
         keep_picture=lambda step, images: _keep(shown, step, images),
         signals=python_interrupts,
     )
-    return _run_of(config, gan, name, trained, shown)
+    return _run_of(trained.config, gan, name, trained, shown)
 
 
 def _trained(what: str | TrainConfig | GAN, options: dict[str, Any]) -> tuple[TrainConfig, GAN, str | None]:
@@ -101,7 +103,9 @@ def _trained(what: str | TrainConfig | GAN, options: dict[str, Any]) -> tuple[Tr
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     for option in options:
         if option.partition(".")[0] not in known:
-            raise UserError(f"train has no argument {option!r}; it takes the fields of TrainConfig and RunConfig")
+            names = nearest(option, [*flatten(TrainConfig()), *flatten(RunConfig())], other_names.OPTIONS)
+            hint = suggestion(names) or "it takes the fields of TrainConfig and RunConfig"
+            raise UserError(f"train has no argument {option!r}; {hint}")
     if isinstance(what, GAN):
         if decided := [option for option in options if option not in _OF_TRAINING]:
             raise UserError(f"{decided[0]} is the GAN's to decide: dataclasses.replace(gan, {decided[0]}=…)")

@@ -59,6 +59,9 @@ def describe_resume(workdir: Path, start: int | None, notes: list[str], begun: b
 
 def describe_end(result: Result, config: TrainConfig, workdir: Path, started: float) -> None:
     """Prints what there is now and what to do with it; started: time.monotonic() of the start."""
+    if result.stopped and result.step >= config.steps:
+        print(f"stopped at step {result.step}, its last, and saved")
+        return
     if result.stopped:
         print(f"stopped at step {result.step} of {config.steps} and saved; to go on: {this_command()}")
         return
@@ -72,8 +75,10 @@ def describe_end(result: Result, config: TrainConfig, workdir: Path, started: fl
         print(f"more images {result.sampling}")
 
 
-def kept_in(workdir: Path) -> str:
-    """What there is on disk and how to go on."""
+def kept_in(workdir: Path, last: int) -> str:
+    """What there is on disk and how to go on; last: the run's last step."""
     steps = steps_in(workdir / "checkpoints")
+    if steps and steps[-1] >= last:
+        return f"the checkpoint of step {steps[-1]}, the last, is there"
     newest = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
     return f"{newest}; to go on: {this_command()}"

@@ -18,6 +18,7 @@ from jax_sngan.data import datasets as data_sets
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.data.layout import shown_classes
 from jax_sngan.data.streaming import StreamedImages
+from jax_sngan.metrics import scores
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.memory import MemoryCheckpoints
@@ -139,11 +140,13 @@ class SetUp(NamedTuple):
         )
 
 
-def set_up(task: Task) -> SetUp:
-    """Data, devices and jax's own settings.
+def check_asked(task: Task) -> None:
+    """Passes where nothing that was asked for is wrong, as far as is known without reading the data.
+
+    What is wrong in itself is to be told before what is only other than in the run that stands in the workdir.
 
     Raises:
-      UserError: the data can't be had or do not fit, or a mesh that this machine or the batch does not allow.
+      UserError: a device, a source of data, a metric or a mesh that there is not.
     """
     config, run, gan, _, data = task
     if run.device != "auto":
@@ -151,6 +154,21 @@ def set_up(task: Task) -> SetUp:
             f"device is for {called('torch')}, got {run.device}; JAX takes the first platform that it finds, or that "
             "of the environment: JAX_PLATFORMS=cpu or JAX_PLATFORMS=cuda"
         )
+    if data is None:
+        data_sets.check_source(config.data)
+    if run.evaluate_every and run.evaluate_features in ("classifier", "inception"):
+        scores.check([n.strip() for n in run.evaluate_metrics.split(",")], run.evaluate_features, lacking={})
+    make_mesh(run.mesh, drawing(gan, batch_size=config.batch_size, seed=config.seed))
+
+
+def set_up(task: Task) -> SetUp:
+    """Data, devices and jax's own settings.
+
+    Raises:
+      UserError: the data can't be had or do not fit, or a mesh that this machine or the batch does not allow.
+    """
+    check_asked(task)
+    config, run, gan, _, data = task
     allow_dtype(gan)
     use_compilation_cache()
     keep_freed_memory()

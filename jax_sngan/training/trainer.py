@@ -43,7 +43,7 @@ from jax_sngan.training.loop import (
     training_loop,
 )
 from jax_sngan.training.messages import describe_resume, describe_start, kept_in
-from jax_sngan.training.task import SetUp, Task, reading_ahead, set_up, task_of
+from jax_sngan.training.task import SetUp, Task, check_asked, reading_ahead, set_up, task_of
 
 COMPILING = "compiling the training step (kept for the next start) …"
 
@@ -95,7 +95,8 @@ def train_in_workdir(
     workdir = run_folder(config, run)
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged), ExitStack() as stack:
-        # Another run's workdir is refused before anything is loaded.
+        # What is wrong is told first, and another run's workdir is refused before anything is loaded.
+        check_asked(task)
         processes.first_does(lambda: check_start(workdir, config, run.resume))
         on, first = set_up(task), processes.is_first()
         task, config = on.task, on.task.config  # with the names of the data's classes
@@ -139,7 +140,7 @@ def train_in_workdir(
             callbacks=callbacks if first else (),
             agree=processes.Agreement(on.mesh),
         )
-        with signals(log.say, partial(kept_in, workdir)) as stop:
+        with signals(log.say, partial(kept_in, workdir, config.steps)) as stop:
             log.say(COMPILING)
             stopped = training_loop(job, stop)
         return Result(job.progress.step, job.progress.metrics, job.picture, stopped, sampling, first)
@@ -148,6 +149,7 @@ def train_in_workdir(
 class Trained(NamedTuple):
     """A run that was kept in memory, at its end."""
 
+    config: TrainConfig  # with the names of the data's classes
     state: TrainState
     progress: Progress
     lines: list[tuple[int, dict[str, float]]]  # of its log: step and numbers
@@ -196,7 +198,7 @@ def train_in_memory(
         stopped = training_loop(job, stop)
         if stopped:
             log.say(f"stopped at step {job.progress.step} of {config.steps}")
-    return Trained(backend.state, job.progress, log.lines, stopped, backend.origin)
+    return Trained(on.task.config, backend.state, job.progress, log.lines, stopped, backend.origin)
 
 
 def _own(stack: ExitStack, workdir: Path, config: TrainConfig, run: RunConfig) -> Lock:

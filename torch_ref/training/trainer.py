@@ -98,7 +98,7 @@ def train(
                 where=str(workdir),
                 evaluate=evaluate,
             )
-            with stop_signals(log.say, partial(kept_in, workdir)) as stop:
+            with stop_signals(log.say, partial(kept_in, workdir, config.steps)) as stop:
                 stopped = training_loop(job, stop)
     return Result(job.progress.step, job.progress.metrics, job.picture, stopped)
 
