@@ -234,5 +234,5 @@ def test_twins_have_the_same_names(module):
 
 
 def test_every_file_of_the_reference_has_its_namesake():
-    of_torch_alone = {"benchmark/torch_side"}
+    of_torch_alone = {"benchmark/torch_side", "with_torch"}  # the latter says what brings torch
     assert {m for m in modules("torch_ref") if m not in modules("jax_sngan")} == of_torch_alone

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,6 +127,20 @@ def test_what_is_not_installed_is_one_line(
     finders = [_Without(module), *sys.meta_path]
     monkeypatch.setattr(sys, "meta_path", finders)
     assert call(monkeypatch, capfd, "sngan", name, "--help").is_one_line(f"sngan {name}: this needs {module}", words)
+
+
+def test_what_a_command_lacks_when_its_line_is_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name=missing)
+
+    monkeypatch.setattr(sngan, "load", lambda name: SimpleNamespace(main=main))
+    missing = "torch"
+    assert call(monkeypatch, capfd, "sngan", "torch").is_one_line("sngan torch: this needs torch: pip install")
+    missing = "something_else"  # a mistake of the program's own: the traceback is its author's to see
+    with pytest.raises(ModuleNotFoundError):
+        call(monkeypatch, capfd, "sngan", "torch")
 
 
 class _Without:

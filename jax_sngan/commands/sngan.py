@@ -70,7 +70,17 @@ def listing() -> str:
 
 def run(name: str) -> NoReturn:
     """Runs a command of the table, and ends the process as commands/process.py says."""
-    run_main(lambda: load(name).main())
+    run_main(lambda: _run(name))
+
+
+def _run(name: str) -> int | None:
+    module = load(name)
+    try:
+        code: int | None = module.main()
+    except ModuleNotFoundError as error:  # where a command loads what computes when its line is read
+        _tell_lacking(error)
+        raise
+    return code
 
 
 def load(name: str) -> Any:
@@ -84,12 +94,21 @@ def load(name: str) -> Any:
     try:
         return importlib.import_module(_ELSEWHERE.get(name, f"jax_sngan.commands.{name.replace('-', '_')}"))
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing == "parity_tests":
-            raise UserError(
-                "this needs parity_tests/, which is in the source and not in the wheel: run it there, "
-                'after pip install -e ".[dev]"'
-            ) from error
-        if missing in ("torch", "torch_ref"):
-            raise UserError(f"this needs {missing}: {install_command('parity')}") from error
+        _tell_lacking(error)
         raise
+
+
+def _tell_lacking(error: ModuleNotFoundError) -> None:
+    """Says of a module that is not there what brings it; passes where that is not known.
+
+    Raises:
+      UserError: it is known.
+    """
+    missing = (error.name or "").partition(".")[0]
+    if missing == "parity_tests":
+        raise UserError(
+            "this needs parity_tests/, which is in the source and not in the wheel: run it there, "
+            'after pip install -e ".[dev]"'
+        ) from error
+    if missing in ("torch", "torch_ref"):
+        raise UserError(f"this needs {missing}: {install_command('parity')}") from error
