@@ -82,7 +82,7 @@ LEFT_OUT_OF_QUICK = [
             "two_hundred_steps_in_float64[mlp-least_squares",
             "two_hundred_steps_in_float64[mlp-wasserstein",
             "two_hundred_steps_in_float64[mlp-minimax",
-            "two_hundred_steps_in_float64[mlp-hinge-dragan",
+            "two_hundred_steps_in_float64[mlp-relativistic_hinge-dragan",
             "two_hundred_steps_put_together_otherwise[mlp, points",
             "two_hundred_steps_put_together_otherwise[mlp, noise",
             "the_default_preset_in_float32",
