@@ -1,6 +1,7 @@
 """Running out of a device's memory or the machine's: recognised whatever library says it, told in one line."""
 
 import re
+from collections.abc import Iterator
 
 # Class names, since neither jax nor torch is imported here, and with what words each says it. Errors that were caught
 # on the way and raised as others are seen by their cause.
@@ -16,18 +17,24 @@ _SAID = {
 
 def out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, is that memory ran out."""
-    while error is not None:
-        words = _SAID.get(type(error).__name__)
-        if words is not None and re.search(words, str(error), re.IGNORECASE):
-            return True
+    return any(
+        (words := _SAID.get(type(e).__name__)) is not None and re.search(words, str(e), re.IGNORECASE)
+        for e in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what caused it, and so on; each once, since errors that were raised from each other make a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
         error = error.__cause__
-    return False
 
 
 def memory_line(error: BaseException) -> str:
     """One line: what was said, and which options take less."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    *_, error = _causes(error)
     said = (str(error).strip() or "no more was said").splitlines()[0][:200].rstrip(".: ")
     return (
         f"out of memory: {said}; a run takes less with a smaller --batch-size, --accumulate N (a batch in N parts) "
