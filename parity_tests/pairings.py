@@ -101,6 +101,7 @@ _ADAM = "rungs 1 and 5: a number in Adam's formula"
 _NETWORK = "rungs 2, 3 and 5: a part of the network"
 _SIZE = "a size"
 NOT_TURNED = {
+    "class_names": "names",
     **{f"model.spectral_norm.{name}": _SPECTRAL for name in ("iterations", "order", "eps", "eps_form", "init")},
     **{f"model.spectral_norm.{name}": _SPECTRAL for name in ("warmup", "evaluation")},
     **{
