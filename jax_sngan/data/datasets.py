@@ -149,43 +149,24 @@ def load_data(
       channels: 1 or 3; 2 for points.
       split: "train" or "test".
       data_dir: folder with the original files.
-      cache_dir: where downloads and decoded folders are kept; default $XDG_CACHE_HOME/jax_sngan or
-        ~/.cache/jax_sngan.
+      cache_dir: of downloads and decoded folders; default $XDG_CACHE_HOME/jax_sngan or ~/.cache/jax_sngan.
       progress: show bars where it takes long.
       stream: always: images of a folder stay on disk and are decoded when they are asked for; auto: where they would
         take more than half of the memory; never: they are refused then.
       skip_broken: images of a folder or archive that cannot be read are left out; else they are refused, all by name.
     Returns:
-      A Dataset. Its flip is False for digits and garments, else True. Its name is the source, with the number of
-      images where the official data have another: a figure on part of CIFAR-10 is not one on CIFAR-10. Folders and
-      archives are `folder:NAME`, npz and npy files `npz:NAME`. What of a folder's files is left out, a line on
-      standard error says.
+      A Dataset. Its flip is False for digits and garments, else True. Its name is the source, with the number of images
+      where the official data have another; folders and archives are `folder:NAME`, npz and npy files `npz:NAME`. What of
+      a folder's files is left out, a line on standard error says.
     Raises:
       UserError: one line on what was looked for, where, and how to supply it, or on what is wrong with it.
     """
-    if source == GIVEN:
-        raise UserError(
-            "this run's images were given from Python: give them again (data=), or name some (--data, --real)"
-        )
-    if (source in mixtures.MIXTURES) != (channels == 2):
-        raise UserError(
-            f"data {source!r} does not fit model.channels={channels}: "
-            f"{', '.join(mixtures.MIXTURES)} are points, with 2 channels; all else is images, with 1 or 3"
-        )
-    if stream == "always" and not is_path(source):
-        raise UserError(f"stream must be auto or never for data {source!r}, which fits into any memory; got always")
+    _check_kind(source, channels, stream)
     if source in mixtures.MIXTURES:
         return _points(source, split)
     if source in STACKED:
         return _stacked(source, image_size, channels, split, data_dir, cache_dir, progress)
-    if image_size < 1 or channels not in (1, 3):
-        raise UserError(f"images must have at least 1 pixel a side and 1 or 3 channels, got {image_size}, {channels}")
-    if split not in ("train", "test"):
-        raise UserError(f"split must be train or test, got {split!r}")
-    if data_dir is not None and source not in originals.NAMES:
-        raise UserError(f"--data-dir is for the originals of {', '.join(originals.NAMES)}, but --data is {source!r}")
-    if data_dir is not None and _kind(Path(data_dir)) != "folder":
-        raise UserError(f"--data-dir {str(data_dir)!r} is no folder; give the one that holds the files of {source}")
+    _check_images(source, image_size, channels, split, data_dir)
     folder = None if data_dir is None else Path(data_dir)
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()
     try:
@@ -203,6 +184,35 @@ def load_data(
         raise UserError(f"data {source!r} cannot be read: {e.filename or ''} {e.strerror or e}") from e
     images = resize.fit(images, image_size, channels, pad=source in BLACK_BACKGROUND)
     return Dataset(name, images, labels, classes, flip=source not in ONE_SIDED)
+
+
+def _check_kind(source: str, channels: int, stream: Stream) -> None:
+    """Whether the source is images or points as the channels say, and of a kind that the way of reading is for."""
+    if source == GIVEN:
+        raise UserError(
+            "this run's images were given from Python: give them again (data=), or name some (--data, --real)"
+        )
+    if (source in mixtures.MIXTURES) != (channels == 2):
+        raise UserError(
+            f"data {source!r} does not fit model.channels={channels}: "
+            f"{', '.join(mixtures.MIXTURES)} are points, with 2 channels; all else is images, with 1 or 3"
+        )
+    if stream == "always" and not is_path(source):
+        raise UserError(f"stream must be auto or never for data {source!r}, which fits into any memory; got always")
+
+
+def _check_images(
+    source: str, image_size: int, channels: int, split: str, data_dir: str | os.PathLike[str] | None
+) -> None:
+    """Whether the options of a source of images are in their ranges."""
+    if image_size < 1 or channels not in (1, 3):
+        raise UserError(f"images must have at least 1 pixel a side and 1 or 3 channels, got {image_size}, {channels}")
+    if split not in ("train", "test"):
+        raise UserError(f"split must be train or test, got {split!r}")
+    if data_dir is not None and source not in originals.NAMES:
+        raise UserError(f"--data-dir is for the originals of {', '.join(originals.NAMES)}, but --data is {source!r}")
+    if data_dir is not None and _kind(Path(data_dir)) != "folder":
+        raise UserError(f"--data-dir {str(data_dir)!r} is no folder; give the one that holds the files of {source}")
 
 
 def _points(source: str, split: str) -> Dataset:

@@ -76,18 +76,7 @@ def evaluate(
     Raises:
       UserError: no such subject or data, a metric that is not known or lacks what it needs, an option out of its range.
     """
-    if seeds < 1 or not 0 <= seed < 2**32 - seeds:
-        raise UserError(f"seeds must be at least 1 and seed from 0 to 2**32 - 1, got {seeds} and {seed}")
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise UserError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    real_count, protocol_num = PROTOCOLS[protocol] if protocol else (None, None)
-    if protocol_num and num not in (None, protocol_num):
-        raise UserError(f"num must be {protocol_num} under protocol {protocol}, got {num}")
-    named = features if isinstance(features, str) else _named(features).name
-    if metrics is not None and named in ("classifier", "inception"):
-        scores.check(metrics, named, lacking={})  # a wrong name is told before anything is loaded or trained
-    if num is not None and num < 2:  # 0 would mean: not given
-        raise UserError(f"num must be at least 2, got {num}")
+    real_count, protocol_num = _check_asked(metrics, num, seed, seeds, protocol, features)
     given = open_subject(subject, step=step, raw=raw, standing=standing, gan=gan)
     num = num or protocol_num or (DEFAULT_NUM if given.total is None else given.total)
     given.check(num, seeds)
@@ -106,6 +95,25 @@ def evaluate(
         "real": side.facts,
         "extractor": extractor.describe(),
     }
+
+
+def _check_asked(
+    metrics: Sequence[str] | None, num: int | None, seed: int, seeds: int, protocol: str | None, features: Features
+) -> tuple[int | None, int | None]:
+    """The protocol's numbers of real and of generated images; what is wrong in evaluate's arguments is told here."""
+    if seeds < 1 or not 0 <= seed < 2**32 - seeds:
+        raise UserError(f"seeds must be at least 1 and seed from 0 to 2**32 - 1, got {seeds} and {seed}")
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise UserError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    real_count, protocol_num = PROTOCOLS[protocol] if protocol else (None, None)
+    if protocol_num and num not in (None, protocol_num):
+        raise UserError(f"num must be {protocol_num} under protocol {protocol}, got {num}")
+    named = features if isinstance(features, str) else _named(features).name
+    if metrics is not None and named in ("classifier", "inception"):
+        scores.check(metrics, named, lacking={})  # a wrong name is told before anything is loaded or trained
+    if num is not None and num < 2:  # 0 would mean: not given
+        raise UserError(f"num must be at least 2, got {num}")
+    return real_count, protocol_num
 
 
 class RealSide(NamedTuple):
@@ -175,9 +183,7 @@ def _statistics_side(
     size = moments.mean.size
     for option, value in (("split", split), ("protocol", real_count), ("data_dir", data_dir)):
         if value is not None:
-            raise UserError(
-                f"{option} is of real images, and {real} holds the mu and sigma of their features; got {value}"
-            )
+            raise UserError(f"{option} is of real images, and {real} holds mu and sigma of their features; got {value}")
     if features == "classifier":
         raise UserError(
             f"{real} holds mu and sigma of {size} features, and no images to train a classifier on: --features must be "
@@ -188,8 +194,7 @@ def _statistics_side(
     lacks = {"labels": f"{real} holds only mu and sigma"} | _lacks_generator(given, extractor)
     scores.check(asked, extractor.name, lacking=lacks)
     scores.check_counts(asked, extractor.name, scores.Counts(num, None, real))
-    name = Path(real).stem
-    probe = next(given.batches(2, 0))[0]
+    name, probe = Path(real).stem, next(given.batches(2, 0))[0]
     if (own := extractor.extract(probe)[0].shape[1]) != size:
         raise UserError(f"{real} holds the mu and sigma of {size} features; {extractor.name} has {own}")
     digest = hashlib.sha256(moments.mean.tobytes() + moments.scatter.tobytes()).hexdigest()
