@@ -156,7 +156,7 @@ def load_data(
       skip_broken: images of a folder or archive that cannot be read are left out; else they are refused, all by name.
     Returns:
       A Dataset. Its flip is False for digits and garments, else True. Its name is the source, with the number of images
-      where the official data have another; folders and archives are `folder:NAME`, npz and npy files `npz:NAME`. What of
+      where the official data have another; folders and archives are `folder:NAME`, npz and npy `npz:NAME`. What of
       a folder's files is left out, a line on standard error says.
     Raises:
       UserError: one line on what was looked for, where, and how to supply it, or on what is wrong with it.
