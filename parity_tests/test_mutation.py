@@ -97,7 +97,7 @@ def test_the_named_test_need_not_be_the_catcher_and_unreached_rungs_are_not_run(
     )
     line = mutation.mistaken((PACKAGE / "core/losses.py").read_text(), mistake)[1]
     lines = {"test_1_ops.py": {line + 1}, "test_4_losses.py": {line}}  # of core/losses.py
-    reached = mutation.Reached(mutation.ROOT, tmp_path, tmp_path / "cache")
+    reached = mutation.Reached(mutation.ROOT, tmp_path, tmp_path / "cache", 7)
     monkeypatch.setattr(reached, "rungs", list(lines))
     monkeypatch.setattr(reached, "by", lambda rung, file: lines[rung])
     result = mutation.judge(mistake, mutation.ROOT, tmp_path / "copy", tmp_path / "cache", reached)

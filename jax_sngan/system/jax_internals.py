@@ -21,6 +21,7 @@ class Option(NamedTuple):
 
 OPTIONS = {
     "xla_backend_optimization_level": Option(0),
+    "xla_cpu_collective_call_terminate_timeout_seconds": Option(300),
     "xla_cpu_parallel_codegen_split_count": Option(1),
     "xla_cpu_use_fusion_emitters": Option(False, dropped=(0, 11)),  # since then XLA has no others
     "xla_gpu_deterministic_ops": Option(True),
