@@ -11,6 +11,7 @@ import torch
 from flax import nnx
 
 import torch_ref.nn.layers
+from jax_sngan.config.spectral_norm import SpectralNormConfig
 from jax_sngan.nn.layers import Conv, ConvTranspose, normal
 from jax_sngan.nn.spectral_norm import SpectralStat
 from parity_tests.compare import assert_close, to_numpy
@@ -46,11 +47,14 @@ def name(case: Any) -> str:
 
 def pair(case: Any, spectral_norm: bool) -> tuple[nnx.Module, torch.nn.Module]:
     kind, sizes, k, options = case
-    given = {**options, "spectral_norm": spectral_norm}
-    ours = kind(*sizes, k, **given, init=normal(0.5), dtype=jnp.float64, rngs=nnx.Rngs(3))
+    ours = kind(
+        *sizes, k, **options, spectral_norm=spectral_norm, init=normal(0.5), dtype=jnp.float64, rngs=nnx.Rngs(3)
+    )
     if ours.bias is not None:
         ours.bias[...] = jnp.asarray(np.random.default_rng(2).normal(size=ours.bias.shape))
-    theirs = getattr(torch_ref.nn.layers, kind.__name__)(*sizes, k, **given, dtype=torch.float64)
+    norm = SpectralNormConfig() if spectral_norm else None
+    twin = getattr(torch_ref.nn.layers, kind.__name__)
+    theirs = twin(*sizes, k, **options, spectral_norm=norm, dtype=torch.float64)
     with torch.no_grad():
         (theirs.weight_orig if spectral_norm else theirs.weight).copy_(tensor(to_torch(ours.kernel[...])))
         if ours.bias is not None:

@@ -48,7 +48,6 @@ TWINS = [
     "nn/operator_norm",
     "nn/resample",
     "nn/spectral_norm",
-    "nn/spectral_options",
     "nn/batch_norm",
     "nn/layers",
     "nn/blocks",

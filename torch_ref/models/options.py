@@ -7,13 +7,12 @@ import torch
 
 from jax_sngan.config.schema import ModelConfig
 from torch_ref.nn.normalization import normalization as of_kind
-from torch_ref.nn.spectral_options import SpectralNormOptions
 
 
 def layer_options(config: ModelConfig, network: str) -> dict[str, Any]:
     """What every layer of a network is made with: its spectral norm and its types."""
     return {
-        "spectral_norm": SpectralNormOptions.of(config.spectral_norm_of(network)),
+        "spectral_norm": config.spectral_norm_of(network),
         "dtype": getattr(torch, config.dtype),
         "compute_dtype": getattr(torch, config.dtype if config.compute_dtype == "same" else config.compute_dtype),
     }

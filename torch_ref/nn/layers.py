@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jax_sngan.config.spectral_norm import SpectralNormConfig
 from torch_ref.nn.conv import (
     Padding,
     Pair,
@@ -18,7 +19,6 @@ from torch_ref.nn.conv import (
 )
 from torch_ref.nn.operator_norm import circular_operator_norm
 from torch_ref.nn.spectral_norm import add_spectral_norm
-from torch_ref.nn.spectral_options import SpectralNormOptions
 
 Initializer = Callable[[Tensor], Tensor]  # fills a weight
 
@@ -47,7 +47,7 @@ class Layer(nn.Module):
 
     def _prepare(
         self,
-        spectral_norm: SpectralNormOptions | bool | None,
+        spectral_norm: SpectralNormConfig | None,
         init: Initializer,
         compute_dtype: torch.dtype | None,
         result_dtype: torch.dtype | None = None,
@@ -59,7 +59,7 @@ class Layer(nn.Module):
             nn.init.zeros_(bias)
         self.compute_dtype: torch.dtype = compute_dtype or self.weight.dtype  # type: ignore[assignment]
         self.result_dtype: torch.dtype = result_dtype or self.compute_dtype
-        norm = SpectralNormOptions.of(spectral_norm)
+        norm = spectral_norm if spectral_norm and spectral_norm.networks != "none" else None
         self.target = norm.target if norm else 1.0
         self.exact = norm is not None and norm.form == "operator"
         if self.exact:
@@ -98,7 +98,7 @@ class Linear(Layer, nn.Linear):
         out_features: int,
         *,
         bias: bool = True,
-        spectral_norm: SpectralNormOptions | bool | None = None,
+        spectral_norm: SpectralNormConfig | None = None,
         init: Initializer = _GLOROT,
         dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype | None = None,
@@ -143,7 +143,7 @@ class Conv(_Windowed, nn.Conv2d):
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
-        spectral_norm: SpectralNormOptions | bool | None = None,
+        spectral_norm: SpectralNormConfig | None = None,
         init: Initializer = _GLOROT,
         dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype | None = None,
@@ -175,7 +175,7 @@ class ConvTranspose(_Windowed, nn.ConvTranspose2d):
         padding: Padding = 0,
         dilation: Pair = 1,
         bias: bool = True,
-        spectral_norm: SpectralNormOptions | bool | None = None,
+        spectral_norm: SpectralNormConfig | None = None,
         init: Initializer = _GLOROT,
         dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype | None = None,
@@ -202,7 +202,7 @@ class Embedding(Layer, nn.Embedding):
         num_classes: int,
         features: int,
         *,
-        spectral_norm: SpectralNormOptions | bool | None = None,
+        spectral_norm: SpectralNormConfig | None = None,
         init: Initializer = _GLOROT,
         dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype | None = None,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from torch_ref.nn.spectral_options import SpectralNormOptions
+from jax_sngan.config.spectral_norm import SpectralNormConfig
 
 WARMUP = 15  # power iterations that torch.nn.utils.parametrizations.spectral_norm makes when it is registered
 
@@ -54,7 +54,7 @@ def spectral_normalize(matrix: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return matrix / estimate_sigma(matrix, u, v)
 
 
-def add_spectral_norm(layer: nn.Module, options: SpectralNormOptions | None, *, dim: int = 0) -> None:
+def add_spectral_norm(layer: nn.Module, options: SpectralNormConfig | None, *, dim: int = 0) -> None:
     """Puts PyTorch's spectral norm on layer.weight; `dim` is the weight's axis of outputs.
 
     order v_first is torch.nn.utils.spectral_norm, u_first is torch.nn.utils.parametrizations.spectral_norm.
