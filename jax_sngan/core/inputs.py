@@ -61,10 +61,17 @@ class Drawing:
 
 
 @lru_cache(maxsize=64)
-def drawing(what: GAN | TrainConfig | Drawing, *, batch_size: int | None = None, seed: int | None = None) -> Drawing:
+def drawing(
+    what: GAN | TrainConfig | Drawing,
+    training: TrainConfig | None = None,
+    *,
+    batch_size: int | None = None,
+    seed: int | None = None,
+) -> Drawing:
     """The Drawing of a GAN, of a config, or as it is.
 
-    batch_size, seed: of the training; None: the config's own, and 64 and 0 of a GAN, which has none.
+    training: whose batch size and seed count; None: the config's own, and 64 and 0 of a GAN, which has none.
+    batch_size, seed: in place of those.
 
     Raises:
       UserError: batch_size cannot be computed in the GAN's parts.
@@ -72,7 +79,8 @@ def drawing(what: GAN | TrainConfig | Drawing, *, batch_size: int | None = None,
     if isinstance(what, Drawing):
         return what
     gan = as_gan(what)
-    size, start = (what.batch_size, what.seed) if isinstance(what, TrainConfig) else (BATCH_SIZE, SEED)
+    training = training or (what if isinstance(what, TrainConfig) else None)
+    size, start = (training.batch_size, training.seed) if training else (BATCH_SIZE, SEED)
     size, start = size if batch_size is None else batch_size, start if seed is None else seed
     if size < 1 or size % gan.accumulate:
         raise UserError(f"batch_size must be a multiple of accumulate={gan.accumulate}, got {size}")

@@ -56,7 +56,7 @@ class JaxBackend:
         self.dispatch, self.origin, self._options = dispatch, origin or {}, dict(compiler_options or {})
         self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
         self._drawn: tuple[Any, ...] | None = None  # by compile, for the steps that follow it
-        own = drawing(gan, batch_size=config.batch_size, seed=config.seed)
+        own = drawing(gan, config)
         self._inputs: Callable[[Dataset, int, int], Inputs] = (
             partial(draw_inputs, own) if mesh is None else sharded_inputs(mesh, own)
         )

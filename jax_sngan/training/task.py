@@ -94,7 +94,7 @@ def reading_ahead(
     """Within the block workers decode this process's images of the steps to come, where data are streamed."""
     if not isinstance(data.images, StreamedImages):
         return nullcontext()
-    own = drawing(gan or as_gan(config), batch_size=config.batch_size, seed=config.seed)
+    own = drawing(gan or config, config)
     plan = partial(step_rows, own, len(data), columns=own_columns(mesh, own))
     return data.images.reading_ahead(plan, config.steps, run.stream_workers)
 
@@ -140,8 +140,8 @@ class SetUp(NamedTuple):
         )
 
 
-def check_asked(task: Task) -> None:
-    """Passes where nothing that was asked for is wrong, as far as is known without reading the data.
+def check_asked(task: Task) -> Mesh | None:
+    """The mesh, where nothing that was asked for is wrong, as far as is known without reading the data.
 
     What is wrong in itself is to be told before what is only other than in the run that stands in the workdir.
 
@@ -158,21 +158,19 @@ def check_asked(task: Task) -> None:
         data_sets.check_source(config.data)
     if run.evaluate_every and run.evaluate_features in ("classifier", "inception"):
         scores.check([n.strip() for n in run.evaluate_metrics.split(",")], run.evaluate_features, lacking={})
-    make_mesh(run.mesh, drawing(gan, batch_size=config.batch_size, seed=config.seed))
+    return make_mesh(run.mesh, drawing(gan, config))
 
 
-def set_up(task: Task) -> SetUp:
-    """Data, devices and jax's own settings.
+def set_up(task: Task, mesh: Mesh | None) -> SetUp:
+    """Data, devices and jax's own settings; mesh: check_asked's.
 
     Raises:
-      UserError: the data can't be had or do not fit, or a mesh that this machine or the batch does not allow.
+      UserError: the data can't be had or do not fit, or a split state that saves nothing.
     """
-    check_asked(task)
     config, run, gan, _, data = task
     allow_dtype(gan)
     use_compilation_cache()
     keep_freed_memory()
-    mesh = make_mesh(run.mesh, drawing(gan, batch_size=config.batch_size, seed=config.seed))
     if mesh is not None and run.shard_state:
         check_split(mesh, shapes(partial(create_state, gan)))
     if data is None:

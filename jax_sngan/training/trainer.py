@@ -55,7 +55,7 @@ def describe(config: TrainConfig, gan: GAN | None = None) -> dict[str, Any]:
     gan = gan or as_gan(config)
     allow_dtype(gan)
     state = shapes(partial(create_state, gan))
-    inputs = input_shapes(drawing(gan, batch_size=config.batch_size, seed=config.seed))
+    inputs = input_shapes(drawing(gan, config))
     return {
         "config": to_dict(config),
         "g_params": count(state.generator.params),
@@ -96,9 +96,9 @@ def train_in_workdir(
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged), ExitStack() as stack:
         # What is wrong is told first, and another run's workdir is refused before anything is loaded.
-        check_asked(task)
+        mesh = check_asked(task)
         processes.first_does(lambda: check_start(workdir, config, run.resume))
-        on, first = set_up(task), processes.is_first()
+        on, first = set_up(task, mesh), processes.is_first()
         task, config = on.task, on.task.config  # with the names of the data's classes
         evaluate = evaluated_by_first(task)
 
@@ -175,7 +175,7 @@ def train_in_memory(
     Raises:
       UserError, TrainingDiverged: as above.
     """
-    config, run, on = task.config, task.run, set_up(task)
+    config, run, on = task.config, task.run, set_up(task, check_asked(task))
     backend = on.backend(MemoryCheckpoints(run.keep_checkpoints))
     progress = backend.begin(None)
     log = RunLog(None, 0, config.steps, task.gan.n_dis * config.batch_size, shows=watch is None)
