@@ -3,7 +3,6 @@
 import html
 import io
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +18,9 @@ from jax_sngan.core.inputs import Inputs, draw_inputs, drawing
 from jax_sngan.core.state import TrainState, first_state
 from jax_sngan.core.step import train_step
 from jax_sngan.system.errors import UserError
-from parity_kit.compare import relative
 from parity_kit.gans import SHORT, Carried, TorchGAN, in_float64, wide_copy
 from parity_kit.matching import Names
-from parity_kit.report import Row
+from parity_kit.report import Row, finite, relative
 
 # Relative, in float64. Losses: torch's softplus is straight above 20, which is off by 2e-9. One update. A whole run, or
 # ten times torch's own growth if that is more.
@@ -50,12 +48,8 @@ class Climb:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""
-
-        def number(x: float) -> float | None:
-            return x if math.isfinite(x) else None
-
-        rows = [{"rung": r.of, "case": r.what, "error": number(r.error), "passed": r.passed} for r in self.rows]
-        growth = [{name: number(x) for name, x in entry.items()} for entry in self.growth]
+        rows = [{"rung": r.of, "case": r.what, "error": finite(r.error), "passed": r.passed} for r in self.rows]
+        growth = [{name: finite(x) for name, x in entry.items()} for entry in self.growth]
         return {"passed": self.passed, "rows": rows, "growth": growth}
 
     def __str__(self) -> str:

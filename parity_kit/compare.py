@@ -13,7 +13,7 @@ from parity_kit import loading
 from parity_kit.layers import layers_of
 from parity_kit.locate import Layouts, find_flats, locate
 from parity_kit.matching import Names
-from parity_kit.report import Difference, Report, Row
+from parity_kit.report import Difference, Report, Row, relative
 from parity_kit.sides import Pass, has_dropout, nnx_in, run_nnx, run_torch, torch_in
 
 TOLERANCE = 1e-9  # relative; rounding of a network in float64 is 1e-15 to 1e-11, the smallest known mistake 1e-7
@@ -221,15 +221,6 @@ class _Run:
 
 
 _SHAPES = (ValueError, TypeError)
-
-
-def relative(found: np.ndarray, expected: np.ndarray, scale: float = 0.0) -> float:
-    """max|found - expected| over the largest of |expected| and `scale`; inf where shapes differ or something is not
-    finite."""
-    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return float("inf")
-    largest = max(float(np.max(np.abs(expected), initial=0)), scale, 1e-30)
-    return float(np.max(np.abs(found - expected), initial=0)) / largest
 
 
 def _float32(

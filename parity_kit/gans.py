@@ -16,10 +16,10 @@ from jax_sngan.core.gan import GAN
 from jax_sngan.models.network import Network, Variables, network_of
 from jax_sngan.system.errors import UserError
 from parity_kit import loading
-from parity_kit.compare import relative
 from parity_kit.layers import NnxLayer, layers_of
 from parity_kit.locate import Layouts, find_flats
 from parity_kit.matching import Names
+from parity_kit.report import relative
 from parity_kit.sides import nnx_in
 
 SHORT = {"generator": "g", "discriminator": "d"}

@@ -15,7 +15,7 @@ from parity_kit.case import Case
 from parity_kit.layers import layers_of, modules
 from parity_kit.loading import Flat, Loaded, candidate_flats
 from parity_kit.matching import Pair
-from parity_kit.report import Difference, Row
+from parity_kit.report import Difference, Row, relative
 from parity_kit.sides import Call, outputs_of, record_nnx, record_torch, torch_in
 
 _EQUAL = 1e-10  # relative: inputs of a layer that count as the same
@@ -184,18 +184,9 @@ def locate(
         expected = layouts.to_nnx(t)
         if not _same(n, expected, _APART):
             words = between.explain(expected, n, walk.earlier[::-1])
-            return walk.difference(
-                walk.last, f"after the layer{f': {words}' if words else ''}", between_error(n, expected)
-            )
+            return walk.difference(walk.last, f"after the layer{f': {words}' if words else ''}", relative(n, expected))
     told = gradients.explain(start, ours_start, pairs, layouts, found, inputs, train)
     return walk.difference(told[0], told[1], failed.error)
-
-
-def between_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """The relative error, inf where shapes differ."""
-    if found.shape != expected.shape:
-        return float("inf")
-    return float(np.max(np.abs(found - expected)) / max(float(np.max(np.abs(expected))), 1e-30))
 
 
 class _Walk:
@@ -236,14 +227,14 @@ class _Walk:
         if not _same(given, wanted):
             if self.uncalled:  # the nnx module uses its arrays otherwise, or not at all
                 kind = "not called in nnx, or not as often as in torch"
-                return self.difference(self.uncalled, kind, between_error(given, wanted))
+                return self.difference(self.uncalled, kind, relative(given, wanted))
             words = between.explain(wanted, given, self.earlier[::-1]) if wanted.dtype.kind == "f" else "other labels"
             kind = f"before the layer{f': {words}' if words else ''}"
-            return self.difference(pair, kind, between_error(given, wanted))
+            return self.difference(pair, kind, relative(given, wanted))
         alone = np.asarray(outputs_of(nnx.clone(other.before)(jnp.asarray(wanted), *other.args[1:], **other.kwargs))[0])
         case = self._case(pair, call, alone)
         if not _same(alone, made, _APART):
-            return self.difference(pair, inside.explain(case), between_error(alone, made))
+            return self.difference(pair, inside.explain(case), relative(alone, made))
         buffered = self._buffers(pair, case) if count == 0 else None
         self.uncalled = None  # whatever it was, it has done what torch's does
         self.earlier.append(Earlier(pair.nnx.path, made))
@@ -270,13 +261,13 @@ class _Walk:
             if f in after and f in now.slots:
                 expected, found = self.layouts.slot(pair, f, after[f]), np.asarray(now.slots[f].variable.get_value())
                 if not _same(found, expected, _APART):
-                    worst = max(worst, between_error(found, expected))
+                    worst = max(worst, relative(found, expected))
         if not worst:
             weight = now.slots.get("weight")
             if weight is not None and "weight" in after and not (pair.torch.spectral and "u" not in pair.nnx.slots):
                 expected = self.layouts.slot(pair, "weight", after["weight"])
                 if not _same(np.asarray(weight.variable.get_value()), expected, _APART):
-                    error = between_error(np.asarray(weight.variable.get_value()), expected)
+                    error = relative(np.asarray(weight.variable.get_value()), expected)
                     return self.difference(
                         pair, "the stored kernel is overwritten by a pass (as nnx.SpectralNorm's)", error
                     )

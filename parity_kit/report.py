@@ -5,6 +5,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Row:
@@ -54,15 +56,15 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""
-        rows = [asdict(row) | {"error": _finite(row.error)} for row in self.rows]
+        rows = [asdict(row) | {"error": finite(row.error)} for row in self.rows]
         first = self.first_difference
         return {
             "passed": self.passed,
-            "worst": _finite(self.worst),
+            "worst": finite(self.worst),
             "tolerance": self.tolerance,
-            "first_difference": None if first is None else asdict(first) | {"error": _finite(first.error)},
+            "first_difference": None if first is None else asdict(first) | {"error": finite(first.error)},
             "rows": rows,
-            "float32": {what: list(map(_finite, pair)) for what, pair in self.float32.items()},
+            "float32": {what: list(map(finite, pair)) for what, pair in self.float32.items()},
             "notes": self.notes,
         }
 
@@ -95,5 +97,15 @@ class Report:
         return json.dumps(self.as_json(), allow_nan=False, indent=1)
 
 
-def _finite(x: float) -> float | None:
+def finite(x: float) -> float | None:
+    """A number for JSON, which has no infinity."""
     return x if math.isfinite(x) else None
+
+
+def relative(found: np.ndarray, expected: np.ndarray, scale: float = 0.0) -> float:
+    """max|found - expected| over the largest of |expected| and `scale`; inf where shapes differ or something is not
+    finite."""
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("inf")
+    largest = max(float(np.max(np.abs(expected), initial=0)), scale, 1e-30)
+    return float(np.max(np.abs(found - expected), initial=0)) / largest
