@@ -15,6 +15,7 @@ from jax_sngan.interop.safetensors import read_safetensors
 from jax_sngan.interop.state_dicts import TorchLayer
 from jax_sngan.interop.torch_layout import map_from_torch
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import listed
 from parity_kit.layers import NnxLayer, layers_of
 from parity_kit.matching import Names, Pair, fits_slot, match
 
@@ -49,8 +50,7 @@ class Loaded:
 
 def some(names: list[str]) -> str:
     """The first twenty names."""
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return listed(names, _MOST_NAMED)
 
 
 def load_state_dict(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from jax_sngan.interop.state_dicts import TorchLayer
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import listed
 from parity_kit.layers import NnxLayer
 
 Names = Mapping[str, str] | Callable[[str], str]
@@ -76,7 +77,8 @@ def _given(torch: list[TorchLayer], nnx: list[NnxLayer], names: Names | None) ->
     for a, b in pairs:
         if not any(_within(name, a) for name in theirs) or not any(_within(name, b) for name in ours):
             raise UserError(
-                f"names: {a!r} and {b!r} don't both begin a layer's name; torch has {_some(theirs)}, nnx {_some(ours)}"
+                f"names: {a!r} and {b!r} don't both begin a layer's name; "
+                f"torch has {listed(theirs, 12)}, nnx {listed(ours, 12)}"
             )
     found: dict[str, str] = {}
     for name in theirs:
@@ -97,7 +99,3 @@ def _layer_name(name: str, layers: list[str]) -> str:
 
 def _within(name: str, beginning: str) -> bool:
     return name == beginning or name.startswith(f"{beginning}.") or not beginning
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

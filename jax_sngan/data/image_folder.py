@@ -25,7 +25,7 @@ from jax_sngan.system.budget import Budget
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import whole_file
 from jax_sngan.system.npz import read_whole_npz
-from jax_sngan.system.terminal import shown
+from jax_sngan.system.terminal import listed, shown
 
 CACHE_VERSION = 4  # goes up whenever the same files would give other pixels, or what is kept has another form
 CHUNK = 64  # images whose files wait in memory to be decoded; fewer where they have more than CHUNK_BYTES
@@ -160,11 +160,10 @@ def _sound(broken: Broken, layout: Layout, where: str, skip: bool) -> np.ndarray
         if len(broken) == 1:
             hint = "; --skip-broken leaves it out" if total > 1 else ""
             raise UserError(next(iter(broken.values())) + hint)
-        names = ", ".join(repr(shown(layout.names[row])) for row in sorted(broken)[:NAMED])
-        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        names = listed([repr(shown(layout.names[row])) for row in sorted(broken)], NAMED)
         hint = "" if len(broken) == total else "; --skip-broken leaves them out"
         first = broken[min(broken)]
-        raise UserError(f"{where}: {len(broken)} of {total} images are broken: {names}{more} ({first}){hint}")
+        raise UserError(f"{where}: {len(broken)} of {total} images are broken: {names} ({first}){hint}")
     return np.setdiff1d(np.arange(total), list(broken))
 
 

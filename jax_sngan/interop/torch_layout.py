@@ -19,6 +19,7 @@ from jax_sngan.core.state import TrainState
 from jax_sngan.models.architecture import FlatMaps
 from jax_sngan.models.network import Tree, Variables, build
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import listed
 
 Path = tuple[str, ...]
 Flat = dict[str, np.ndarray]  # by torch_ref's name
@@ -277,10 +278,5 @@ def check_fit(found: Flat, expected: Mapping[str, tuple[np.dtype, tuple[int, ...
     if any(wrong.values()):
         raise UserError(
             "the file does not fit the config: "
-            + "; ".join(f"{what} {_some(names)}" for what, names in wrong.items() if names)
+            + "; ".join(f"{what} {listed(names, _MOST_NAMED)}" for what, names in wrong.items() if names)
         )
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")

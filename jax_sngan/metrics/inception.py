@@ -13,6 +13,7 @@ from jax_sngan.metrics.inception_network import LAYERS, Weights, network, resize
 from jax_sngan.system import downloads
 from jax_sngan.system.cache_folder import cache_folder
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import listed
 
 __all__ = ["LAYERS", "Inception", "Weights", "from_torch", "load_inception", "network", "resize", "shapes"]
 
@@ -39,8 +40,7 @@ def from_torch(arrays: dict[str, np.ndarray]) -> Weights:
     wrong = [f"no {n}" for n in expected if n not in own] + [f"an unknown {n}" for n in own if n not in expected]
     wrong += [f"{n} of shape {own[n].shape}, not {s}" for n, s in expected.items() if n in own and own[n].shape != s]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"not the FID Inception's weights: {', '.join(wrong[:3])}{more}")
+        raise UserError(f"not the FID Inception's weights: {listed(wrong, 3)}")
     weights = {"fc.kernel": own["fc.weight"].T, "fc.bias": own["fc.bias"]}
     for name in (n.removesuffix(".conv.weight") for n in expected if n.endswith(".conv.weight")):
         scale, bias, mean, variance = (

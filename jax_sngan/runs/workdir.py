@@ -23,7 +23,7 @@ from jax_sngan.system.files import RUN_FILES, read_json, temporary_for, write_js
 from jax_sngan.system.invocation import called, own_command, this_command
 from jax_sngan.system.lock import NAME as LOCK
 from jax_sngan.system.regular_files import check_local
-from jax_sngan.system.terminal import command, shown
+from jax_sngan.system.terminal import command, listed, shown
 
 Framework = Literal["jax", "torch"]
 
@@ -76,10 +76,9 @@ def check_ours(workdir: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot read {workdir}: {error.strerror or error}") from error
     if found and not (_is_marked(workdir) or _is_older_run(workdir)):
-        names = ", ".join(p.name for p in found[:_NAMED])
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        names = listed([p.name for p in found], _NAMED)
         raise UserError(
-            f"{workdir} is not empty and no run of this program (it holds {names}{more}); nothing was touched: "
+            f"{workdir} is not empty and no run of this program (it holds {names}); nothing was touched: "
             "give a new folder as --workdir"
         )
     home = Path(os.path.realpath(workdir))

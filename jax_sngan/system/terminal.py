@@ -1,7 +1,8 @@
-"""What a person is shown: foreign text without control characters, and commands as a shell takes them."""
+"""What a person is shown: foreign text without control characters, long lists cut short, commands for a shell."""
 
 import os
 import shlex
+from collections.abc import Sequence
 
 
 def shown(text: object) -> str:
@@ -10,6 +11,12 @@ def shown(text: object) -> str:
     For whatever comes from a file or a name: a config's strings, paths, what an error quotes.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first `most` of some names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def command(*words: object) -> str:
