@@ -84,3 +84,18 @@ class Steps:
         """collectives, of bytes."""
         found = collectives(kernels(parse(self.of(devices, split)[0].text)))
         return {name: {"count": of["count"], "bytes": of["mb"] * 2**20} for name, of in found.items()}
+
+
+def assert_summed(steps: Steps, devices: int, summed: int) -> None:
+    """The devices sum so many numbers in at most 14 sums, and exchange nothing else; one alone exchanges nothing."""
+    assert steps.sums(1) == {}
+    sums = steps.sums(devices)
+    assert sums.keys() == {"all-reduce"}
+    assert sums["all-reduce"]["bytes"] == 4 * summed
+    assert sums["all-reduce"]["count"] <= 14
+
+
+def assert_shared(steps: Steps, devices: int) -> None:
+    """Each device computes its share of one device's products."""
+    one, many = steps.of(1)[1], steps.of(devices)[1]
+    assert many["gflop"] <= 1.02 / devices * one["gflop"]  # measured 1.000

@@ -1,7 +1,7 @@
 """`fashion`'s own step by XLA's CUDA compiler, for one H100 and for eight, without a GPU."""
 
 import pytest
-from aot import INPUT_BYTES, NORMALISED, SPLIT_BYTES, STATE_BYTES, Steps, gathered, needs
+from aot import INPUT_BYTES, NORMALISED, SPLIT_BYTES, STATE_BYTES, Steps, assert_shared, assert_summed, gathered, needs
 from aot import SUMMED as SIMPLIFIED
 
 pytestmark = needs("h100")
@@ -45,11 +45,7 @@ def test_memory(steps: Steps, devices: int, split: bool) -> None:
 
 def test_devices_sum_gradients_logs_and_moments_and_nothing_else(steps: Steps) -> None:
     """As docs/scaling.md explains; in 14 sums there, here XLA joins two of them."""
-    assert steps.sums(1) == {}
-    sums = steps.sums(DEVICES)
-    assert sums.keys() == {"all-reduce"}
-    assert sums["all-reduce"]["bytes"] == 4 * SUMMED
-    assert sums["all-reduce"]["count"] <= 14
+    assert_summed(steps, DEVICES, SUMMED)
 
 
 def test_with_a_split_state_updated_parameters_are_gathered_and_nothing_else(steps: Steps) -> None:
@@ -60,8 +56,7 @@ def test_with_a_split_state_updated_parameters_are_gathered_and_nothing_else(ste
 
 
 def test_each_device_does_its_share(steps: Steps) -> None:
-    one, many = steps.of(1)[1], steps.of(DEVICES)[1]
-    assert many["gflop"] <= 1.02 / DEVICES * one["gflop"]  # measured 1.000
+    assert_shared(steps, DEVICES)
 
 
 def test_a_split_state_saves_memory(steps: Steps) -> None:

@@ -1,7 +1,7 @@
 """`fashion`'s own step by libtpu, for one v5e and for four, without a TPU."""
 
 import pytest
-from aot import INPUT_BYTES, SPLIT_BYTES, STATE_BYTES, SUMMED, Steps, gathered, needs
+from aot import INPUT_BYTES, SPLIT_BYTES, STATE_BYTES, SUMMED, Steps, assert_shared, assert_summed, gathered, needs
 
 pytestmark = needs("v5e:2x2")
 DEVICES = 4
@@ -48,11 +48,7 @@ def test_memory(steps: Steps, devices: int, split: bool) -> None:
 
 def test_devices_sum_gradients_logs_and_moments_and_nothing_else(steps: Steps) -> None:
     """As docs/scaling.md explains; in 14 sums there, here the compiler joins some."""
-    assert steps.sums(1) == {}
-    sums = steps.sums(DEVICES)
-    assert sums.keys() == {"all-reduce"}
-    assert sums["all-reduce"]["bytes"] == 4 * SUMMED
-    assert sums["all-reduce"]["count"] <= 14
+    assert_summed(steps, DEVICES, SUMMED)
 
 
 def test_with_a_split_state_updated_parameters_are_gathered_and_nothing_else(steps: Steps) -> None:
@@ -64,8 +60,7 @@ def test_with_a_split_state_updated_parameters_are_gathered_and_nothing_else(ste
 
 
 def test_each_device_does_its_share(steps: Steps) -> None:
-    one, many = steps.of(1)[1], steps.of(DEVICES)[1]
-    assert many["gflop"] <= 1.02 / DEVICES * one["gflop"]  # measured 1.000
+    assert_shared(steps, DEVICES)
 
 
 def test_a_split_state_saves_arguments(steps: Steps) -> None:
