@@ -25,7 +25,7 @@ NARROW = {"standard CNN": "standard_cnn", "ResNet": "resnet"}
 
 
 def growth_curves(quick: bool) -> list[dict[str, Any]]:
-    """Plots, {"title", "x": steps, "y_label", "lines": {label: relative error}, …} as plot.lines takes them.
+    """Plots, {"title", "x": steps, "y_label", "lines": {label: relative error}, …} as report_page draws them.
 
     The narrow networks in float64 and the default preset in float32; quick: the narrow CNN alone.
     """

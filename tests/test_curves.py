@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import TINY, Outcome
 from jax_sngan.config.schema import TrainConfig, replace, to_dict
-from jax_sngan.evaluation.learning_curves import read_curves
+from jax_sngan.reports.curves import read_curves
 from jax_sngan.system.errors import UserError
 
 SCORE = "fcd_100_test_50"
@@ -77,6 +77,6 @@ def test_the_command(script: Callable[..., Outcome], runs: list[str], tmp_path: 
     assert outcome.code == 0, outcome
     assert f"step      4         1.5 +- 0.707   1 to 2, 2 seeds\n  {TINY.name}, torch" in outcome.out
     with Image.open(picture) as image:
-        assert image.size == (550, 400)
+        assert image.size == (605, 440)
     assert json.loads(numbers.read_text())[SCORE][0]["values"] == [[3.0, 1.0], [5.0, 2.0]]
     assert script("plot_runs.py", str(tmp_path / "none")).is_one_line("plot_runs.py", "none")

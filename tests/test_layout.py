@@ -23,6 +23,7 @@ LAYERS = [
     ["metrics"],
     ["evaluation"],
     ["training"],
+    ["reports"],
     ["benchmark", "export", "lipschitz"],
     ["study"],
     ["accelerator_check"],

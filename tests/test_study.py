@@ -69,8 +69,20 @@ def test_the_page_stands_alone(study):
     assert "url(" not in text
     assert text.count("data:image/gif") == 1
     assert "python a &lt; b" in text
-    # Each figure of the folder is on the page, and the sections are in the article's order.
-    assert len(list((out / "figures").iterdir())) == text.count("<img")
+    # Each figure of the folder is on the page, as it is or drawn anew, and the sections are in the article's order.
+    files = {path.stem for path in (out / "figures").iterdir()}
+    assert files == {
+        "critics",
+        "ring",
+        "ring-density",
+        "ring-field",
+        "ring-lipschitz",
+        "ring-losses",
+        "ring-modes",
+        "ring-remedies",
+    }
+    assert text.count("<img") == 4
+    assert text.count('role="img"') == 3 + 1 + 2 + len(SOME)
     order = [text.index(f'<h2 id="{name}"') for name in ("collapse", "remedies", "divergences", "wasserstein",
              "lipschitz", "clipping", "penalty", "spectral")]  # fmt: skip
     assert order == sorted(order)
@@ -163,18 +175,18 @@ def test_sentences_follow_the_numbers():
     rows = rows_of({"wgan": [25, 25], "sngan_hinge": [20, 20], "standard": [3, 5]})
     text = summary.who_leads(rows, "grid", "covered")
     assert text == (
-        "On the grid of 25 Gaussians, WGAN, clipped weights leads in modes covered with 25.0; last is Standard GAN "
+        "On the grid of 25 Gaussians, WGAN (clipped weights) leads in modes covered with 25.0; last is Standard GAN "
         "with 4.0."
     )
     verdict = summary.spectral_verdict(rows, "grid")
     assert "spectral norm does not win" in verdict
-    assert "number 2 of 3; WGAN, clipped weights is first" in verdict
+    assert "number 2 of 3; WGAN (clipped weights) is first" in verdict
     assert "Standard GAN (2 of 2 runs, at worst 22 missing)" in summary.collapse(rows, "grid")
     assert "WGAN" not in summary.collapse(rows, "grid")
 
     turned = rows_of({"wgan": [20, 20], "sngan_hinge": [25, 25], "standard": [3, 5]})
     assert summary.who_leads(turned, "grid", "covered").startswith(
-        "On the grid of 25 Gaussians, SN-GAN, hinge leads in modes covered with 25.0"
+        "On the grid of 25 Gaussians, SN-GAN (hinge) leads in modes covered with 25.0"
     )
     assert "spectral norm is first in every figure: modes covered." in summary.spectral_verdict(turned, "grid")
 
@@ -183,10 +195,11 @@ def test_a_lead_within_the_spread_is_said():
     close = rows_of({"wgan": [25, 21], "sngan_hinge": [20, 24], "standard": [3, 5]})
     assert "is within the spread of the seeds" in summary.who_leads(close, "grid", "covered")
     one = rows_of({"wgan": [25], "standard": [3]})
-    assert "nothing is known of the spread" in summary.who_leads(one, "grid", "covered")
+    assert summary.one_seed(one) == "With one seed each, so that a lead may be chance: the grid of 25 Gaussians."
+    assert summary.one_seed(close) == ""
     level = rows_of({"wgan": [25, 25], "sngan_hinge": [25, 25], "standard": [24, 25]})
-    assert "WGAN, clipped weights and SN-GAN, hinge lead in" in summary.who_leads(level, "grid", "covered")
-    assert "level with WGAN, clipped weights" in summary.spectral_verdict(level, "grid")
+    assert "WGAN (clipped weights) and SN-GAN (hinge) lead in" in summary.who_leads(level, "grid", "covered")
+    assert "level with WGAN (clipped weights)" in summary.spectral_verdict(level, "grid")
     equal = rows_of({"wgan": [25], "standard": [25]})
     assert "all have the same modes covered: 25.0" in summary.who_leads(equal, "grid", "covered")
     assert "no run ended with a mode missing" in summary.collapse(equal, "grid")
@@ -205,25 +218,41 @@ def test_lower_is_better_where_it_is():
     assert lines[0][head.index("Wasserstein")] == "—"
 
 
+def test_collapse_is_told_by_seed():
+    rows = rows_of({"standard": [3, 25], "wgan": [24, 25], "sngan_hinge": [25, 25]}, high_quality=0.5, reverse_kl=0.1)
+    assert summary.collapsed(rows, "grid") == ["standard"]
+    assert summary.headline(rows) == (
+        "On the grid of 25 Gaussians half of the modes or fewer were left to Standard GAN (1 of 2 runs); all modes in "
+        "every run: SN-GAN (hinge)."
+    )
+    assert summary.by_seed(rows, "grid")[0][:2] == ["Standard GAN", "3, 25 of 25"]
+    assert summary.headline(rows_of({"wgan": [13]})) == (
+        "On the grid of 25 Gaussians no run lost half of the modes; no GAN had all modes in every run."
+    )
+
+
 def test_remedies_compare_the_same_seeds():
     rows = rows_of({"non_saturating": [10, 12]}, high_quality=0.5)  # they deviate by 1.4
     rows.append({**rows[0], "remedy": "dropout", "covered": 12, "high_quality": 0.6})
-    text = summary.remedy_sentence(rows, "grid", "dropout")
-    assert "modes covered 10.0 without, 12.0 with" in text
-    assert text.endswith("better; one seed, so it may be chance.")
+    plain, dropout = summary.remedies(rows, "grid")
+    assert plain == ["Non-saturating GAN, without a remedy", "10 of 25", "50.0 %", ""]
+    assert dropout == ["dropout 0.2 in D", "12 of 25", "60.0 %", "more modes, better quality"]
+    assert summary.one_seed(rows).endswith("the remedies on the grid of 25 Gaussians.")
     rows.append({**rows[1], "remedy": "dropout", "covered": 14, "high_quality": 0.6})
-    assert "modes covered 11.0 without, 13.0 with" in (text := summary.remedy_sentence(rows, "grid", "dropout"))
-    assert text.endswith(": better.")
-    for row in rows[2:]:
-        row.update(covered=12, high_quality=0.5)
-    assert summary.remedy_sentence(rows, "grid", "dropout").endswith("no change beyond the spread of the seeds.")
-    for row in rows[2:]:
-        row.update(covered=8)
-    assert summary.remedy_sentence(rows, "grid", "dropout").endswith(": worse.")
-    for row in rows[2:]:
-        row.update(high_quality=0.9)
-    assert summary.remedy_sentence(rows, "grid", "dropout").endswith("better in one, worse in the other.")
-    assert summary.remedy_sentence(rows, "grid", "loss") == ""
+    assert [line[1] for line in summary.remedies(rows, "grid")] == ["10, 12 of 25", "12, 14 of 25"]
+    rows += rows_of({"sngan_non_saturating": [25, 25]}, high_quality=0.5)
+    assert summary.remedies(rows, "grid")[-1] == ["spectral normalisation of D", "25, 25 of 25", "50.0 %", "more modes"]
+    for covered, quality, verdict in (
+        (12, 0.5, "no change beyond the spread of the seeds"),
+        (8, 0.5, "fewer modes"),
+        (8, 0.9, "fewer modes, better quality"),
+        (14, 0.1, "more modes, worse quality"),
+    ):
+        for row in rows[2:4]:
+            row.update(covered=covered, high_quality=quality)
+        assert summary.verdict_of(rows, "grid", "dropout") == verdict
+    assert summary.verdict_of(rows, "grid", "loss") == ""
+    assert summary.remedies(rows, "ring") == []
 
 
 # The command --------------------------------------------------------------------------------------------------------
@@ -293,4 +322,6 @@ def test_a_page_without_rows_of_a_kind():
     text = page.page(told, TINY, {})
     assert 'id="images"' not in text
     assert 'id="remedies"' not in text
-    assert "WGAN, clipped weights on the grid of 25 Gaussians: modes covered 25.0" in text
+    assert "WGAN (clipped weights) on</th>" in text
+    assert '<td>the grid of 25 Gaussians</td><td class="n">25.0</td>' in text
+    assert "<h1>The GAN family" in text, "no title of a collapse that was not seen"

@@ -42,7 +42,7 @@ def test_a_workdir_holds_what_is_promised(tiny_run: Path) -> None:
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert all(set(line) == {"step", "d_loss", "g_loss", "d_real", "d_fake"} for line in lines)
-    assert sorted(p.name for p in (tiny_run / "samples").iterdir()) == ["000003.png", "000006.png"]
+    assert sorted(p.name for p in (tiny_run / "samples").iterdir()) == ["000003.png", "000006.png", "training.gif"]
     assert sorted(p.name for p in (tiny_run / "checkpoints").iterdir()) == ["3", "6"]
     assert "sngan sample " in (tiny_run / "README.txt").read_text()
     assert list((tiny_run / "tensorboard").glob("events.*"))

@@ -1,17 +1,10 @@
-"""The accelerator's check as one HTML page: no file beside it, no script, light and dark."""
+"""The accelerator's check as one page (reports/pages.py)."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1d2630;--soft:#5b6875;--paper:#fbfbf9;--line:#d9dee3;--bad:#a3262a}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#9aa7b3;--paper:#14181c;--line:#37404a;--bad:#ef8a8d}}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:70rem;margin:0 auto;padding:1.2rem}.wide{overflow-x:auto}table{border-collapse:collapse;margin:.6rem 0}
-th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th{color:var(--soft);font-weight:600}th:first-child,td:first-child,td.text{text-align:left}.bad{color:var(--bad)}
-"""
+from jax_sngan.reports import pages
 
 
 def page(told: Mapping[str, Any]) -> str:
@@ -19,28 +12,18 @@ def page(told: Mapping[str, Any]) -> str:
     of = {o["stage"]: o["told"] for o in told["stages"] if o["told"] is not None}
     rows = [result["row"] for name, result in of.items() if name.startswith("benchmark_") and "row" in result]
     verdict = "passed" if told["passed"] else "not passed, or not all of it was done"
-    body = [
-        f"<h1>Accelerator check: {verdict}</h1><p>{told['seconds']:.0f} seconds.</p>",
-        _machine(of.get("probe")),
-        _ladder("JAX against torch", of.get("ladder")),
-        _ladder("JAX against torch on the CPU", of.get("ladder_torch_on_cpu")),
-        _benchmark(rows),
-        _compiled(of.get("compiled"), rows),
-        _beside("Mesh of one device", of.get("mesh")),
-        _beside("Resume", of.get("resume")),
-        _stages(told["stages"]),
+    sections = [
+        ("machine", "Machine", _machine(of.get("probe"))),
+        ("ladder", "JAX against torch", _ladder(of.get("ladder"))),
+        ("ladder-cpu", "JAX against torch on the CPU", _ladder(of.get("ladder_torch_on_cpu"))),
+        ("benchmark", "Time and memory of a step", _benchmark(rows)),
+        ("compiled", "What the compiled program says", _compiled(of.get("compiled"), rows)),
+        ("mesh", "Mesh of one device", _beside(of.get("mesh"))),
+        ("resume", "Resume", _beside(of.get("resume"))),
+        ("stages", "Stages", _stages(told["stages"])),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Accelerator check</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{_STYLE}</style></head>\n<body><main>\n" + "\n".join(filter(None, body)) + "\n</main></body></html>\n"
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
+    head = f"<h1>Accelerator check: {verdict}</h1><p>{told['seconds']:.0f} seconds.</p>"
+    return pages.page("Accelerator check", head, sections)
 
 
 def _number(value: float | None, form: str = ".3g") -> str:
@@ -59,10 +42,10 @@ def _machine(told: Mapping[str, Any] | None) -> str:
     rows += [(f"matrix product in {name}, TFLOP/s", f"{g / 1e3:.3g}") for name, g in told["gflops"].items()]
     rows += [("peaks from", told["chip_source"])]
     rows += [(f"without {module}", what) for module, what in told["without"].items()]
-    return "<h2>Machine</h2>" + _table(("", ""), rows)
+    return pages.facts(rows)
 
 
-def _ladder(title: str, told: Mapping[str, Any] | None) -> str:
+def _ladder(told: Mapping[str, Any] | None) -> str:
     if told is None:
         return ""
     rows = [
@@ -71,7 +54,7 @@ def _ladder(title: str, told: Mapping[str, Any] | None) -> str:
         for c in told["cases"]
     ]  # fmt: skip
     line = f"{told['run']} of {told['planned']} cases: {told['summary']}."
-    return f"<h2>{title}</h2><p>{escape(line)}</p>" + _table(("case", "type", "error", "allowed", "within"), rows)
+    return f"<p>{escape(line)}</p>" + pages.table(("case", "type", "error", "allowed", "within"), rows, texts=2)
 
 
 def _benchmark(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -88,7 +71,7 @@ def _benchmark(rows: Sequence[Mapping[str, Any]]) -> str:
              _number(r["gflop"]), _number(r["peak_share"], ".0%"), _number(r["mfu"], ".0%"), "; ".join(memory))
         )  # fmt: skip
     head = ("a step", "JAX, ms", "torch, ms", "best / JAX", "GFLOP", "of matrix product", "MFU", "MiB at the peak")
-    return "<h2>Time and memory of a step</h2>" + _table(head, lines)
+    return pages.table(head, lines)
 
 
 def _compiled(told: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -102,20 +85,20 @@ def _compiled(told: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]])
         peaks = [_ms(s.get(name)) for name in ("compute", "bandwidth", "launch", "step")]
         lines.append((work, *peaks, _ms(measured.get(work)), f"{e['kernels']:,}", _number(e["gb"]), e["why"]))
     head = ("work", "FLOP / peak, ms", "bytes / bandwidth", "launches", "at the least", "measured", "kernels", "GB", "")
-    return "<h2>What the compiled program says</h2>" + _table(head, lines)
+    return pages.table(head, lines, last=True)
 
 
-def _beside(title: str, told: Mapping[str, Any] | None) -> str:
+def _beside(told: Mapping[str, Any] | None) -> str:
     if told is None:
         return ""
     line = f"{told['of']}: error {told['error']:.1e}, allowed {told['tolerance']:.0e}"
     if "to_the_bit" in told:
         line += "; the log is the same to the bit" if told["to_the_bit"] else "; not to the bit"
-    return f"<h2>{title}</h2><p>{escape(line)}.</p>"
+    return f"<p>{escape(line)}.</p>"
 
 
 def _stages(outcomes: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (o["stage"], o["what"], o["status"], f"{o['seconds']:.0f}", f"{o['limit_s']:.0f}", o["why"]) for o in outcomes
     ]
-    return "<h2>Stages</h2>" + _table(("stage", "what", "how it ended", "s", "limit", ""), rows)
+    return pages.table(("stage", "what", "how it ended", "s", "limit", ""), rows, texts=3, last=True)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jax_sngan.commands import cli
-from jax_sngan.system.files import write_json
+from jax_sngan.system.files import write_json, write_whole
 from jax_sngan.system.terminal import shown
 
 
@@ -23,10 +23,12 @@ def main() -> None:
     arguments = parser.parse()
     metrics = None if arguments.metrics is None else [m.strip() for m in arguments.metrics.split(",")]
 
-    from jax_sngan.evaluation import learning_curves  # numpy takes a moment to load
+    from jax_sngan.reports import curves, plots  # numpy takes a moment to load
 
-    found = learning_curves.read_curves(arguments.workdirs, metrics)
-    learning_curves.draw(found, arguments.out, log=arguments.log)
+    found = curves.read_curves(arguments.workdirs, metrics)
+    panels = [curves.plot(metric, group, log=arguments.log) for metric, group in found.items()]
+    picture = plots.png(panels, len(panels))
+    write_whole(arguments.out, lambda path: path.write_bytes(picture))
     if arguments.json != "-":
         for metric, group in found.items():
             print("\n".join(map(shown, table(metric, group))))

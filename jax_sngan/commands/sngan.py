@@ -26,6 +26,7 @@ COMMANDS = {
     "compile": "compile a step for a TPU or GPU that is not here: does it fit, what does it cost",
     "compile-table": "that for several presets and devices, as a table",
     "accelerator-check": "try it all on a GPU or TPU, in 10 minutes",
+    "report": "one page that tells of a run, or of several side by side",
     "plot-runs": "learning curves of runs, seeds as a band",
     "plot-sample-size": "how a Frechet distance depends on the number of images",
     "make-fashion10k": "choose the images of `fashion` again, or verify them",
@@ -38,6 +39,7 @@ _ELSEWHERE_CALLED = {
     **dict.fromkeys(("fit", "run", "resume"), ("train",)),
     **dict.fromkeys(("eval", "score", "fid", "test", "metrics"), ("evaluate",)),
     **dict.fromkeys(("plot", "curves"), ("plot-runs", "plot-sample-size")),
+    **dict.fromkeys(("html", "page", "summary", "dashboard"), ("report",)),
     "pytorch": ("torch",),
 }
 

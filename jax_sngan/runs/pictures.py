@@ -1,14 +1,19 @@
 """Pictures for people: grids as PNG, interpolations as GIF."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from jax_sngan.system.files import write_whole
+from jax_sngan.system.errors import UserError
+from jax_sngan.system.files import ANIMATION, write_whole
 
 FRAME = 80  # milliseconds of one picture of an animation
+FRAMES, WIDEST, SHADES = 40, 256, 64  # of the animation of a training: pictures, pixels a side, colours or greys
+LINE = 14  # pixels below it, with the step
+PAUSE = 1500  # milliseconds of its last picture
 SIDE = 4096  # pixels of the largest grid
 POINTS_SIDE = 320  # pixels of a picture of points
 POINTS_REACH = 2.5  # the plane is shown from -this to +this
@@ -72,3 +77,46 @@ def save_animation(path: str | Path, frames: list[np.ndarray], scale: int = 2) -
         path,
         lambda p: pictures[0].save(p, "GIF", save_all=True, append_images=pictures[1:], duration=FRAME, loop=0),
     )
+
+
+def save_training(folder: Path, last: int, *, anew: bool = True) -> Path | None:
+    """A run's sample grids up to a step, always of the same latents, as one GIF beside them.
+
+    At most FRAMES of them, evenly spaced, the first and the last among them; each made smaller, its step below it.
+
+    Args:
+      anew: also where one is there.
+    Returns:
+      The file; None where there are fewer than two grids.
+    Raises:
+      UserError: a grid can't be read, or the file can't be written.
+    """
+    steps = {int(p.stem): p for p in folder.glob("*.png") if re.fullmatch(r"[0-9]{6,}", p.stem)}
+    there = sorted(step for step in steps if step <= last)
+    path = folder / ANIMATION
+    if len(there) < 2:
+        return None
+    if path.exists() and not anew:
+        return path
+    count = min(FRAMES, len(there))
+    chosen = [there[round(i * (len(there) - 1) / (count - 1))] for i in range(count)]
+    frames = [_with_step(steps[step], step) for step in chosen]
+    pauses = [2 * FRAME] * (count - 1) + [PAUSE]
+    write_whole(
+        path, lambda p: frames[0].save(p, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
+    )
+    return path
+
+
+def _with_step(path: Path, step: int) -> Image.Image:
+    """A sample grid, small, with a line below it."""
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except OSError as error:  # pillow's of what is no picture, too
+        raise UserError(f"cannot read {path}, a run's sample grid: {error.strerror or error}") from error
+    picture.thumbnail((WIDEST, WIDEST), Image.Resampling.BOX)
+    sheet = Image.new("RGB", (picture.width, picture.height + LINE), "white")
+    sheet.paste(picture)
+    ImageDraw.Draw(sheet).text((4, picture.height + 1), f"step {step}", fill=(60, 60, 60))
+    return sheet.quantize(SHADES, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

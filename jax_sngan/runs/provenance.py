@@ -3,12 +3,16 @@
 import hashlib
 import importlib.metadata
 import platform
+import shutil
+import subprocess
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.invocation import checkout
+from jax_sngan.system.machine import cores, processor
 
 FORMAT = 1  # goes up when a checkpoint's parts mean something else
 LIBRARIES = {
@@ -31,7 +35,30 @@ def provenance(framework: str, data: dict[str, Any] | None, devices: str | None)
         "code": {"jax-sngan": version_of("jax-sngan"), "sha256": code_checksum(framework)},
         "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in LIBRARIES[framework]},
         "devices": devices,
+        "processor": f"{processor()}, {cores()} core{'s' * (cores() > 1)}",
+        "commit": commit(),
     }
+
+
+@lru_cache
+def commit() -> str | None:
+    """The commit of the sources that run, `-dirty` behind it where they have been changed; None outside a checkout."""
+    root, git = checkout(), shutil.which("git")
+    if root is None or git is None:
+        return None
+    command = [
+        git,
+        "--no-optional-locks",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    return asked.stdout.strip() if asked.returncode == 0 else None  # else no repository, as in an archive of it
 
 
 @lru_cache
@@ -67,7 +94,8 @@ def parse(value: Any) -> dict[str, Any]:
     if value["format"] > FORMAT:
         return value
     data, devices = value.get("data", 0), value.get("devices", 0)
-    whole = _texts(value.get("libraries")) and "sha256" in value["code"] and (devices is None or _text(devices))
+    told = (devices, value.get("processor"), value.get("commit"))  # the latter two are younger than some checkpoints
+    whole = _texts(value.get("libraries")) and "sha256" in value["code"] and all(v is None or _text(v) for v in told)
     if not whole or not (data is None or (_texts(data) and "summary" in data and data.keys() & set(_CHECKSUMS))):
         raise wrong
     return value

@@ -19,7 +19,7 @@ from jax_sngan.data.layout import shown_classes
 from jax_sngan.runs import manifest
 from jax_sngan.runs.selection import steps_in
 from jax_sngan.system.errors import UserError
-from jax_sngan.system.files import RUN_FILES, read_json, temporary_for, write_json, write_whole
+from jax_sngan.system.files import ANIMATION, RUN_FILES, read_json, temporary_for, write_json, write_whole
 from jax_sngan.system.invocation import called, own_command, this_command
 from jax_sngan.system.lock import NAME as LOCK
 from jax_sngan.system.regular_files import check_local
@@ -220,7 +220,7 @@ def take(workdir: Path) -> None:
         write_json(workdir / MARK, _MARKED)
     for path in (*workdir.iterdir(), *(workdir / "samples").glob(".*")):
         name = temporary_for(path.name) or ""
-        ours = name in _FILES if path.parent == workdir else re.fullmatch(r"[0-9]{6,}\.png", name)
+        ours = name in _FILES if path.parent == workdir else re.fullmatch(rf"[0-9]{{6,}}\.png|{ANIMATION}", name)
         if ours and path.is_file() and not path.is_symlink():
             path.unlink()
     for path in (workdir / "checkpoints").glob("*"):
@@ -251,7 +251,9 @@ def prepare(
         return [f"{readme} has lines that this program did not write: it is left as it is"]
     images = SAMPLING.format(command=sampling, load=repr(str(workdir))) if sampling else ""
     board = command("tensorboard", "--logdir", workdir / "tensorboard")
-    text = README.format(name=shown(config.name), board=board, train=resuming or this_command(), images=images)
+    report = own_command("report", workdir, "--out", "report.html")
+    train = resuming or this_command()
+    text = README.format(name=shown(config.name), board=board, report=report, train=train, images=images)
     write_whole(readme, lambda p: p.write_text(text, encoding="utf-8"))
     return []
 
@@ -307,6 +309,9 @@ metrics.jsonl    one line a log: step, losses, mean scores of real and generated
 samples/         grids of the averaged generator, always from the same latents
 checkpoints/     one folder a step
 tensorboard/     the same numbers: {board}
+
+At its end samples/training.gif shows the grids over the whole training.
+All of it on one page:        {report}
 run.json         marks this folder as a run's
 """
 SAMPLING = """\

@@ -1,4 +1,4 @@
-"""The study's pictures: PNG by matplotlib, an animation as GIF by pillow; all as bytes."""
+"""The study's pictures: curves as reports/plots.py draws them, the plane as PNG, an animation as GIF."""
 
 import io
 from collections.abc import Callable
@@ -11,14 +11,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from jax_sngan.data.mixtures import MIXTURES, Mixture
+from jax_sngan.reports.plots import Line, Plot, small_png
 from jax_sngan.runs.pictures import grid
 from jax_sngan.study.folder import Finished
-from jax_sngan.study.plan import CRITICS, GANS
+from jax_sngan.study.plan import CRITICS, GANS, REMEDIES
 
 REACH = 2.0  # the plane is shown from -this to +this
-COLOURS = dict(zip(GANS, ("#c0392b", "#e08e0b", "#7d5ba6", "#2e86c1", "#1e8449", "#48b06a"), strict=True))
+# Each GAN's own, of plots.COLOURS: spectral norm green, red what has no bound.
+COLOURS = {"standard": 6, "non_saturating": 1, "wgan": 4, "wgan_gp": 0, "sngan_hinge": 2, "sngan_non_saturating": 5}
 PANEL, TITLE = 200, 18  # pixels of a panel of the animation, and of the line above it
 _INK, _REAL, _MADE, _PAPER = (60, 60, 60), (205, 205, 205), (31, 97, 161), (255, 255, 255)
+
+
+def title(run: Finished) -> str:
+    """What a panel is called by: the remedy, or the GAN where there is none."""
+    return REMEDIES[run.run.remedy].title if run.run.remedy else GANS[run.run.gan].title
 
 
 def density(runs: list[Finished]) -> bytes:
@@ -58,90 +65,84 @@ def fields(runs: list[Finished]) -> bytes:
     return _panels(runs, draw)
 
 
-def losses(runs: list[Finished]) -> bytes:
-    """Both losses of one seed over training."""
-
-    def draw(axes: Axes, run: Finished) -> None:
+def losses(runs: list[Finished]) -> list[Plot]:
+    """Both losses of one seed over training, a plot a GAN."""
+    found = []
+    for run in runs:
         values = run.arrays["losses"].astype(np.float64)
         width = max(1, len(values) // 60)
         smooth = [np.convolve(v, np.ones(width) / width, mode="valid") for v in values.T]
-        steps = np.arange(len(smooth[0])) + width // 2
-        axes.plot(steps, smooth[0], lw=1, color="#1f61a1", label="D")
-        axes.plot(steps, smooth[1], lw=1, color="#d35400", label="G")
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=7, frameon=False)
+        part = slice(None, None, max(1, width // 2))
+        steps = (np.arange(len(smooth[0])) + width // 2)[part].tolist()
+        lines = [
+            Line(name, steps, v[part].tolist(), colour=i) for i, (name, v) in enumerate(zip("DG", smooth, strict=True))
+        ]
+        found.append(Plot(GANS[run.run.gan].title, lines, "G updates", "loss"))
+    return found
 
-    return _panels(runs, draw, plane=False)
 
-
-def modes_over_training(runs: list[Finished]) -> bytes:
+def modes_over_training(runs: list[Finished]) -> list[Plot]:
     """Modes covered at each moment: the mean over seeds, and from the least to the most as a band."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
+    lines = []
     for gan in GANS:
         own = [r.arrays for r in runs if r.run.gan == gan]
         if own:
             covered = np.stack([a["covered"] for a in own])
-            steps = own[0]["frame_steps"]
-            axes.plot(steps, covered.mean(0), color=COLOURS[gan], lw=1.6, label=GANS[gan].title)
-            axes.fill_between(steps, covered.min(0), covered.max(0), color=COLOURS[gan], alpha=0.12, lw=0)
-    axes.axhline(runs[0].figures["modes"], color="#888888", lw=0.8, ls=":")
-    axes.set(xlabel="G updates", ylabel="modes covered")
-    axes.legend(fontsize=8, frameon=False, ncols=2)
-    axes.grid(alpha=0.25)
-    return _png(figure)
+            lines.append(_over_seeds(gan, own[0]["frame_steps"], covered))
+    return [Plot("Modes covered", lines, "G updates", "modes", level=runs[0].figures["modes"])]
 
 
-def lipschitz(runs: list[Finished]) -> bytes:
+def lipschitz(runs: list[Finished]) -> list[Plot]:
     """Slopes of D over training, the mean over seeds: the steepest found, and the bound from the layers' norms.
 
     A fresh network is left out: its u and v are random, and spectral norm's sigma still means nothing.
     """
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    for axes, column, title in zip(figure.subplots(1, 2), (1, 2), ("steepest slope found", "bound"), strict=True):
+    found = []
+    for column, title in ((1, "Steepest slope found"), (2, "Bound from the layers")):
+        lines = []
         for gan in GANS:
             own = [r.arrays["slopes"] for r in runs if r.run.gan == gan]
             if own:
                 after = np.stack(own)[:, own[0][:, 0] > 0]
-                axes.plot(after[0, :, 0], after[:, :, column].mean(0), color=COLOURS[gan], label=GANS[gan].title)
-        axes.axhline(1, color="#888888", lw=0.8, ls=":")
-        axes.set_yscale("log")
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("G updates", fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.25)
-    axes.legend(fontsize=7, frameon=False)
-    return _png(figure)
+                lines.append(_over_seeds(gan, after[0, :, 0], after[:, :, column]))
+        found.append(Plot(title, lines, "G updates", "slope of D", log=True, level=1.0))
+    return found
 
 
-def critics(told: dict[str, dict[str, Any]]) -> bytes:
+def _over_seeds(gan: str, steps: NDArray[Any], values: NDArray[Any]) -> Line:
+    """values [seeds, moments] as their mean, with a band from the least to the most."""
+    band = (values.min(0).tolist(), values.max(0).tolist()) if len(values) > 1 else None
+    return Line(GANS[gan].title, steps.tolist(), values.mean(0).tolist(), band, COLOURS[gan])
+
+
+def critics(told: dict[str, dict[str, Any]]) -> list[Plot]:
     """Estimates against the truth, and what pulls G, as two Gaussians move apart."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    jsd, distance, pull = [], [], []
     for name, f in told.items():
-        t, critic = np.array(f["distances"]), CRITICS[name]
+        t, critic = f["distances"], CRITICS[name]
         if critic.of == "jsd":
-            left.plot(t, f["truth"], "k:", lw=1.6, zorder=5, label="2 JSD, exact")
-            left.plot(t, f["estimate"], "o-", ms=4, color=COLOURS["standard"], label="log 4 − loss of D")
-            right.plot(t, np.abs(f["pull_saturating"]), "o-", ms=4, color=COLOURS["standard"], label="standard loss")
-            right.plot(t, np.abs(f["pull"]), "o-", ms=4, color=COLOURS["non_saturating"], label="non-saturating")
+            jsd += [
+                Line("2 JSD, exact", t, f["truth"], colour=7, dash=2),
+                Line("log 4 − loss of D", t, f["estimate"], colour=COLOURS["standard"]),
+            ]
+            for loss, of, gan in (
+                ("standard", "pull_saturating", "standard"),
+                ("non-saturating", "pull", "non_saturating"),
+            ):
+                pull.append(Line(f"{loss} loss", t, np.abs(f[of]).tolist(), colour=COLOURS[gan]))
             continue
         colour = COLOURS.get(name, COLOURS["sngan_hinge"])
-        middle.plot(t, np.abs(f["estimate"]), "o-", ms=4, color=colour, label=critic.title)
-        right.plot(t, np.abs(f["pull"]), "o-", ms=4, color=colour, label=critic.title)
-    exact = [(f["distances"], f["truth"]) for name, f in told.items() if CRITICS[name].of == "wasserstein"]
-    for t, truth in exact[:1]:
-        middle.plot(t, truth, "k:", lw=1.6, zorder=5, label="distance, exact")
-    left.axhline(2 * np.log(2), color="#888888", lw=0.8, ls="--")
-    right.set_yscale("symlog", linthresh=0.01)
-    for axes, title in ((left, "Jensen-Shannon"), (middle, "Wasserstein"), (right, "pull on the generator")):
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("distance of the means", fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=6.5, frameon=False)
-    return _png(figure)
+        distance.append(Line(critic.title, t, np.abs(f["estimate"]).tolist(), colour=colour))
+        pull.append(Line(critic.title, t, np.abs(f["pull"]).tolist(), colour=colour))
+        if len(distance) == 1:
+            distance.insert(0, Line("distance, exact", t, f["truth"], colour=7, dash=2))
+    x = "distance of the means, in standard deviations"
+    plots = [
+        Plot("Jensen-Shannon: D's estimate", jsd, x, "nats", level=2 * float(np.log(2))),
+        Plot("Wasserstein: the critics' estimates", distance, x, "distance", log=True),
+        Plot("Pull on the generator", pull, x, "slope of G's loss", log=True),
+    ]
+    return [plot for plot in plots if plot.lines]
 
 
 def samples(runs: list[Finished]) -> bytes:
@@ -153,7 +154,7 @@ def samples(runs: list[Finished]) -> bytes:
         axes.set_title(GANS[run.run.gan].title, fontsize=9)
     for axes in figure.axes:
         axes.set_axis_off()
-    return _png(figure)
+    return small_png(figure)
 
 
 def animation(runs: list[Finished]) -> bytes:
@@ -188,18 +189,18 @@ def _panel(xy: NDArray[np.float32], mixture: Mixture) -> Image.Image:
     return panel
 
 
-def _panels(runs: list[Finished], draw: Callable[[Axes, Finished], None], *, plane: bool = True) -> bytes:
-    """One panel a GAN, in two rows."""
-    figure = Figure(figsize=(8, 6.0 if plane else 4.6), layout="constrained")
-    for axes, run in zip(figure.subplots(2, 3).flat, runs, strict=False):
+def _panels(runs: list[Finished], draw: Callable[[Axes, Finished], None]) -> bytes:
+    """One panel of the plane a run, three in a row."""
+    rows = -(-len(runs) // 3)
+    figure = Figure(figsize=(8, 3.0 * rows), layout="constrained")
+    for axes, run in zip(figure.subplots(rows, 3, squeeze=False).flat, runs, strict=False):
         draw(axes, run)
-        axes.set_title(GANS[run.run.gan].title, fontsize=9, pad=7)
-        if plane:
-            axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xticks=[], yticks=[], aspect="equal")
-            axes.xaxis.labelpad = 3
+        axes.set_title(title(run), fontsize=9, pad=7)
+        axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xticks=[], yticks=[], aspect="equal")
+        axes.xaxis.labelpad = 3
     for axes in figure.axes[len(runs) :]:
         axes.set_axis_off()
-    return _png(figure)
+    return small_png(figure)
 
 
 def _centres(axes: Axes, run: Finished, colour: str) -> None:
@@ -209,11 +210,3 @@ def _centres(axes: Axes, run: Finished, colour: str) -> None:
 
 def _finite(xy: NDArray[Any]) -> NDArray[Any]:
     return xy[np.isfinite(xy).all(axis=1)]
-
-
-def _png(figure: Figure) -> bytes:
-    """A palette of 128 colours: a third of the bytes, and no difference that one sees."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110, facecolor="white")
-    Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return small.getvalue()

@@ -1,38 +1,24 @@
-"""The study as one HTML page: no file beside it, no script, light and dark, on a phone too."""
+"""The study as one page (reports/pages.py)."""
 
-import base64
 from html import escape
 from typing import Any
 
+from jax_sngan.reports import pages
+from jax_sngan.reports.plots import Plot
 from jax_sngan.study import summary
-from jax_sngan.study.plan import CRITICS, GANS, IMAGES, N_DIS, POINTS, REMEDIES, REMEDY_BASE, Size
+from jax_sngan.study.plan import CRITICS, GANS, IMAGES, N_DIS, POINTS, REMEDY_BASE, Size
 from jax_sngan.study.training import CONFIDENCE, POINTS_SCORED
 
+Pictures = dict[str, bytes | list[Plot]]  # by the name of their file: a PNG or GIF, or curves to draw
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1d2630;--soft:#5b6875;--paper:#fbfbf9;--card:#fff;--line:#d9dee3;--mark:#1f61a1}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#9aa7b3;--paper:#14181c;--card:#1d2329;--line:#37404a;
---mark:#7db6ea}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:17px/1.6 Georgia,"Times New Roman",serif}
-main{max-width:52rem;margin:0 auto;padding:1.2rem}
-h1{font-size:1.9rem;line-height:1.2;margin:1.2rem 0 .4rem}
-h2{font-size:1.3rem;margin:2.6rem 0 .4rem;padding-top:.6rem;border-top:1px solid var(--line)}
-p{margin:.7rem 0}small,.soft,figcaption{color:var(--soft);font-size:.86rem}
-figure{margin:1.2rem 0}figure img{display:block;width:100%;height:auto;background:#fff;border-radius:6px;
-border:1px solid var(--line)}
-.formula{overflow-x:auto;padding:.5rem .9rem;border-left:3px solid var(--mark);background:var(--card);font-style:italic}
-.found{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:.5rem .9rem}
-.found b{color:var(--mark);font-weight:600;font-size:.8rem;text-transform:uppercase;letter-spacing:.06em}
-.wide{overflow-x:auto}table{border-collapse:collapse;font:14px/1.4 system-ui,sans-serif;margin:.6rem 0}
-th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;min-width:5rem}
-th:first-child,td:first-child{text-align:left}
-code{font-size:.85em;background:var(--card);padding:.1rem .3rem;border-radius:3px;overflow-wrap:anywhere}
-nav a{color:var(--mark);margin-right:.9rem;white-space:nowrap}
+.formula { overflow-x: auto; padding: .5rem .9rem; border-left: 3px solid var(--c0); background: var(--band);
+  font-style: italic; max-width: 46rem; }
+.found { background: var(--band); border-radius: 6px; padding: .5rem .9rem; max-width: 46rem; }
+.found b { color: var(--c0); font-size: .8rem; text-transform: uppercase; letter-spacing: .06em; }
 """
 
 
-def page(told: dict[str, Any], size: Size, pictures: dict[str, bytes]) -> str:
+def page(told: dict[str, Any], size: Size, pictures: Pictures) -> str:
     """The page.
 
     Args:
@@ -42,7 +28,7 @@ def page(told: dict[str, Any], size: Size, pictures: dict[str, bytes]) -> str:
     """
     sections = [
         ("collapse", "The game, and mode collapse", _collapse(told, pictures)),
-        ("remedies", "Remedies", _remedies(told)),
+        ("remedies", "Remedies", _remedies(told, pictures)),
         ("divergences", "The standard GAN: Jensen-Shannon and Kullback-Leibler", _divergences(told, pictures)),
         ("wasserstein", "The Wasserstein distance", _wasserstein(told, pictures)),
         ("lipschitz", "1-Lipschitz continuity", _lipschitz(told, pictures)),
@@ -53,18 +39,17 @@ def page(told: dict[str, Any], size: Size, pictures: dict[str, bytes]) -> str:
         ("table", "All figures", _tables(told, pictures)),
         ("how", "How it was measured", _how(told, size)),
     ]
-    shown = [s for s in sections if s[2]]
-    links = "".join(f'<a href="#{name}">{escape(title)}</a> ' for name, title, _ in shown)
-    body = "\n".join(f'<section><h2 id="{name}">{escape(title)}</h2>\n{text}</section>' for name, title, text in shown)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>The GAN family, side by side</title><style>{_STYLE}</style></head>\n<body><main>\n"
-        "<h1>From mode collapse to spectral normalisation</h1>\n"
+    rows = told["rows"]
+    title = "The GAN family, side by side"
+    if any(summary.collapsed(rows, data) for data in POINTS):
+        title = "From mode collapse to spectral normalisation"
+    head = (
+        f"<h1>{title}</h1>\n"
         '<p class="soft">Six GANs with the same networks, data, seeds and numbers of updates. Every figure on this '
-        "page, and every sentence that says who leads, comes from the runs that are described at its end.</p>\n"
-        f"<nav>{links}</nav>\n{body}\n</main></body></html>\n"
+        "page, and every sentence that says who leads, comes from the runs that are described at its end.</p>"
+        + _found(summary.headline(rows), summary.one_seed(rows))
     )
+    return pages.page("The GAN family, side by side", head, sections, _STYLE)
 
 
 _LOSSES = "Losses over training (seed 0), smoothed. Those of different GANs can't be compared with each other."
@@ -81,7 +66,7 @@ _PENALTY = (
 )
 
 
-def _collapse(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def _collapse(told: dict[str, Any], pictures: Pictures) -> str:
     rows = told["rows"]
     parts = [
         "<p>A generator G turns random numbers into points; a discriminator D learns to tell them from real ones; G "
@@ -90,37 +75,46 @@ def _collapse(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
         "<strong>mode collapse</strong>.</p>"
         "<p>To see it, the data must be known. Eight Gaussians on a ring, 25 on a grid: each is a mode. A point is of "
         "high quality within three standard deviations of a mode, and a mode is covered if a point of high quality "
-        "lies there. Grey: the modes; blue: generated points; the numbers: modes covered.</p>"
+        "lies there. The KL divergence says how unevenly the good points are shared among the modes; 0: evenly. Grey: "
+        "the modes; blue: generated points; the numbers: modes covered.</p>"
     ]
     for data in POINTS:
-        title = summary.DATA_TITLES[data]
-        parts.append(_figure(pictures, f"{data}.gif", f"Generators on {title}, from the first update to the last."))
-        parts.append(_figure(pictures, f"{data}-modes.png", f"Modes covered on {title}; the bands span the seeds."))
-        parts.append(_found(summary.collapse(rows, data), summary.who_leads(rows, data, "covered")))
-        parts.append(_figure(pictures, f"{data}-density.png", f"Where the points lie in the end ({title}, seed 0)."))
+        title, lines = summary.DATA_TITLES[data], summary.by_seed(rows, data)
+        if not lines:
+            continue
+        head = ("GAN", "modes covered, seed by seed", "high quality", "KL to even shares")
+        parts += [
+            _figure(pictures, f"{data}.gif", f"Generators on {title}, from the first update to the last (seed 0)."),
+            pages.table(head, lines),
+            _figure(
+                pictures, f"{data}-modes.png", f"The same over training, on {title}; bands span the seeds, dotted: all."
+            ),
+            _figure(pictures, f"{data}-density.png", f"Where the points lie in the end ({title}, seed 0)."),
+        ]
     return "\n".join(parts)
 
 
-def _remedies(told: dict[str, Any]) -> str:
-    rows = told["rows"]
+def _remedies(told: dict[str, Any], pictures: Pictures) -> str:
     parts = []
-    for data in summary.DATA_TITLES:
-        lines = [line for remedy in REMEDIES if (line := summary.remedy_sentence(rows, data, remedy))]
-        if lines:
-            items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-            parts.append(f"<p>On {escape(summary.DATA_TITLES[data])}:</p><ul>{items}</ul>")
+    for data, title in summary.DATA_TITLES.items():
+        if lines := summary.remedies(told["rows"], data):
+            head = ("remedy", "modes covered, seed by seed", "high quality", "what it did")
+            caption = f"Where the points lie in the end, with each remedy ({title}, seed 0)."
+            parts.append(f"<h3>On {escape(title)}</h3>" + pages.table(head, lines, last=True))
+            parts.append(_figure(pictures, f"{data}-remedies.png", caption))
     if not parts:
         return ""
     intro = (
-        "<p>Against collapse one reads: more varied data, dropout, batch normalisation, another learning rate, another "
-        f"loss. Each was tried alone on the {escape(GANS[REMEDY_BASE].title)}, with and without, on the same seeds. "
-        "(Of the data, “with” is training on a tenth of them: worse figures then speak for more data.) "
-        "Spectral norm is one more: the tables at the end have that GAN with it.</p>"
+        "<p>Against collapse one reads: more varied data, dropout, batch normalisation, another learning rate, fewer "
+        f"updates of D, another loss. Each was tried alone on the {escape(GANS[REMEDY_BASE].title)}. (“A tenth of the "
+        "data” is the other way round: what it loses speaks for more data.) What bounds D is the family's own remedy: "
+        "the last line is the same GAN with spectral normalisation. A change counts if it is larger than the "
+        "deviation of the plain GAN's seeds; more modes at a worse quality are a blur that touches all of them.</p>"
     )
     return intro + "\n".join(parts)
 
 
-def _divergences(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def _divergences(told: dict[str, Any], pictures: Pictures) -> str:
     parts = [
         "<p>If D is optimal, D(x) = p(x) / (p(x) + q(x)) for data p and generator q, and the standard game (Goodfellow "
         "et al. 2014) makes G minimise</p>"
@@ -147,7 +141,7 @@ def _divergences(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
     return "\n".join(parts)
 
 
-def _wasserstein(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def _wasserstein(told: dict[str, Any], pictures: Pictures) -> str:
     lines = [
         summary.critic_sentence(name, f, CRITICS[name].title)
         for name, f in told["critics"].items()
@@ -167,7 +161,7 @@ def _wasserstein(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
     )
 
 
-def _lipschitz(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def _lipschitz(told: dict[str, Any], pictures: Pictures) -> str:
     parts = [
         "<p>A function is 1-Lipschitz if it never changes faster than its input: |f(x) − f(y)| ≤ ‖x − y‖. For a "
         "network a bound from above is the product of its layers' norms, as the activations' slopes are at most 1; the "
@@ -189,8 +183,7 @@ def _lipschitz(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
 
 
 def _bound(told: dict[str, Any], gan: str, text: str) -> str:
-    lines = [_standing(told, gan, data) for data in summary.DATA_TITLES]
-    return text + _found(*lines)
+    return text + _standing(told, gan)
 
 
 def _spectral(told: dict[str, Any]) -> str:
@@ -202,25 +195,26 @@ def _spectral(told: dict[str, Any]) -> str:
             "<p>Every layer then has norm 1 and so has the product, everywhere and not only between the samples. σ is "
             "found by one step of the power iteration an update, which costs next to nothing. (A convolution as a "
             "linear map may have a larger norm than its kernel as a matrix: there the bound is not 1.)</p>",
-            _found(*(_standing(told, "sngan_hinge", data) for data in summary.DATA_TITLES)),
+            _standing(told, "sngan_hinge"),
             "<p>Does it win here? The figures decide:</p>",
             _found(*(summary.spectral_verdict(told["rows"], data) for data in summary.DATA_TITLES)),
         ]
     )
 
 
-def _standing(told: dict[str, Any], gan: str, data: str) -> str:
-    """A GAN's figures on a data set in one sentence. "" without rows."""
-    own = summary.of(told["rows"], data)
-    said = []
-    for figure in ("covered", "high_quality", "lipschitz_lower", "lipschitz_upper"):
-        s = summary.spread(own, gan, figure)
-        if s is not None:
-            said.append(f"{summary.FIGURES[figure].title} {summary.with_spread(figure, s)}")
-    return f"{GANS[gan].title} on {summary.DATA_TITLES[data]}: {', '.join(said)}." if said else ""
+def _standing(told: dict[str, Any], gan: str) -> str:
+    """What became of a GAN, a line a data set. "" without rows."""
+    figures = ("covered", "high_quality", "lipschitz_lower", "lipschitz_upper")
+    lines = []
+    for data, title in summary.DATA_TITLES.items():
+        found = {f: summary.spread(summary.of(told["rows"], data), gan, f) for f in figures}
+        if any(found.values()):
+            lines.append([title, *("—" if s is None else summary.with_spread(f, s) for f, s in found.items())])
+    head = [f"{GANS[gan].title} on", *(summary.FIGURES[f].title for f in figures)]
+    return pages.table(head, lines) if lines else ""
 
 
-def _images(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def _images(told: dict[str, Any], pictures: Pictures) -> str:
     parts = []
     for data in IMAGES:
         if not summary.of(told["rows"], data):
@@ -239,17 +233,15 @@ def _images(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
     return intro + "\n".join(parts)
 
 
-def _tables(told: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def _tables(told: dict[str, Any], pictures: Pictures) -> str:
     parts = ["<p>Mean ± standard deviation over the seeds.</p>"]
     for data, title in summary.DATA_TITLES.items():
         if summary.of(told["rows"], data):
             head, lines = summary.table(told["rows"], data)
-            cells = "".join(f"<th>{escape(h)}</th>" for h in head)
-            body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in line)}</tr>" for line in lines)
             parts.append(
                 f"<h3>{escape(title[0].upper() + title[1:])}</h3>"
                 + _figure(pictures if data in POINTS else {}, f"{data}-losses.png", _LOSSES)
-                + f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+                + pages.table(head, lines)
             )
     return "\n".join(parts)
 
@@ -263,9 +255,11 @@ def _how(told: dict[str, Any], size: Size) -> str:
             "<p>“The same updates” means: the same number of G updates, and before each of them the same number of D "
             f"updates for every GAN, {points_updates} in the plane and {images_updates} on images (remedies may differ "
             "in it where they say so). Networks have the same layers and widths, with no normalisation in D but the "
-            "spectral one; the optimiser is the same Adam, its rate falling to 0. So these are not the settings with "
-            "which each paper got its best figures. Clipping bound and penalty weight in the plane are the best of "
-            "three each, by one trial on seed 0.</p>",
+            "spectral one; the optimiser is the same Adam, its rate falling to 0 (in the plane from "
+            f"{size.point_rate:g}). So these are not the settings with which each paper got its best figures: a high "
+            "rate and a D that is trained more than G are what collapse comes from, and what Miyato et al. (2018, "
+            "section 4.1) tell GANs apart by. Clipping bound and penalty weight in the plane are the best of three "
+            "each, by one trial on seed 0 at a rate of 0.001.</p>",
             f"<p>In the plane {POINTS_SCORED:,} points of the raw generator are scored (width {size.point_width}, "
             f"batch {size.point_batch}); on images the averaged generator's. Kullback-Leibler is of the histogram of "
             "modes; Jensen-Shannon of histograms of 50 × 50 cells; Wasserstein is exact, of "
@@ -280,10 +274,10 @@ def _found(*sentences: str) -> str:
     return f'<p class="found"><b>Measured</b> {escape(said)}</p>' if said else ""
 
 
-def _figure(pictures: dict[str, bytes], name: str, caption: str) -> str:
+def _figure(pictures: Pictures, name: str, caption: str) -> str:
     if name not in pictures:
         return ""
-    kind = "gif" if name.endswith(".gif") else "png"
-    code = base64.b64encode(pictures[name]).decode()
-    text = escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/{kind};base64,{code}"><figcaption>{text}</figcaption></figure>'
+    picture = pictures[name]
+    if isinstance(picture, bytes):
+        return pages.picture(picture, caption)
+    return pages.drawn(picture) + f'<p class="soft">{pages.text(caption)}</p>'

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jax_sngan.reports.plots import png
 from jax_sngan.runs.log import duration
 from jax_sngan.study import critics, figures, folder, page, plan, summary, training
 from jax_sngan.study.folder import Finished
@@ -74,7 +75,8 @@ def run(
     }
     pictures = draw(done)
     for name, picture in pictures.items():
-        write_whole(out / "figures" / name, partial(_write_bytes, picture))
+        content = picture if isinstance(picture, bytes) else png(picture, min(3, len(picture)))
+        write_whole(out / "figures" / name, partial(_write_bytes, content))
     write_whole(out / "table.md", lambda p: p.write_text(summary.markdown(rows), encoding="utf-8"))
     write_json(out / "study_rows.json", told)
     write_whole(out / "index.html", lambda p: p.write_text(page.page(told, size, pictures), encoding="utf-8"))
@@ -88,9 +90,11 @@ def _write_bytes(content: bytes, path: Path) -> None:
     path.write_bytes(content)
 
 
-def draw(done: list[Finished]) -> dict[str, bytes]:
+def draw(done: list[Finished]) -> page.Pictures:
     """Every picture by the name of its file; those of one seed are of seed 0."""
-    made = {"critics.png": figures.critics({f.run.gan: f.figures for f in done if f.run.kind == "critic"})}
+    made: page.Pictures = {
+        "critics.png": figures.critics({f.run.gan: f.figures for f in done if f.run.kind == "critic"})
+    }
     for data in (*plan.POINTS, *plan.IMAGES):
         family = [f for f in done if f.run.data == data and f.run.remedy is None]
         first = [f for f in family if f.run.seed == 0]
@@ -104,6 +108,10 @@ def draw(done: list[Finished]) -> dict[str, bytes]:
             made[f"{data}-field.png"] = figures.fields(first)
             made[f"{data}-lipschitz.png"] = figures.lipschitz(family)
             made[f"{data}.gif"] = figures.animation(first)
+            base = [f for f in first if f.run.gan == plan.REMEDY_BASE]
+            remedies = [f for f in done if f.run.data == data and f.run.remedy and f.run.seed == 0]
+            if remedies:
+                made[f"{data}-remedies.png"] = figures.density([*base, *remedies])
         made[f"{data}-losses.png"] = figures.losses(first)
     return made
 

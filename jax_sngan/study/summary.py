@@ -4,7 +4,7 @@ before it has counted."""
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from jax_sngan.study.plan import GANS, REMEDIES, REMEDY_BASE, SPECTRAL
+from jax_sngan.study.plan import GANS, POINTS, REMEDIES, REMEDY_BASE, SPECTRAL
 
 Row = dict[str, Any]
 DATA_TITLES = {
@@ -103,8 +103,6 @@ def who_leads(rows: list[Row], data: str, figure: str) -> str:
         second = order[1]
         if best.seeds > 1 and abs(best.mean - second.mean) <= best.deviation + second.deviation:
             text += f" The lead over {GANS[second.gan].title} ({shown[1]}) is within the spread of the seeds."
-        elif best.seeds == 1:
-            text += " With one seed each, nothing is known of the spread."
     return text
 
 
@@ -135,6 +133,92 @@ def spectral_verdict(rows: list[Row], data: str) -> str:
     return f"On {where}, spectral norm is first in {_listed(won)}, and not in {'; not in '.join(lost)}."
 
 
+def collapsed(rows: list[Row], data: str) -> list[str]:
+    """The GANs of which some run ended with half of the modes or fewer."""
+    own = of(rows, data)
+    return [gan for gan in GANS if any(r["gan"] == gan and 2 * r["covered"] <= r["modes"] for r in own)]
+
+
+def headline(rows: list[Row]) -> str:
+    """Whether mode collapse was seen in the plane, and which GANs had all modes in every run."""
+    found = []
+    for data in POINTS:
+        own = of(rows, data)
+        fell = [f"{GANS[gan].title} ({_runs(own, gan, half=True)})" for gan in collapsed(rows, data)]
+        whole = [
+            GANS[gan].title
+            for gan in GANS
+            if (mine := [r for r in own if r["gan"] == gan]) and all(r["covered"] == r["modes"] for r in mine)
+        ]
+        if own:
+            lost = (
+                f"half of the modes or fewer were left to {_listed(fell)}" if fell else "no run lost half of the modes"
+            )
+            kept = f"; all modes in every run: {_listed(whole)}" if whole else "; no GAN had all modes in every run"
+            found.append(f"On {DATA_TITLES[data]} {lost}{kept}.")
+    return " ".join(found)
+
+
+def _runs(own: list[Row], gan: str, *, half: bool = False) -> str:
+    mine = [r for r in own if r["gan"] == gan]
+    count = sum(2 * r["covered"] <= r["modes"] if half else r["covered"] < r["modes"] for r in mine)
+    return f"{count} of {len(mine)} runs"
+
+
+def one_seed(rows: list[Row]) -> str:
+    """What was done with a single seed, so that nothing is known of its spread. "" where nothing was."""
+    single = [DATA_TITLES[d] for d in DATA_TITLES if (own := of(rows, d)) and len({r["seed"] for r in own}) == 1]
+    for data in DATA_TITLES:
+        tried = {r["seed"] for r in rows if r["data"] == data and r.get("remedy")}
+        if len(tried) == 1:
+            single.append(f"the remedies on {DATA_TITLES[data]}")
+    return f"With one seed each, so that a lead may be chance: {_listed(single)}." if single else ""
+
+
+def by_seed(rows: list[Row], data: str) -> list[list[str]]:
+    """A line a GAN: its modes covered in each seed, and how far the shares of the modes are from even ones."""
+    own, lines = of(rows, data), list[list[str]]()
+    for gan in GANS:
+        mine = sorted((r for r in own if r["gan"] == gan), key=lambda r: r["seed"])
+        if mine:
+            kl, quality = spread(own, gan, "reverse_kl"), spread(own, gan, "high_quality")
+            covered = ", ".join(str(r["covered"]) for r in mine)
+            lines.append(
+                [
+                    GANS[gan].title,
+                    f"{covered} of {mine[0]['modes']}",
+                    with_spread("high_quality", quality) if quality else "—",
+                    with_spread("reverse_kl", kl) if kl else "—",
+                ]
+            )
+    return lines
+
+
+def remedies(rows: list[Row], data: str) -> list[list[str]]:
+    """A line a remedy, on the seeds that it was tried on: modes covered seed by seed, high quality, and the verdict.
+
+    First the GAN without one, last the same GAN with spectral norm. [] where none was tried.
+    """
+    tried = {name: mine for name in REMEDIES if (mine := of(rows, data, name))}
+    if not tried:
+        return []
+    seeds = set.intersection(*({r["seed"] for r in mine} for mine in tried.values()))
+    plain = [r for r in of(rows, data) if r["gan"] == REMEDY_BASE]
+    spectral = [r for r in of(rows, data) if r["gan"] == f"sngan_{REMEDY_BASE}"]
+    lines = []
+    for title, mine, verdict in (
+        (f"{GANS[REMEDY_BASE].title}, without a remedy", plain, ""),
+        *((REMEDIES[name].title, mine, verdict_of(rows, data, name)) for name, mine in tried.items()),
+        ("spectral normalisation of D", spectral, _verdict(plain, [r for r in spectral if r["seed"] in seeds])),
+    ):
+        there = sorted((r for r in mine if r["seed"] in seeds), key=lambda r: r["seed"])
+        if there:
+            covered = ", ".join(str(r["covered"]) for r in there)
+            quality = number("high_quality", mean(float(r["high_quality"]) for r in there))
+            lines.append([title, f"{covered} of {there[0]['modes']}", quality, verdict])
+    return lines
+
+
 def collapse(rows: list[Row], data: str) -> str:
     """How many runs of each GAN missed modes. "" without rows."""
     own = of(rows, data)
@@ -142,43 +226,35 @@ def collapse(rows: list[Row], data: str) -> str:
         return ""
     parts = []
     for gan in GANS:
-        mine = [r for r in own if r["gan"] == gan]
-        missing = [r["modes"] - r["covered"] for r in mine]
+        missing = [r["modes"] - r["covered"] for r in own if r["gan"] == gan]
         if any(missing):
-            worst = max(missing)
-            runs = f"{sum(m > 0 for m in missing)} of {len(mine)} runs"
-            parts.append(f"{GANS[gan].title} ({runs}, at worst {worst} missing)")
+            parts.append(f"{GANS[gan].title} ({_runs(own, gan)}, at worst {max(missing)} missing)")
     modes = own[0]["modes"]
     if not parts:
         return f"On {DATA_TITLES[data]}, no run ended with a mode missing."
     return f"On {DATA_TITLES[data]}, of {modes} modes some were missing at the end for {_listed(parts)}."
 
 
-def remedy_sentence(rows: list[Row], data: str, remedy: str) -> str:
-    """A remedy with and without, on the seeds that both have. "" without rows.
+def verdict_of(rows: list[Row], data: str, remedy: str) -> str:
+    """What a remedy did on the seeds that both have. "" without rows."""
+    return _verdict([r for r in of(rows, data) if r["gan"] == REMEDY_BASE], of(rows, data, remedy))
 
-    A change counts if it is larger than the deviation of the plain GAN over all its seeds.
-    """
-    changed = {r["seed"]: r for r in of(rows, data, remedy)}
-    plain = {r["seed"]: r for r in of(rows, data) if r["gan"] == REMEDY_BASE}
-    both = sorted(changed.keys() & plain.keys())
+
+def _verdict(plain: list[Row], changed: list[Row]) -> str:
+    """A change counts if it is larger than the deviation of the plain GAN over all its seeds."""
+    both = {r["seed"] for r in plain} & {r["seed"] for r in changed}
     if not both:
         return ""
-    parts, signs = [], []
-    for figure in ("covered", "high_quality"):
-        without, with_it = (mean(float(side[s][figure]) for s in both) for side in (plain, changed))
-        deviation = stdev(float(r[figure]) for r in plain.values()) if len(plain) > 1 else 0.0
-        change = with_it - without
-        signs.append((change > deviation) - (change < -deviation))
-        parts.append(f"{FIGURES[figure].title} {number(figure, without)} without, {number(figure, with_it)} with")
-    if min(signs) >= 0 < max(signs):
-        verdict = "better"
-    elif max(signs) <= 0 > min(signs):
-        verdict = "worse"
-    else:
-        verdict = "better in one, worse in the other" if any(signs) else "no change beyond the spread of the seeds"
-    chance = "; one seed, so it may be chance" if len(both) == 1 else ""
-    return f"{REMEDIES[remedy].title}: {'; '.join(parts)}: {verdict}{chance}."
+    said = []
+    for figure, what, words in (
+        ("covered", "modes", ("more", "fewer")),
+        ("high_quality", "quality", ("better", "worse")),
+    ):
+        without, with_it = (mean(float(r[figure]) for r in side if r["seed"] in both) for side in (plain, changed))
+        deviation = stdev(float(r[figure]) for r in plain) if len(plain) > 1 else 0.0
+        if abs(with_it - without) > deviation:
+            said.append(f"{words[with_it < without]} {what}")
+    return ", ".join(said) or "no change beyond the spread of the seeds"
 
 
 def critic_sentence(gan: str, figures: dict[str, Any], title: str) -> str:

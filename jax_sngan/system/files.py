@@ -17,6 +17,7 @@ from jax_sngan.system.regular_files import check_local
 
 # What a run writes into its workdir, beside samples/000100.png, and reads again.
 RUN_FILES = ("run.json", "checkpoints", "config.json", "metrics.jsonl", "README.txt", "tensorboard")
+ANIMATION = "training.gif"  # in samples/, of the whole training
 _TEMPORARY = ".jax-sngan-{}-{}"  # drawn digits, the name that it will have
 
 

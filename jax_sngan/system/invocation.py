@@ -26,6 +26,7 @@ SCRIPTS = {
     "compile": "compile_for.py",
     "compile-table": "compile_table.py",
     "accelerator-check": "accelerator_check.py",
+    "report": "report.py",
     "plot-runs": "plot_runs.py",
     "plot-sample-size": "plot_sample_size.py",
     "make-fashion10k": "make_fashion10k.py",

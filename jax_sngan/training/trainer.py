@@ -128,6 +128,8 @@ def train_in_workdir(
         notes += processes.first_does(lambda: prepare(workdir, config, sampling))
         progress = backend.begin(start)
         if progress.step >= config.steps:
+            if first:  # it may have been killed between its last checkpoint and this
+                pictures.save_training(workdir / "samples", config.steps, anew=False)
             return Result(progress.step, {}, sampling=sampling, writes=first)
 
         # The log, and what a person should know before the first step.
@@ -152,6 +154,8 @@ def train_in_workdir(
         with signals(log.say, partial(kept_in, workdir, config.steps)) as stop:
             log.say(COMPILING)
             stopped = training_loop(job, stop)
+            if first and job.progress.step >= config.steps:
+                pictures.save_training(workdir / "samples", config.steps)
         return Result(job.progress.step, job.progress.metrics, job.picture, stopped, sampling, first)
 
 

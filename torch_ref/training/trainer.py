@@ -76,6 +76,7 @@ def train(
         backend = TorchBackend(config, checkpoints, origin, draw, device)
         progress = backend.begin(start, first)
         if progress.step >= config.steps:
+            pictures.save_training(workdir / "samples", config.steps, anew=False)  # killed after its last checkpoint
             return Result(progress.step, {})
 
         # The log, and what a person should know before the first step.
@@ -100,6 +101,8 @@ def train(
             )
             with stop_signals(log.say, partial(kept_in, workdir, config.steps)) as stop:
                 stopped = training_loop(job, stop)
+                if job.progress.step >= config.steps:
+                    pictures.save_training(workdir / "samples", config.steps)
     return Result(job.progress.step, job.progress.metrics, job.picture, stopped)
 
 
