@@ -291,6 +291,13 @@ def test_a_walk_between_two_chosen_images(page: Page, pages: str, runs: dict[str
     for cell in (2, 9):  # the start, and then the end
         choose(page, cell)
     page.until('location.hash.includes("walk=2,9")')
+    page.run('document.querySelector("canvas.images").focus()')
+    page.key("ArrowLeft", 2)  # to 7
+    page.key("Enter")
+    page.until('location.hash.includes("walk=7,9")')
+    page.click(id_of("walk-start"))
+    choose(page, 2)
+    page.until('location.hash.includes("walk=2,9")')
     a, b = (latents(page, 7, 10)[k][None] for k in (2, 9))
     walk = by_jax(runs["fashion"], np.concatenate([great_circle(a, b, s) for s in np.linspace(0, 1, 9)]))
 

@@ -89,7 +89,7 @@ async function start() {
     const heading = () =>
       models.length === 1 ? [] : [element("h3", {}, model.gan, element("small", { textContent: model.name }))];
     const View = isOfPoints(generator) ? Plane : Gallery;
-    return { model, generator, view: new View(model, heading, (cell) => choose(k, cell)) };
+    return { model, generator, view: new View(model, heading, (cell, meant) => choose(k, cell, meant)) };
   });
   const limits = {
     directions: Math.min(...models.map((m) => m.directions.length)),
@@ -110,9 +110,9 @@ async function start() {
     drawing.changed(onlyWalk);
   }
 
-  function choose(run, cell) {
+  function choose(run, cell, meant) {
     Object.assign(state, { run, cell });
-    if (state.view === "walk") walk.choose(cell);
+    if (state.view === "walk" && meant) walk.choose(cell);
     else changed();
   }
 
@@ -120,6 +120,7 @@ async function start() {
   $("stage").style.setProperty("--columns", columns);
   $("stage").style.setProperty("--rows", Math.ceil(runs.length / columns));
   $("main").classList.toggle("several", runs.length > 1);
+  $("main").classList.toggle("fine", models.some((m) => m.image_size > 48)); // then drawn smaller than it is
   $("stage").append(...runs.map(({ view }) => view.card));
   scores(runs);
   await drawing.measure();

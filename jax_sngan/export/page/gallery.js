@@ -1,5 +1,6 @@
 // A generator's images: their grid with its marks, the large image, and a strip of the walk.
 
+import { listen } from "./choosing.js";
 import { element, picture, resize } from "./dom.js";
 import { state } from "./state.js";
 
@@ -8,7 +9,7 @@ const GAP = 1; // pixels between two images of a grid or a strip
 export class Gallery {
   frames = 9; // of a walk
 
-  // choose(cell): what a click, a tap or an arrow key on an image does.
+  // choose: as choosing.js.
   constructor(model, heading, choose) {
     this.model = model;
     this.side = 6;
@@ -26,18 +27,12 @@ export class Gallery {
     this.here = picture(`${model.name}: the image at this position of the walk`, { className: "here" });
     this.row = picture(`${model.name}: the walk, image by image`, { className: "frames" });
     this.strip = element("div", { className: "strip" }, ...heading(), this.here, this.row);
-    this.canvas.onclick = (event) => {
-      const box = this.canvas.getBoundingClientRect();
-      const place = (at, length) => Math.min(this.side - 1, Math.max(0, Math.floor((at / length) * this.side)));
-      choose(place(event.clientY - box.top, box.height) * this.side + place(event.clientX - box.left, box.width));
+    const place = (share) => Math.min(this.side - 1, Math.max(0, Math.floor(share * this.side)));
+    const step = (right, down) => {
+      const cell = state.cell + right + down * this.side;
+      return cell >= 0 && cell < this.side ** 2 ? cell : undefined;
     };
-    this.canvas.onkeydown = (event) => {
-      const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.side, ArrowDown: this.side }[event.key];
-      if (by === undefined) return;
-      event.preventDefault(); // the panel would scroll
-      const cell = state.cell + by;
-      if (cell >= 0 && cell < this.side ** 2) choose(cell);
-    };
+    listen(this.canvas, choose, (across, down) => place(down) * this.side + place(across), step);
   }
 
   // The cells to compute for a grid of side x side; the chosen one may lie outside, in a link from a faster machine.
@@ -90,7 +85,7 @@ export class Gallery {
     const walking = state.view === "walk";
     const made = [...state.pins.keys()].map((cell) => [cell, "pinned"]);
     if (walking) state.walk.forEach((cell, end) => made.push([cell, "walked", end ? "end" : "start"]));
-    else made.push([state.cell, "chosen"]);
+    made.push([state.cell, walking ? "cursor" : "chosen"]);
     this.marks.replaceChildren(...made.filter(([cell]) => cell < this.side ** 2).map((mark) => at(...mark)));
   }
 }

@@ -1,5 +1,6 @@
 // A generator of points of the plane: the points where they lie, in the colours of the latents that they come from.
 
+import { listen } from "./choosing.js";
 import { element, picture, resize } from "./dom.js";
 import { REACH, state } from "./state.js";
 
@@ -11,7 +12,7 @@ const hue = ([x, y]) => `hsl(${Math.round((180 / Math.PI) * Math.atan2(y, x))} 6
 export class Plane {
   frames = 65; // of a walk
 
-  // choose(cell): what a click, a tap or an arrow key on a point does.
+  // choose: as choosing.js.
   constructor(model, heading, choose) {
     this.model = model;
     this.canvas = picture(`${model.name}: points of the plane; arrow keys choose one`, {
@@ -28,19 +29,12 @@ export class Plane {
     this.strip = element("div", { className: "strip" }, ...heading(), this.way);
     this.points = [];
     this.path = [];
-    this.canvas.onclick = (event) => {
-      const box = this.canvas.getBoundingClientRect();
-      const x = ((2 * (event.clientX - box.left)) / box.width - 1) * EXTENT;
-      const y = (1 - (2 * (event.clientY - box.top)) / box.height) * EXTENT;
+    const nearest = (across, down) => {
+      const [x, y] = [(2 * across - 1) * EXTENT, (1 - 2 * down) * EXTENT];
       const away = this.points.map(([a, b]) => (a - x) ** 2 + (b - y) ** 2);
-      choose(away.indexOf(Math.min(...away)));
+      return away.indexOf(Math.min(...away));
     };
-    this.canvas.onkeydown = (event) => {
-      const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: 1, ArrowDown: -1 }[event.key];
-      if (by === undefined) return;
-      event.preventDefault(); // the panel would scroll
-      choose((state.cell + by + POINTS) % POINTS);
-    };
+    listen(this.canvas, choose, nearest, (right, down) => (state.cell + right - down + POINTS) % POINTS);
   }
 
   cells() {
@@ -104,7 +98,8 @@ export class Plane {
     if (walking) {
       scatter(context, this.path, this.ways, EXTENT, 5, 0.9, false);
       ring(this.here, 14, 5);
-    } else if (this.points[state.cell]) ring(this.points[state.cell], 14, 5);
+    }
+    if (this.points[state.cell]) ring(this.points[state.cell], 14, walking ? 2 : 5);
   }
 }
 
