@@ -268,10 +268,10 @@ def test_all_runs_are_looked_for_before_the_first_is_loaded(
     assert not out.exists()
 
 
-def test_points_have_no_page(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_page, "load_trained", lambda workdir, step, standing: trained(POINTS))
-    with pytest.raises(UserError, match="makes points of the plane"):
-        web_page.export_page([tiny_run], tmp_path / "page")
+def test_a_page_of_points_knows_the_centres() -> None:
+    (first, *_, last) = web_page.centres(trained(POINTS)) or []
+    assert (first, last) == ([pytest.approx(-(2**0.5), abs=1e-6)] * 2, [pytest.approx(2**0.5, abs=1e-6)] * 2)
+    assert web_page.centres(trained({})) is None
 
 
 def test_directions_are_what_the_first_layer_answers_to_most() -> None:
