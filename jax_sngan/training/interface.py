@@ -80,10 +80,7 @@ def train(
             raise UserError(f"labels are of an array of images, got labels with data={data!r}")
         given = None
         config = config if data is None else replace(config, {"data": str(data)})
-    if callable(callbacks) or not all(callable(callback) for callback in callbacks):
-        raise UserError("callbacks must be a list of functions of a step and its numbers")
-    if not isinstance(loggers, Sequence) or not all(isinstance(logger, Logger) for logger in loggers):
-        raise UserError("loggers must be a list of objects that have the methods numbers and images")
+    _check_told(callbacks, loggers)
     if workdir is not None:
         run = replace(RunConfig(), {"workdir": str(workdir), **of_run})
         task = Task(config, run, gan, name, given)
@@ -106,6 +103,13 @@ def train(
         signals=python_interrupts,
     )
     return _run_of(trained.config, gan, name, trained, shown)
+
+
+def _check_told(callbacks: Any, loggers: Any) -> None:
+    if callable(callbacks) or not all(callable(callback) for callback in callbacks):
+        raise UserError("callbacks must be a list of functions of a step and its numbers")
+    if not isinstance(loggers, Sequence) or not all(isinstance(logger, Logger) for logger in loggers):
+        raise UserError("loggers must be a list of objects that have the methods numbers and images")
 
 
 def _trained(what: str | TrainConfig | GAN, options: dict[str, Any]) -> tuple[TrainConfig, GAN, str | None]:

@@ -179,14 +179,12 @@ def training_loop(job: Training, stop: Stop) -> int:
                 for every in (run.log_every, run.sample_every, run.evaluate_every, run.checkpoint_every)
             )
 
-            if job.profile and now.step == job.profile.steps.stop:
-                _collect(job)  # waits for them
-                for line in job.profile.after(now.step):
-                    log.say(line)
-
             # Their numbers.
-            if first or log_due or picture_due or scores_due or checkpoint_due or job.watch:
+            traced = bool(job.profile) and now.step == run.profiled.stop
+            if first or log_due or picture_due or scores_due or checkpoint_due or job.watch or traced:
                 _collect(job)
+            if traced:
+                _tell_of_profile(job)
             if first:
                 first = stop.idle = False  # before the first line: who reads it may stop the run and find it saved
                 if not log_due:
@@ -221,6 +219,11 @@ def _steps_together(run: RunConfig, step: int, steps: int) -> int:
     every = [run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every]
     bounds = [bound - step for bound in (run.profiled.start, run.profiled.stop) if bound > step]
     return min(run.dispatch, steps - step, *(n - step % n for n in every if n), *bounds)
+
+
+def _tell_of_profile(job: Training) -> None:
+    for line in job.profile.after(job.progress.step) if job.profile else ():
+        job.log.say(line)
 
 
 def _collect(job: Training) -> None:
