@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from jax_sngan.runs.log import OF_THE_MACHINE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,7 +29,22 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def lines(workdir: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    """Those of a run's log, without what is of the machine and the hour."""
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in OF_THE_MACHINE} for line in found]
+
+
+OF_THE_STATE = re.compile(r"step|g_average_distance|._learning_rate|._(sigma|singular_value)/.*")
+
+
+def joined(first: dict[str, float], second: dict[str, float]) -> dict[str, float]:
+    """The line that two steps' lines come to: means, and of the state what it is at the second."""
+    return {
+        name: second[name]
+        if OF_THE_STATE.fullmatch(name)
+        else statistics.fmean([line[name] for line in (first, second) if name in line])
+        for name in {**first, **second}
+    }
 
 
 def assert_same_logs(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:

@@ -23,7 +23,7 @@ from jax_sngan.core.state import create_state
 
 CONFIG = preset("fashion")
 NORMALISED = 32 + 16  # channels of G's two batch normalisations
-LOGS = 4  # d_loss, d_real, d_fake, g_loss
+LOGS = 10  # d_loss, g_loss; of real and of generated images' scores mean, two moments, accuracy
 # Numbers that the devices sum in a step (docs/scaling.md): D's gradient, G's, the logs; and of each channel of a
 # batch normalisation mean and variance, in G's pass for D and in its own, and in the latter's gradient.
 STATE = jax.eval_shape(partial(create_state, CONFIG))

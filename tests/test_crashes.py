@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import logs
 import numpy as np
 import pytest
 from crashes import CUTS, STRACE, Recorder, calls_of, manifests, states, strace_works
@@ -112,7 +113,7 @@ def test_no_state_that_a_power_cut_can_leave_loses_a_checkpoint(
             if i in trained:
                 workdir = tmp_path / "resumed/run"
                 train(CONFIG, replace(RUN, {"workdir": str(workdir)}))
-                assert (workdir / "metrics.jsonl").read_bytes() == b"".join(recorded.log)
+                assert logs.lines(workdir) == [logs.told(json.loads(line)) for line in recorded.log]
                 assert steps_in(workdir / "checkpoints") == [STEPS]
                 jax.tree.map(np.testing.assert_array_equal, state_of(workdir), state_of(recorded.workdir))
                 shutil.rmtree(tmp_path / "resumed")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import logs
 import numpy as np
 import pytest
 from PIL import Image
@@ -222,9 +223,9 @@ def test_training_is_the_same_to_the_bit_with_evaluation(tiny_run: Path, tmp_pat
         evaluate_every=1, evaluate_num=100, evaluate_metrics="fcd,classes", standing_statistics=64,
     )  # fmt: skip
     train(TINY, run)
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = logs.lines(workdir)
     plain = [json.dumps(line) for line in lines if "d_loss" in line]
-    assert plain == (tiny_run / "metrics.jsonl").read_text().splitlines()
+    assert plain == logs.texts(tiny_run)
     with (
         jax_sngan.runs.checkpoint.Checkpoints(workdir) as ours,
         jax_sngan.runs.checkpoint.Checkpoints(tiny_run) as theirs,

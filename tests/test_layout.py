@@ -41,6 +41,8 @@ TWINS = [
     "core/optim",
     "core/penalties",
     "core/step",
+    "core/watch",
+    "core/observer",
     "nn/activations",
     "nn/conv",
     "nn/dropout",
@@ -82,10 +84,15 @@ ONLY_IN_JAX = {
     "core/penalties": {"Penalty", "draw"},
     # Eager torch moves u and v in its passes, and need not know how many there will be.
     "core/step": {"generator_passes"},
+    # An optimiser of a user's own may tell its rate; the reference's are the config's.
+    "core/watch": {"learning_rate"},
+    # The program that is compiled.
+    "core/observer": {"observer"},
 }
 ONLY_IN_TORCH = {
     # Puts torch's own on a layer; and what a batch in parts needs of it, where ours has Network.iterate and `hold`.
     "nn/spectral_norm": {"add_spectral_norm", "held", "load_spectral_state", "spectral_state"},
+    "core/watch": {"copies"},  # an update changes parameters in place
     "core/optim": {"AdamEpsilonHat"},  # the form of adam that torch has not
 }
 
@@ -186,7 +193,7 @@ def test_the_reference_never_names_jax(module):
 
 
 def test_the_product_needs_no_torch():
-    # The default install has none. Where there is one, tensorboardX loads it of itself, so it is hidden here.
+    # The default install has none.
     assert "jax_sngan" in loaded_by([dotted("jax_sngan", m) for m in modules("jax_sngan")], without="torch")
 
 

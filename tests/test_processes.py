@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
+import logs
 import numpy as np
 import pytest
 from faults import OPTIONS, sound_steps
@@ -115,9 +116,9 @@ def complete(start: Start, arguments: Sequence[str], count: int, devices: int = 
 
 def assert_same_run(one: Path, other: Path, steps: int) -> None:
     """Logs and last state of two runs agree to rounding."""
-    logs = [[json.loads(x) for x in (w / "metrics.jsonl").read_text().splitlines()] for w in (one, other)]
-    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
-    for a, b in zip(*logs, strict=True):
+    both = [logs.lines(workdir) for workdir in (one, other)]
+    assert [line["step"] for line in both[0]] == [line["step"] for line in both[1]]
+    for a, b in zip(*both, strict=True):
         assert a == pytest.approx(b, rel=ROUNDING, abs=ROUNDING)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=ROUNDING, atol=ROUNDING),

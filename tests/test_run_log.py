@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jax_sngan.config.schema import RunConfig, TrainConfig
-from jax_sngan.runs.log import RunLog, duration
+from jax_sngan.runs.run_log import RunLog, duration
 from jax_sngan.system.signals import Stop
 from jax_sngan.training.loop import Progress, Scores, Training, training_loop
 
@@ -68,6 +68,13 @@ class SlowBackend:
             self.nan_at = None
         self.waiting = 0
         return logs
+
+    def observe(self, *, singular_values: bool) -> dict[str, Any]:
+        self.clock.now += 50
+        return {}
+
+    def used(self) -> dict[str, float]:
+        return {"memory_mb": 1.0, "data_wait_s": 0.0}
 
     def not_finite(self) -> None:
         self.clock.now += 100

@@ -1,7 +1,6 @@
 """One training step on eight devices is the step of one: its numbers, its share of the work, what is communicated."""
 
 import dataclasses
-import json
 import math
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import logs
 import numpy as np
 import optax
 import pytest
@@ -202,8 +202,7 @@ def test_a_run_moves_between_meshes(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "written on 8 x cpu (cpu), now 1 x cpu (cpu): the run goes on and agrees to rounding, not to the bit" in said
     assert "written on 1 x cpu (cpu), now 8 x cpu (cpu)" in said
-    logs = [[json.loads(x) for x in (tmp_path / w / "metrics.jsonl").read_text().splitlines()] for w in ("one", "many")]
-    for one, other in zip(*logs, strict=True):
+    for one, other in zip(*(logs.lines(tmp_path / name) for name in ("one", "many")), strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
 
 
@@ -230,7 +229,7 @@ def compiled(mesh: Any, config: TrainConfig, state: Any, inputs: Any, split: boo
 def test_each_device_does_its_share_and_sums_only_moments_and_gradients() -> None:
     """The compiled step of the narrow CNN, batch 64.
 
-    Summed over the devices are each network's gradient, once, and the four logs. What is left are sums over one channel
+    Summed over the devices are each network's gradient, once, and the logs. What is left are sums over one channel
     axis, for each of G's two batch normalisations seven: means and variances in two passes, three sums of the gradient.
     How many of these arrays share an all-reduce is XLA's affair, and another one in each version.
     """
@@ -244,11 +243,12 @@ def test_each_device_does_its_share_and_sums_only_moments_and_gradients() -> Non
     sums, others = reductions(many.as_text())
     assert not others
     params = jax.tree.leaves([n.params for n in (state.discriminator, state.generator)])
-    gradients, logs = Counter(math.prod(a.shape) for a in params), Counter({1: 4})
+    # D's loss, and of each kind of its scores mean, two moments and accuracy; G's loss.
+    gradients, told = Counter(math.prod(a.shape) for a in params), Counter({1: 10})
     channels = [a.size for a in jax.tree.leaves(state.generator.batch)][::2]  # of each mean; its variance follows
     assert channels == [4, 2]
     moments = Counter(dict.fromkeys(channels, 7))
-    assert Counter(math.prod(s) for shapes in sums for s in shapes) == gradients + logs + moments
+    assert Counter(math.prod(s) for shapes in sums for s in shapes) == gradients + told + moments
 
 
 @pytest.mark.parametrize(

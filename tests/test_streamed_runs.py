@@ -3,7 +3,6 @@
 The long tests print figures: `pytest -m long -s tests/test_streamed_runs.py`.
 """
 
-import json
 import math
 import multiprocessing
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import logs
 import numpy as np
 import pytest
 from image_files import (
@@ -100,8 +100,7 @@ def assert_same_run(each: Path, other: Path, logged: list[int]) -> None:
 def lines_of(workdir: Path) -> tuple[dict[int, dict[str, float]], dict[int, dict[str, float]]]:
     """Numbers and scores by step."""
     found: tuple[dict[int, dict[str, float]], ...] = ({}, {})
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        values = json.loads(line)
+    for values in logs.lines(workdir):
         found["d_loss" not in values][values.pop("step")] = values
     return found[0], found[1]
 

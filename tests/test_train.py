@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import logs
 import numpy as np
 import pytest
 
@@ -31,7 +32,7 @@ def state_of(workdir: Path, step: int):
 
 
 def assert_same_run(a: Path, b: Path, step: int) -> None:
-    assert (a / "metrics.jsonl").read_text() == (b / "metrics.jsonl").read_text()
+    assert logs.texts(a) == logs.texts(b)
     for picture in sorted((a / "samples").iterdir()):
         assert picture.read_bytes() == (b / "samples" / picture.name).read_bytes(), picture.name
     jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
@@ -41,7 +42,14 @@ def test_a_workdir_holds_what_is_promised(tiny_run: Path) -> None:
     assert from_dict(TrainConfig, json.loads((tiny_run / "config.json").read_text())) == TINY
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
-    assert all(set(line) == {"step", "d_loss", "g_loss", "d_real", "d_fake"} for line in lines)
+    sigmas = {f"d_sigma/{layer}" for layer in ("convs.0", "convs.1", "convs.2", "convs.3", "convs.4", "score")}
+    told = {
+        "step", "d_loss", "g_loss", "d_real", "d_fake", "d_real_std", "d_fake_std", "d_accuracy_real",
+        "d_accuracy_fake", "d_grad_norm", "g_grad_norm", "d_update_norm", "g_update_norm", "g_average_distance",
+        "d_learning_rate", "g_learning_rate", "images_per_second", "memory_mb", "data_wait_s",
+    }  # fmt: skip
+    assert [set(line) - sigmas - told for line in lines] == [set(), {"g_spread"}, {"g_spread"}]  # samples at 3 and 6
+    assert all(set(line) >= sigmas | told for line in lines)
     assert sorted(p.name for p in (tiny_run / "samples").iterdir()) == ["000003.png", "000006.png", "training.gif"]
     assert sorted(p.name for p in (tiny_run / "checkpoints").iterdir()) == ["3", "6"]
     assert "sngan sample " in (tiny_run / "README.txt").read_text()
@@ -112,8 +120,7 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_bits(
     assert f"resumes from the checkpoint of step {stopped}" in out
     out, err = whole.communicate(timeout=120)
     assert whole.returncode == 0, err
-    last = json.loads((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last == json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert logs.lines(tmp_path / "cut")[-1] == logs.lines(tmp_path / "whole")[-1]
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "cut", 40), state_of(tmp_path / "whole", 40))
     assert (tmp_path / "cut/samples/000040.png").read_bytes() == (tmp_path / "whole/samples/000040.png").read_bytes()
 
@@ -184,7 +191,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_it(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     hot = replace(TINY, HOT | {"steps": 40})
-    with pytest.raises(TrainingDiverged, match=r"(d_loss|g_loss|d_real|d_fake) is not finite at step 2; no checkpoint"):
+    with pytest.raises(TrainingDiverged, match=r"(d_loss|g_loss|d_real|d_fake) is not finite at step 2; no chec"):
         train(hot, RunConfig(workdir=str(tmp_path / "hot"), log_every=5, checkpoint_every=0))
 
 
@@ -204,7 +211,7 @@ def test_two_devices_train_what_one_does(tiny_run: Path, tmp_path: Path) -> None
     train(
         TINY, RunConfig(workdir=str(tmp_path / "two"), mesh="data=2", log_every=2, checkpoint_every=0, sample_every=0)
     )
-    one, two = (json.loads((w / "metrics.jsonl").read_text().splitlines()[0]) for w in (tiny_run, tmp_path / "two"))
+    one, two = (logs.lines(workdir)[0] for workdir in (tiny_run, tmp_path / "two"))
     for name, value in one.items():
         assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
 

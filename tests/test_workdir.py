@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT, TINY, TINY_OPTIONS, Outcome
 from jax_sngan.config.schema import RunConfig, replace, to_dict
 from jax_sngan.runs.checkpoint import Checkpoints
-from jax_sngan.runs.log import RunLog, take_up
+from jax_sngan.runs.log import take_up
+from jax_sngan.runs.run_log import RunLog
 from jax_sngan.runs.selection import choose_step, steps_in
 from jax_sngan.runs.workdir import check_ours, check_start, prepare, take
 from jax_sngan.system import files

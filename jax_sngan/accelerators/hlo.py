@@ -62,15 +62,19 @@ class Program:
     computations: dict[str, list[Instruction]]
     entry: str
     donated: int  # arrays of the arguments whose memory results take
-    frames: dict[int, tuple[str, str, int]]  # (file, function, the caller's frame or 0)
+    frames: dict[int, tuple[str, int, str, int]]  # (file's path, line, function, the caller's frame or 0)
 
     def source(self, instruction: Instruction) -> list[tuple[str, str]]:
         """(file's name, function) from the line that made the instruction outwards to the step."""
+        return [(file.rpartition("/")[2], function) for file, _, function in self.lines(instruction)]
+
+    def lines(self, instruction: Instruction) -> list[tuple[str, int, str]]:
+        """(file's path, line, function), the same."""
         found = re.search(r"stack_frame_id=(\d+)", instruction.rest)
         frame, chain = int(found[1]) if found else 0, []
         while frame in self.frames:
-            file, function, caller = self.frames[frame]
-            chain.append((file, function))
+            file, line, function, caller = self.frames[frame]
+            chain.append((file, line, function))
             frame = caller
         return chain
 
@@ -154,7 +158,7 @@ def _array(dtype: str, dims: str, layout: str) -> Array:
     return Array(dtype, shape, math.prod(padded) * BYTES[dtype], "S(1)" in layout)
 
 
-def _frames(text: str) -> dict[int, tuple[str, str, int]]:
+def _frames(text: str) -> dict[int, tuple[str, int, str, int]]:
     """The four tables that stand in front of the computations, joined."""
 
     def table(name: str) -> Iterator[tuple[int, str]]:
@@ -168,12 +172,12 @@ def _frames(text: str) -> dict[int, tuple[str, str, int]]:
         found = (re.search(rf"{name}=(\d+)", value) for name in names)
         return [int(f[1]) if f else 0 for f in found]
 
-    files = {i: value.strip('"').rpartition("/")[2] for i, value in table("FileNames")}
+    files = {i: value.strip('"') for i, value in table("FileNames")}
     functions = {i: value.strip('"') for i, value in table("FunctionNames")}
-    places = {i: numbers(value, "file_name_id", "function_name_id") for i, value in table("FileLocations")}
+    places = {i: numbers(value, "file_name_id", r"\bline", "function_name_id") for i, value in table("FileLocations")}
     frames = {}
     for i, value in table("StackFrames"):
         place, caller = numbers(value, "file_location_id", "parent_frame_id")
-        file, function = places[place]
-        frames[i] = (files[file], functions[function], caller - 1)  # written one too high: 1 is nobody's
+        file, line, function = places[place]
+        frames[i] = (files[file], line, functions[function], caller - 1)  # written one too high: 1 is nobody's
     return frames

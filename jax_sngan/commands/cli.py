@@ -23,8 +23,10 @@ from jax_sngan.system.files import check_output, write_json
 from jax_sngan.system.invocation import own_command, program, words
 from jax_sngan.system.nearest import nearest, suggestion
 from jax_sngan.system.terminal import shown
-from jax_sngan.training.loop import Result, TrainingDiverged
+from jax_sngan.training.loop import ALARM, Result, TrainingDiverged
 from jax_sngan.training.messages import describe_end
+
+STOPPED_BY_ALARM = 3  # the exit code of a run that --stop-on ended
 
 
 class Parser(HelpParser):
@@ -47,6 +49,17 @@ class Parser(HelpParser):
     def add_gan(self, does: str) -> None:
         """--gan, of what trains or reads networks of the user's own (commands/own_gan.py)."""
         self.add_argument("--gan", metavar="MODULE:NAME", help=f"{does}: your function NAME(config) -> jax_sngan.GAN")
+
+    def add_logger(self) -> None:
+        """--logger, of what trains (commands/own_loggers.py)."""
+        self.add_argument(
+            "--logger",
+            action="append",
+            default=[],
+            metavar="wandb|MODULE:NAME",
+            help="tell numbers and pictures to Weights & Biases too, or to the object that your function NAME(config, "
+            "workdir) returns (docs/watching.md); may be repeated, beside metrics.jsonl and TensorBoard's files",
+        )
 
     def add_output(self, option: str, what: str, *endings: str, default: str | None = None) -> None:
         """An option that names a file to write, refused at once where it could not be written (files.check_output).
@@ -153,6 +166,7 @@ def training_arguments(description: str) -> tuple[TrainConfig, RunConfig, argpar
         "--protocol", choices=sorted(PROTOCOLS), help="the update order, forms and layers of a public program"
     )
     parser.add_gan("train your own networks, loss or optimisers")
+    parser.add_logger()
     parser.add_argument("--dry-run", action="store_true", help="print config, parameters and FLOPs; train nothing")
     parser.add_output("--json", "write the result there", ".json")
     add_options(parser, RunConfig, "run: where and how often results are written")
@@ -199,7 +213,7 @@ def run_training(
         if result.writes:
             describe_end(result, config, run_folder(config, run), started)
         if result.stopped:
-            return 128 + result.stopped
+            return STOPPED_BY_ALARM if result.stopped == ALARM else 128 + result.stopped
         if not result.writes:
             return 0
         told = {"step": result.step, "metrics": result.metrics, "picture": str(result.picture)}

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.gan import GAN
@@ -12,24 +13,12 @@ from jax_sngan.system.terminal import shown
 
 
 def own_gan(text: str) -> Callable[[TrainConfig], GAN]:
-    """The function that a command line names; its module is imported, and what that raises is its author's to see.
+    """The function that a command line names.
 
     Raises:
-      UserError: it is not of the form, there is no such module or function, or (when it is called) it makes no GAN.
+      UserError: as named; or, when it is called, it makes no GAN.
     """
-    module, _, name = text.partition(":")
-    if not module or not name.isidentifier():
-        raise UserError(f"--gan must be MODULE:NAME, got {shown(text)}")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)  # a script's own folder is there, not the one that it is called in
-    try:
-        function = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        if error.name != module and not module.startswith(f"{error.name}."):
-            raise  # something that the module itself imports
-        raise UserError(f"--gan: there is no module {shown(module)}, in {shown(here)} or installed") from error
-    if not callable(function):
-        raise UserError(f"--gan: {shown(module)} has no function {name}")
+    function = named("--gan", text)
 
     def make(config: TrainConfig) -> GAN:
         made = function(config)
@@ -38,3 +27,25 @@ def own_gan(text: str) -> Callable[[TrainConfig], GAN]:
         return made
 
     return make
+
+
+def named(option: str, text: str) -> Callable[..., Any]:
+    """MODULE:NAME of a command line; the module is imported, and what that raises is its author's to see.
+
+    Raises:
+      UserError: it is not of the form, or there is no such module or function.
+    """
+    module, _, name = text.partition(":")
+    if not module or not name.isidentifier():
+        raise UserError(f"{option} must be MODULE:NAME, got {shown(text)}")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # a script's own folder is there, not the one that it is called in
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name != module and not module.startswith(f"{error.name}."):
+            raise  # something that the module itself imports
+        raise UserError(f"{option}: there is no module {shown(module)}, in {shown(here)} or installed") from error
+    if not callable(function):
+        raise UserError(f"{option}: {shown(module)} has no function {name}")
+    return function

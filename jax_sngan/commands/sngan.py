@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "one page that tells of a run, or of several side by side",
     "plot-runs": "learning curves of runs, seeds as a band",
     "plot-sample-size": "how a Frechet distance depends on the number of images",
+    "plot-lag": "how far sigma lags behind the singular value, over runs",
     "make-fashion10k": "choose the images of `fashion` again, or verify them",
 }
 # By name alone: this package imports neither, and both need PyTorch.

@@ -125,22 +125,25 @@ class Loss:
       g_sees_real: D scores the step's last real batch in the G update too: one pass, and one power iteration, more.
       images_apart: d is a mean over the batch of terms of one image each, so that the devices of a mesh may each take
         their own images' and the mean of that be taken. False is right for any loss, and communicates more.
+      boundary: the score above which D takes an image for real, by which its accuracy is logged; None where one score
+        by itself says nothing.
     """
 
     d: Callable[[Array, Array], Array]
     g: Callable[[Any, Array], Array]
     g_sees_real: bool = True
     images_apart: bool = False
+    boundary: float | None = 0.0
 
 
-def _of_fake(d: Callable[[Array, Array], Array], g: Callable[[Array], Array]) -> Loss:
+def _of_fake(d: Callable[[Array, Array], Array], g: Callable[[Array], Array], boundary: float | None = 0.0) -> Loss:
     """The game in which G's loss is of its own images' scores alone."""
 
     def of_fake(real: Array | None, fake: Array) -> Array:
         del real
         return g(fake)
 
-    return Loss(d, of_fake, g_sees_real=False, images_apart=True)
+    return Loss(d, of_fake, g_sees_real=False, images_apart=True, boundary=boundary)
 
 
 LOSSES = {
@@ -148,8 +151,8 @@ LOSSES = {
     "minimax": _of_fake(non_saturating_d, minimax_g),
     "non_saturating": _of_fake(non_saturating_d, non_saturating_g),
     "non_saturating_eps": _of_fake(non_saturating_d, non_saturating_eps_g),
-    "wasserstein": _of_fake(wasserstein_d, wasserstein_g),
-    "least_squares": _of_fake(least_squares_d, least_squares_g),
-    "relativistic_hinge": Loss(relativistic_hinge_d, relativistic_hinge_g),
-    "relativistic_non_saturating": Loss(relativistic_non_saturating_d, relativistic_non_saturating_g),
+    "wasserstein": _of_fake(wasserstein_d, wasserstein_g, boundary=None),
+    "least_squares": _of_fake(least_squares_d, least_squares_g, boundary=0.5),
+    "relativistic_hinge": Loss(relativistic_hinge_d, relativistic_hinge_g, boundary=None),
+    "relativistic_non_saturating": Loss(relativistic_non_saturating_d, relativistic_non_saturating_g, boundary=None),
 }

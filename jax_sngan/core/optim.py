@@ -1,6 +1,7 @@
 """Adam in its two forms, learning-rate schedules, and the moving average of the generator."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -48,6 +49,8 @@ class NumberByNumber(optax.GradientTransformationExtraArgs):
     One that clips by a norm, or keeps a mean of rows, may not be made one of these.
     """
 
+    rate: Callable[[Array], Array] | None = None  # of a training step, where it is known: for the log
+
 
 @lru_cache(maxsize=64)  # the same values are the same optimiser: a compiled step is found again
 def adam(config: OptimizerConfig, steps: int | None = None) -> NumberByNumber:
@@ -66,7 +69,9 @@ def adam(config: OptimizerConfig, steps: int | None = None) -> NumberByNumber:
         rate = learning_rate(config, step, steps or 0)
         return jax.tree.map(lambda d: -rate.astype(d.dtype) * d, direction), state
 
-    return NumberByNumber(along.init, update)
+    made = NumberByNumber(along.init, update)
+    made.rate = lambda step: learning_rate(config, step, steps or 0)
+    return made
 
 
 def _bias_correction(beta: float, count: Array, dtype: Any) -> Array:

@@ -18,6 +18,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from jax_sngan.config.schema import TrainConfig
+from jax_sngan.core import watch
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import Inputs
 from jax_sngan.core.optim import NumberByNumber, average_decay, clip, descend, moving_average
@@ -50,7 +51,7 @@ class _Seen(NamedTuple):
 @at_its_precision
 def discriminator_update(
     gan: GAN, state: TrainState, inputs: Inputs, *, made: Array | None = None, mesh: Mesh | None = None,
-    split: bool = False,
+    split: bool = False, by_layer: bool = False,
 ) -> tuple[TrainState, Logs]:  # fmt: skip
     """One D update.
 
@@ -58,9 +59,10 @@ def discriminator_update(
       inputs: of this update alone: real_images [batch, h, w, c], d_latents [batch, latent_size], labels, d_keys [2].
       made: the generated images [batch, h, w, c], if G's pass is done and its variables have moved.
       mesh: that the batch is split over; split: whether the optimisers' states are, too.
+      by_layer: log each layer's norms too.
     Returns:
-      (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each []; with a penalty also
-      "d_penalty", its part of the loss.
+      (state, logs): "d_loss" and, with a penalty, "d_penalty", its part of the loss; the numbers of watch.of_scores,
+      watch.spreads and watch.norms; each [].
     """
     networks = gan.networks
     generator = state.generator if made is not None else networks.generator.iterate(state.generator)
@@ -92,6 +94,7 @@ def discriminator_update(
     apart = isinstance(gan.discriminator_optimizer, NumberByNumber)
     params, opt = update_in_parts(where, descended, state.discriminator.params, given, opt, number_by_number=apart)
     discriminator = after._replace(params=params, spectral=moved[-1])
+    logs = watch.spreads(logs) | watch.norms("d", gradients, state.discriminator.params, params, by_layer=by_layer)
     return state._replace(generator=generator, discriminator=discriminator, discriminator_opt=opt), logs
 
 
@@ -144,7 +147,7 @@ def _discriminator_gradient(
     def loss(params: Tree) -> tuple[Array, tuple[Variables, Logs]]:
         real_scores, fake_scores, after = score_both(gan, discriminator._replace(params=params), moved, seen, key)
         value = gan.loss.d(real_scores, fake_scores)
-        logs = {"d_real": jnp.mean(real_scores), "d_fake": jnp.mean(fake_scores)}
+        logs = watch.of_scores(gan.loss, real_scores, fake_scores)
         if gan.penalty is not None:
             logs["d_penalty"] = penalty(gan, after, moved[-gan.penalty.passes :], seen, key)
             value = value + logs["d_penalty"]
@@ -192,16 +195,18 @@ def penalty(gan: GAN, variables: Variables, moved: list[Tree], seen: _Seen, key:
 
 @at_its_precision
 def generator_update(
-    gan: GAN, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False
-) -> tuple[TrainState, Logs]:
+    gan: GAN, state: TrainState, inputs: Inputs, *, mesh: Mesh | None = None, split: bool = False,
+    by_layer: bool = False,
+) -> tuple[TrainState, Logs]:  # fmt: skip
     """One G update and the average's.
 
     Args:
       inputs: g_latents [generator_batch, latent_size], g_labels, g_key; where G's loss sees real images also
         real_images [batch, h, w, c] and real_labels.
       mesh: that the batch is split over; split: whether the optimisers' states and the average are, too.
+      by_layer: log each layer's norms too.
     Returns:
-      (state, {"g_loss"}), the loss [].
+      (state, logs): "g_loss" and the numbers of watch.norms, each [].
     """
     networks = gan.networks
     moved = networks.discriminator.iterates(state.discriminator, generator_passes(gan))
@@ -233,6 +238,7 @@ def generator_update(
     params, (opt, average) = update_in_parts(
         where, descended, state.generator.params, given, kept, number_by_number=apart
     )
+    logs = logs | watch.norms("g", gradients, state.generator.params, params, by_layer=by_layer)
     generator = generator._replace(params=params)
     state = state._replace(generator=generator, discriminator=discriminator, generator_ema=average, generator_opt=opt)
     return state, logs
@@ -256,7 +262,7 @@ def training_step(
     """n_dis D updates and one G update, in the GAN's order; mesh, split: those of the updates.
 
     Returns:
-      (state, logs): d_loss, d_real, d_fake [n_dis], one entry an update, and g_loss [].
+      (state, logs): those of D's updates [n_dis], one entry an update, and those of G's [].
     """
     logs: Logs = {}
     last = {name: a[-1] for name in _REAL if (a := getattr(inputs, name)) is not None}

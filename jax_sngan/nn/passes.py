@@ -21,6 +21,7 @@ from jax_sngan.nn.spectral_options import SpectralNormOptions
 class Part(NamedTuple):
     """One spectral norm of a module."""
 
+    place: str  # where it stands in the module: names joined by dots
     vectors: Any  # has u and v
     options: SpectralNormOptions
     kernel: nnx.Variable
@@ -85,6 +86,34 @@ def hold(module: nnx.Module) -> None:
             part.divides.divided = True
 
 
+def sigmas(module: nnx.Module) -> dict[str, Array]:
+    """What the u and v that are there give for each kernel of a module, u^T W v, by the layer's place: [] each.
+
+    Raises:
+      ValueError: a spectral norm of the module is out of reach.
+    """
+    found: dict[str, Array] = {}
+    for parts in _parts(module):
+        found |= zip(_places(parts), estimate_sigmas(*_stacks(parts)), strict=True)
+    return found
+
+
+def kernel_matrices(module: nnx.Module) -> dict[str, Array]:
+    """The matrices [out, rest] of those kernels, by the same names."""
+    return {
+        name: matrix for parts in _parts(module) for name, matrix in zip(_places(parts), _stacks(parts)[0], strict=True)
+    }
+
+
+def _places(parts: list[Part]) -> list[str]:
+    """A name for each matrix: the layer's place, and its number where nnx.vmap has made several as one."""
+    names = []
+    for part in parts:
+        count = len(part.split(part.vectors.u[...]))
+        names += [part.place] if count == 1 else [f"{part.place}[{i}]" for i in range(count)]
+    return names
+
+
 def check_reach(module: nnx.Module) -> None:
     """Raises ValueError where `iterate` and `hold` would, of a module of shapes alone too (nnx.eval_shape)."""
     _parts(module)
@@ -110,7 +139,7 @@ def _parts(module: nnx.Module) -> Iterable[list[Part]]:
             raise ValueError(f"{place}: flax's SpectralNorm overwrites the kernel on every call; use jax_sngan.nn's")
         if isinstance(inner, PowerIteration):
             bare.append((place, inner))
-        part = _part(inner)
+        part = _part(place, inner)
         if part is None:
             continue
         if id(part.kernel) in divided:
@@ -127,13 +156,13 @@ def _parts(module: nnx.Module) -> Iterable[list[Part]]:
     return found.values()
 
 
-def _part(module: Any) -> Part | None:
+def _part(place: str, module: Any) -> Part | None:
     if isinstance(module, SpectralNorm):
         kernel = getattr(module.layer, module.name)
-        return Part(module, module.options, kernel, lambda k: as_matrix(k, module.out_axes), module)
+        return Part(place, module, module.options, kernel, lambda k: as_matrix(k, module.out_axes), module)
     norm = getattr(module, "norm", None)
     if isinstance(norm, PowerIteration) and hasattr(module, "kernel_matrix"):  # a layer of layers.py
-        return Part(norm, norm.options, module.kernel, module.kernel_matrix, module)
+        return Part(place, norm, norm.options, module.kernel, module.kernel_matrix, module)
     return None
 
 
@@ -143,4 +172,4 @@ def _bare(place: str, norm: PowerIteration) -> Part:
             f"{place}: the u and v of this PowerIteration cannot be moved before a pass, since it was given no kernel: "
             "give it kernel=, or wrap the layer in SpectralNorm"
         )
-    return Part(norm, norm.options, norm.kernel, lambda k: as_matrix(k, norm.out_axes), None)
+    return Part(place, norm, norm.options, norm.kernel, lambda k: as_matrix(k, norm.out_axes), None)

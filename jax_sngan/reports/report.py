@@ -11,7 +11,7 @@ from jax_sngan.reports.facts import LAYER, Told, facts
 from jax_sngan.reports.methods import sentences
 from jax_sngan.reports.pages import Markup
 from jax_sngan.reports.subjects import score
-from jax_sngan.runs.log import duration
+from jax_sngan.runs.run_log import duration
 
 
 def read(workdirs: Sequence[str | Path]) -> Told:

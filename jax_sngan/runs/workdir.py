@@ -264,7 +264,7 @@ def _is_our_text(readme: Path) -> bool:
         lines = readme.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return False
-    shapes = [re.sub(r"\\{\w+\\}", ".*", re.escape(line)) for line in (README + SAMPLING).splitlines()]
+    shapes = [re.sub(r"\\{\w+\\}", ".*", re.escape(line)) for line in (README + SAMPLING + _OLDER).splitlines()]
     return all(any(re.fullmatch(shape, line) for shape in shapes if shape != ".*") for line in lines)
 
 
@@ -305,15 +305,20 @@ A run of jax-sngan, preset {name}.
 To go on where it stopped:    {train}
 {images}
 config.json      every option that decides the numbers
-metrics.jsonl    one line a log: step, losses, mean scores of real and generated images
+metrics.jsonl    one line a log: step, losses, scores, norms, sigmas, speed
 samples/         grids of the averaged generator, always from the same latents
 checkpoints/     one folder a step
-tensorboard/     the same numbers: {board}
+tensorboard/     the same numbers, and pictures: {board}
+                 (pip install "jax-sngan[tensorboard]" brings the viewer)
 
 At its end samples/training.gif shows the grids over the whole training.
 All of it on one page:        {report}
 run.json         marks this folder as a run's
 """
+_OLDER = """\
+metrics.jsonl    one line a log: step, losses, mean scores of real and generated images
+tensorboard/     the same numbers: {board}
+"""  # lines of a README.txt that earlier versions wrote
 SAMPLING = """\
 To make images:               {command}
 From Python:                  import jax_sngan; jax_sngan.load({load}).sample(64)

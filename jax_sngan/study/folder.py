@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jax_sngan.runs.log import duration
+from jax_sngan.runs.run_log import duration
 from jax_sngan.study.plan import Run
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_json, write_whole

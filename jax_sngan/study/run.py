@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jax_sngan.reports.plots import png
-from jax_sngan.runs.log import duration
+from jax_sngan.runs.run_log import duration
 from jax_sngan.study import critics, figures, folder, page, plan, summary, training
 from jax_sngan.study.folder import Finished
 from jax_sngan.system.compilation_cache import use_compilation_cache

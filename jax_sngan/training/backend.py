@@ -1,5 +1,6 @@
 """The training loop's half in JAX: the state, the jitted step, the inputs and the checkpoints."""
 
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import Inputs, draw_inputs, drawing
+from jax_sngan.core.observer import observer
 from jax_sngan.core.several_steps import training_steps
 from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
 from jax_sngan.core.state import TrainState, create_state, not_finite
@@ -20,6 +22,7 @@ from jax_sngan.data.datasets import Dataset
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.sample import Generator, averaged
+from jax_sngan.system.machine import peak_memory
 from jax_sngan.training.loop import Make, Numbers, Progress
 
 
@@ -39,6 +42,7 @@ class JaxBackend:
         gan_name: str | None = None,
         split: bool = False,
         dispatch: int = 1,
+        watch_all: bool = False,
         origin: dict[str, Any] | None = None,
         compiler_options: Mapping[str, Any] | None = None,
     ):
@@ -48,6 +52,7 @@ class JaxBackend:
             is not the config's own.
           mesh: devices that share each batch; None: one device. split: sharding.place's.
           dispatch: steps in one program, at most.
+          watch_all: whether observe tells each layer's norms and D's scores too.
           origin: provenance.provenance(), for the checkpoints.
           compiler_options: XLA's, of the steps and of the pictures.
         """
@@ -56,11 +61,14 @@ class JaxBackend:
         self.dispatch, self.origin, self._options = dispatch, origin or {}, dict(compiler_options or {})
         self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
         self._drawn: tuple[Any, ...] | None = None  # by compile, for the steps that follow it
+        self._last: Inputs | None = None  # of the last step, where all is watched
+        self._watch_all, self._waited = watch_all, 0.0  # seconds since used() was called
         own = drawing(gan, config)
         self._inputs: Callable[[Dataset, int, int], Inputs] = (
             partial(draw_inputs, own) if mesh is None else sharded_inputs(mesh, own)
         )
         self._program: Any = None  # jitted, of one step or of several
+        self._compiled: Any = None  # that, compiled
 
     def begin(self, start: int | None) -> Progress:
         """The state of a checkpoint, or a fresh one; and the program that trains it."""
@@ -78,11 +86,18 @@ class JaxBackend:
     def compile(self, step: int, count: int, rollbacks: int) -> None:
         """See loop.Backend. The jitted function finds the program that is made here."""
         self._drawn = self._draw(step, count, rollbacks)
-        self._program.lower(self.state, *self._drawn).compile()
+        self._compiled = self._program.lower(self.state, *self._drawn).compile()
+
+    def text(self) -> str:
+        """Of the compiled program of one step or of several, once `compile` has made it."""
+        return str(self._compiled.as_text())
 
     def _draw(self, step: int, count: int, rollbacks: int) -> tuple[Any, ...]:
         """What the program takes beside the state."""
+        began = time.monotonic()
         inputs = [self._inputs(self.data, k, rollbacks) for k in range(step, step + count)]
+        self._waited += time.monotonic() - began
+        self._last = inputs[-1] if self._watch_all else None
         if self.dispatch == 1:
             return (inputs[0],)
         return _stacked(inputs + [inputs[-1]] * (self.dispatch - count)), np.int32(count)
@@ -107,6 +122,19 @@ class JaxBackend:
         own, mean = on_this_process(self.mesh, (self.state.generator, self.state.generator_ema))
         made = Generator(self.gan, 0, averaged(own, mean) if average else own, self._options)
         return made.standing(standing).images if standing else made.images
+
+    def observe(self, *, singular_values: bool) -> dict[str, float | np.ndarray]:
+        """See loop.Backend."""
+        program = _observer(self.gan, singular_values, self.mesh, self.split, tuple(self._options.items()))
+        found = jax.device_get(program(self.state, self._last))
+        return {name: float(value) if value.ndim == 0 else value for name, value in found.items()}
+
+    def used(self) -> dict[str, float]:
+        """See loop.Backend."""
+        waited, self._waited = self._waited, 0.0
+        on_device = jax.local_devices()[0].memory_stats() or {}
+        peak = on_device.get("peak_bytes_in_use")
+        return {"memory_mb": peak_memory() if peak is None else peak / 2**20, "data_wait_s": waited}
 
     def not_finite(self) -> str | None:
         """See loop.Backend."""
@@ -139,6 +167,13 @@ def _program(gan: GAN, dispatch: int, options: tuple[tuple[str, Any], ...]) -> A
         return train_step(gan)
     steps = partial(training_step if dispatch == 1 else training_steps, gan)
     return jax.jit(steps, donate_argnums=0, compiler_options=dict(options) or None)
+
+
+@lru_cache(maxsize=16)
+def _observer(
+    gan: GAN, singular_values: bool, mesh: Mesh | None, split: bool, options: tuple[tuple[str, Any], ...]
+) -> Any:
+    return observer(gan, singular_values=singular_values, mesh=mesh, split=split, options=dict(options))
 
 
 @jax.jit

@@ -15,8 +15,10 @@ from jax_sngan.config.schema import RunConfig, TrainConfig, flatten, replace
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.data.datasets import GIVEN, Dataset
 from jax_sngan.runs import pictures
-from jax_sngan.runs.log import in_notebook, json_line
+from jax_sngan.runs.log import json_line
+from jax_sngan.runs.loggers import Logger
 from jax_sngan.runs.run import Record, Run, load
+from jax_sngan.runs.run_log import in_notebook
 from jax_sngan.runs.sample import averaged
 from jax_sngan.system import processes
 from jax_sngan.system.errors import UserError
@@ -29,7 +31,7 @@ OWN_GAN = "a GAN given from Python"  # what a checkpoint calls it by
 _OF_TRAINING = ("name", "data", "class_names", "steps", "batch_size", "seed")  # not a GAN's to say
 _MIRRORED = ("n_dis", "generator_batch_multiplier", "update_order", "passes", "accumulate", "ema_decay", "ema_warmup",
              "precision", "flip", "dequantize")  # fmt: skip  # fields of a GAN that TrainConfig has as well
-_OF_WORKDIRS = ("resume", "step", "coordinator", "num_processes", "process_id")  # fields of RunConfig
+_OF_WORKDIRS = ("resume", "step", "coordinator", "num_processes", "process_id", "profile_steps")  # fields of RunConfig
 
 
 def train(
@@ -39,6 +41,7 @@ def train(
     labels: np.ndarray | Sequence[int] | None = None,
     workdir: str | PathLike[str] | None = None,
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
     **options: Any,
 ) -> Run:
     """Trains a GAN, by the trainer behind `sngan train`: the same options give the same bits.
@@ -52,7 +55,9 @@ def train(
         file, a folder. None: what the config names.
       labels: int [n], the classes of an array's images.
       workdir: the folder to train in, where a run that is there goes on; None: all is kept in memory.
-      callbacks: each is called with the step and the numbers of every line of the log.
+      callbacks: each is called with the step and the values of every line of the log: numbers, and arrays [n] of which
+        a histogram is made.
+      loggers: objects that are told the same, and pictures too (jax_sngan.runs.loggers.Logger).
       options: fields of TrainConfig and RunConfig by their names (steps=500, batch_size=32, mesh="data=2", and
         **{"model.latent_size": 64}); of a GAN only those that it does not decide: name, class_names, steps,
         batch_size, seed.
@@ -76,12 +81,13 @@ def train(
             raise UserError(f"labels are of an array of images, got labels with data={data!r}")
         given = None
         config = config if data is None else replace(config, {"data": str(data)})
-    if callable(callbacks) or not all(callable(callback) for callback in callbacks):
-        raise UserError("callbacks must be a list of functions of a step and its numbers")
+    _check_told(callbacks, loggers)
     if workdir is not None:
         run = replace(RunConfig(), {"workdir": str(workdir), **of_run})
         task = Task(config, run, gan, name, given)
-        result = train_in_workdir(task, callbacks=callbacks, signals=lambda *_: python_interrupts())
+        result = train_in_workdir(
+            task, callbacks=callbacks, loggers=lambda *_: loggers, signals=lambda *_: python_interrupts()
+        )
         if result.stopped and result.step < config.steps:
             print(f"stopped at step {result.step} of {config.steps} and saved in {workdir}")
         return load(Path(workdir), gan=None if name is None else gan)
@@ -93,10 +99,18 @@ def train(
     trained = train_in_memory(
         Task(config, replace(RunConfig(), of_run), gan, name, given),
         callbacks=callbacks,
+        loggers=loggers,
         keep_picture=lambda step, images: _keep(shown, step, images),
         signals=python_interrupts,
     )
     return _run_of(trained.config, gan, name, trained, shown)
+
+
+def _check_told(callbacks: Any, loggers: Any) -> None:
+    if callable(callbacks) or not all(callable(callback) for callback in callbacks):
+        raise UserError("callbacks must be a list of functions of a step and its numbers")
+    if not isinstance(loggers, Sequence) or not all(isinstance(logger, Logger) for logger in loggers):
+        raise UserError("loggers must be a list of objects that have the methods numbers and images")
 
 
 def _trained(what: str | TrainConfig | GAN, options: dict[str, Any]) -> tuple[TrainConfig, GAN, str | None]:

@@ -4,17 +4,22 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from jax_sngan.config.schema import RunConfig, TrainConfig
-from jax_sngan.runs.log import RunLog
+from jax_sngan.metrics.spread import relative_spread
+from jax_sngan.runs.run_log import RunLog
 from jax_sngan.runs.selection import HasSteps, choose_step
 from jax_sngan.system.signals import Stop
+from jax_sngan.training.alarms import Alarms
 
 Make = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # latents and labels -> uint8 [n, h, w, c]
 Numbers = dict[str, np.ndarray]  # a step's, as the framework gives them: [n_dis] or []
+
+
+ALARM = 1000  # larger than any signal: in what processes agree on
 
 
 class TrainingDiverged(ArithmeticError):
@@ -36,6 +41,19 @@ class Progress:
     rollbacks: int = 0  # how often the run went back after a NaN; each step's inputs depend on it
     metrics: dict[str, float] = field(default_factory=dict)  # the last line of the log
     unlogged: list[dict[str, float]] = field(default_factory=list)  # each step's numbers since that line
+
+
+class Profile(Protocol):
+    """What traces some of the steps."""
+
+    steps: range
+
+    def before(self, step: int) -> None:
+        """Told before step `step`, counted from 0."""
+
+    def after(self, steps: int) -> list[str]:
+        """Told when so many steps are done, and computed; returns what a person should know."""
+        ...
 
 
 class Backend(Protocol):
@@ -64,6 +82,14 @@ class Backend(Protocol):
         """What of the state holds a NaN or an infinity, if something does."""
         ...
 
+    def observe(self, *, singular_values: bool) -> dict[str, float | np.ndarray]:
+        """The numbers of the state after the last step (observer.observe), arrays where a histogram is made of them."""
+        ...
+
+    def used(self) -> dict[str, float]:
+        """memory_mb, the most so far; data_wait_s, that steps waited for images since the last call."""
+        ...
+
     def save(self, progress: Progress, metrics: dict[str, float]) -> None:
         """A checkpoint; may be written in the background."""
 
@@ -86,12 +112,17 @@ class Training:
     check_folder: Callable[[], None]  # raises where the run can write no more
     where: str  # checkpoints are kept, for a person
     evaluate: Callable[[Callable[..., Make]], Scores] | None = None  # given backend.generator
-    callbacks: Sequence[Callable[[int, dict[str, float]], None]] = ()  # given the step and numbers of each log line
+    real: Callable[[], np.ndarray] | None = None  # as many images as a grid has, of the data
+    callbacks: Sequence[Callable[[int, dict[str, Any]], None]] = ()  # given the step and values of each log line
     agree: Callable[[int], int] = int  # the signal that this process was sent, or 0 -> the one that all processes heed
     # Given the steps done and the numbers of each of the last call, finite or not; a run that is watched is not ended
     # by a NaN.
     watch: Callable[[int, list[Numbers]], None] | None = None
+    profile: Profile | None = None
+    past: Callable[[], list[tuple[int, dict[str, float]]]] = list  # the lines of the log up to now
     # What the loop finds out.
+    alarms: Alarms = field(default_factory=Alarms)
+    stopped_by: str = ""  # the alarm that ends the run
     picture: Path | None = None  # the last
     best: float | None = None  # the lowest Scores.chosen of the checkpoints
     scored: tuple[int, float] | None = None  # the last evaluation's step and Scores.chosen
@@ -103,8 +134,9 @@ class Result(NamedTuple):
     step: int
     metrics: dict[str, float]  # of the last log
     picture: Path | None = None
-    stopped: int = 0  # the signal that stopped it early, or 0
+    stopped: int = 0  # the signal that stopped it early, ALARM, or 0
     sampling: str = ""  # the command that makes images; "" where there is none
+    alarm: str = ""  # the alarm that stopped it early, where one did
     writes: bool = True  # whether this process is the one that tells of it
 
 
@@ -112,19 +144,20 @@ def training_loop(job: Training, stop: Stop) -> int:
     """Trains to the config's last step, or until a signal asks to stop; ends with a checkpoint either way.
 
     Returns:
-      The signal that stopped it, or 0.
+      The signal that stopped it; ALARM where one of run.stop_on did (job.stopped_by); or 0.
     Raises:
       TrainingDiverged: a number is no longer finite, and the run may not go back, or not again.
       UserError: the run's folder can't be written to, or is gone.
     """
     config, run, backend, log = job.config, job.run, job.backend, job.log
     job.best = min(backend.checkpoints.scores.values(), default=None)
+    job.alarms = Alarms.after(job.past())
     first = True
     while True:
         try:
-            # All steps are done, or somebody wants to stop.
+            # All steps are done, or somebody wants to stop, or an alarm does.
             now = job.progress
-            stopped = job.agree(stop.signal)
+            stopped = job.agree(ALARM if job.stopped_by else stop.signal)
             if stopped or now.step == config.steps:
                 _save(job)
                 backend.checkpoints.wait()
@@ -132,6 +165,8 @@ def training_loop(job: Training, stop: Stop) -> int:
 
             # Steps, up to the next thing to do between two of them.
             count = _steps_together(run, now.step, config.steps)
+            if job.profile:
+                job.profile.before(now.step)
             if first:
                 backend.compile(now.step, count, now.rollbacks)
                 log.start_clock()
@@ -145,8 +180,11 @@ def training_loop(job: Training, stop: Stop) -> int:
             )
 
             # Their numbers.
-            if first or log_due or picture_due or scores_due or checkpoint_due or job.watch:
+            traced = bool(job.profile) and now.step == run.profiled.stop
+            if first or log_due or picture_due or scores_due or checkpoint_due or job.watch or traced:
                 _collect(job)
+            if traced:
+                _tell_of_profile(job)
             if first:
                 first = stop.idle = False  # before the first line: who reads it may stop the run and find it saved
                 if not log_due:
@@ -155,14 +193,15 @@ def training_loop(job: Training, stop: Stop) -> int:
                 continue
 
             with log.clock_stopped():
-                # A line of the log: means over the steps since the last one; not of a state that is not finite.
-                if log_due:
-                    _check(job)
-                    _write_line(job)
-
                 # A picture, always from the same latents.
+                if log_due:
+                    _check(job)  # no line, and no picture before it, of a state that is not finite
                 if picture_due:
-                    job.picture = job.keep_picture(now.step, backend.generator(True)(job.latents, None))
+                    _draw(job)
+
+                # A line of the log: means over the steps since the last one, and what is seen of the state.
+                if log_due:
+                    _write_line(job)
 
                 # Scores, and a checkpoint where they are the best so far.
                 if scores_due and job.evaluate:
@@ -178,7 +217,13 @@ def training_loop(job: Training, stop: Stop) -> int:
 def _steps_together(run: RunConfig, step: int, steps: int) -> int:
     """How many steps are done in one call: at most run.dispatch, and none past the next that something follows."""
     every = [run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every]
-    return min(run.dispatch, steps - step, *(n - step % n for n in every if n))
+    bounds = [bound - step for bound in (run.profiled.start, run.profiled.stop) if bound > step]
+    return min(run.dispatch, steps - step, *(n - step % n for n in every if n), *bounds)
+
+
+def _tell_of_profile(job: Training) -> None:
+    for line in job.profile.after(job.progress.step) if job.profile else ():
+        job.log.say(line)
 
 
 def _collect(job: Training) -> None:
@@ -192,14 +237,41 @@ def _collect(job: Training) -> None:
         now.unlogged.append({name: float(np.mean(value, dtype=np.float64)) for name, value in numbers.items()})
 
 
+def _draw(job: Training) -> None:
+    """The averaged generator's images, those of its own weights beside them, and once the data's; and their spread."""
+    now, log = job.progress, job.log
+    images = job.backend.generator(True)(job.latents, None)
+    job.picture = job.keep_picture(now.step, images)
+    log.images(now.step, "samples", images)
+    if job.real is None:
+        return
+    real, raw = job.real(), job.backend.generator(False)(job.latents, None)
+    log.images(now.step, "samples_raw", raw)
+    if now.step <= job.run.sample_every:
+        log.images(0, "real", real)
+    now.unlogged[-1]["g_spread"] = relative_spread(raw, real)
+
+
 def _write_line(job: Training) -> None:
-    now = job.progress
-    names, count = sorted(now.unlogged[0]), len(now.unlogged)
-    now.metrics = {name: math.fsum(numbers[name] for numbers in now.unlogged) / count for name in names}
+    now, every = job.progress, job.run.singular_values_every
+    # Each name's mean over the steps that have it: a step with samples has their spread.
+    by_name: dict[str, list[float]] = {}
+    for numbers in now.unlogged:
+        for name, value in numbers.items():
+            by_name.setdefault(name, []).append(value)
+    means = {name: math.fsum(values) / len(values) for name, values in sorted(by_name.items())}
+    # At the first log at or after each multiple of `every`.
+    due = every > 0 and now.step // every > (now.step - len(now.unlogged)) // every
+    seen = job.backend.observe(singular_values=due)
+    now.metrics = means | {name: value for name, value in sorted(seen.items()) if isinstance(value, float)}
     now.unlogged = []
-    job.log.write(now.step, now.metrics)
+    told = job.log.write(now.step, {**means, **seen, **job.backend.used()})
+    for alarm in () if job.watch else job.alarms.look(now.step, now.metrics):
+        job.log.say(alarm.text)
+        if alarm.name in job.run.alarms:
+            job.stopped_by = job.stopped_by or alarm.name
     for callback in job.callbacks:
-        callback(now.step, dict(now.metrics))
+        callback(now.step, dict(told))
 
 
 def _evaluate(job: Training, evaluate: Callable[[Callable[..., Make]], Scores]) -> None:
@@ -248,4 +320,5 @@ def _go_back(job: Training, error: TrainingDiverged) -> None:
     job.progress.rollbacks = rollbacks + 1
     step = job.progress.step
     job.log.go_back(step)
+    job.alarms, job.stopped_by = Alarms.after(job.past()), ""
     job.log.say(f"{error}; back to step {step}, on with other inputs (rollback {rollbacks + 1})")

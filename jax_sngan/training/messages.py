@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jax_sngan.config.arithmetic import describe_determinism, describe_precision
 from jax_sngan.config.schema import RunConfig, TrainConfig
-from jax_sngan.runs.log import duration
+from jax_sngan.runs.run_log import duration
 from jax_sngan.runs.selection import steps_in
 from jax_sngan.system.invocation import this_command
 from jax_sngan.system.terminal import shown
@@ -59,6 +59,9 @@ def describe_resume(workdir: Path, start: int | None, notes: list[str], begun: b
 
 def describe_end(result: Result, config: TrainConfig, workdir: Path, started: float) -> None:
     """Prints what there is now and what to do with it; started: time.monotonic() of the start."""
+    if result.alarm:
+        print(f"stopped at step {result.step} by the alarm {result.alarm} and saved; to go on: {this_command()}")
+        return
     if result.stopped and result.step >= config.steps:
         print(f"stopped at step {result.step}, its last, and saved")
         return

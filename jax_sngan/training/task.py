@@ -136,6 +136,7 @@ class SetUp(NamedTuple):
             gan_name=name,
             split=run.shard_state,
             dispatch=run.dispatch,
+            watch_all=run.log_level == "full",
             origin=provenance("jax", self.data.identity(), self.devices),
             compiler_options=compiler_options(run.deterministic, self.platform),
         )

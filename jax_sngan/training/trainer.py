@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,9 +21,11 @@ from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs import pictures
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.data_changes import of_used_images
-from jax_sngan.runs.log import RunLog, last_logged
+from jax_sngan.runs.log import last_logged
+from jax_sngan.runs.loggers import Logger
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.provenance import check
+from jax_sngan.runs.run_log import RunLog
 from jax_sngan.runs.selection import choose_start
 from jax_sngan.runs.workdir import (
     check_start,
@@ -51,11 +53,19 @@ from jax_sngan.training.loop import (
     training_loop,
 )
 from jax_sngan.training.messages import describe_resume, describe_start, kept_in
+from jax_sngan.training.profile import Profile
 from jax_sngan.training.task import SetUp, Task, check_asked, reading_ahead, set_up, task_of
 
 COMPILING = "compiling the training step (kept for the next start) …"
 
-Callback = Callable[[int, dict[str, float]], None]  # given the step and the numbers of each line of the log
+Callback = Callable[[int, dict[str, Any]], None]  # given the step and the values of each line of the log
+MakeLoggers = Callable[[TrainConfig, Path], Sequence[Logger]]
+
+
+def no_loggers(config: TrainConfig, workdir: Path) -> Sequence[Logger]:
+    """None but those of every run."""
+    del config, workdir
+    return ()
 
 
 def describe(config: TrainConfig, gan: GAN | None = None) -> dict[str, Any]:
@@ -86,6 +96,7 @@ def train_in_workdir(
     task: Task,
     *,
     callbacks: Sequence[Callback] = (),
+    loggers: MakeLoggers = no_loggers,
     signals: Callable[..., AbstractContextManager[Stop]] = stop_signals,
 ) -> Result:
     """Trains in a workdir, from its newest checkpoint if it has one.
@@ -94,6 +105,7 @@ def train_in_workdir(
 
     Args:
       callbacks: called with each line of the log, in the process that writes it.
+      loggers: config, workdir -> those of the user's own, made in that process when the run begins.
       signals: who listens to Ctrl-C while steps are done, and how (system/signals.py).
     Raises:
       UserError: a wrong option, data that can't be had, a workdir that holds another run.
@@ -133,7 +145,8 @@ def train_in_workdir(
             return Result(progress.step, {}, sampling=sampling, writes=first)
 
         # The log, and what a person should know before the first step.
-        log = stack.enter_context(_begin_log(on, backend, workdir, progress, start, notes))
+        own = loggers(config, workdir) if first else ()
+        log = stack.enter_context(_begin_log(on, backend, workdir, progress, start, notes, own))
 
         # Steps, until the end or a signal.
         stack.enter_context(reading_ahead(config, run, on.data, on.mesh, task.gan))
@@ -148,6 +161,9 @@ def train_in_workdir(
             check_folder=lock.check,
             where=str(workdir),
             evaluate=evaluate,
+            real=_real_images(on),
+            profile=_profile(stack, run, backend, workdir, progress.step, config.steps),
+            past=lambda: processes.first_does(log.past),
             callbacks=callbacks if first else (),
             agree=processes.Agreement(on.mesh),
         )
@@ -156,7 +172,8 @@ def train_in_workdir(
             stopped = training_loop(job, stop)
             if first and job.progress.step >= config.steps:
                 pictures.save_training(workdir / "samples", config.steps)
-        return Result(job.progress.step, job.progress.metrics, job.picture, stopped, sampling, first)
+        now = job.progress
+        return Result(now.step, now.metrics, job.picture, stopped, sampling, job.stopped_by, first)
 
 
 class Trained(NamedTuple):
@@ -174,6 +191,7 @@ def train_in_memory(
     task: Task,
     *,
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
     watch: Callable[[int, TrainState, list[Numbers]], None] | None = None,
     keep_picture: Callable[[int, np.ndarray], Path | None] = lambda step, images: None,
     signals: Callable[[], AbstractContextManager[Stop]] = lambda: nullcontext(Stop()),
@@ -181,7 +199,7 @@ def train_in_memory(
     """The same run without a folder: nothing is written to disk.
 
     Args:
-      callbacks, signals: as above; by default nobody listens to Ctrl-C.
+      callbacks, signals: as above; by default nobody listens to Ctrl-C. loggers: of the user's own.
       watch: given the steps done, the state and each step's numbers, whenever a program is done, finite or not; such
         a run is not ended by a NaN, and tells nobody of itself.
       keep_picture: given the step and the images of each sample grid.
@@ -191,7 +209,8 @@ def train_in_memory(
     config, run, on = task.config, task.run, set_up(task, check_asked(task))
     backend = on.backend(MemoryCheckpoints(run.keep_checkpoints))
     progress = backend.begin(None)
-    log = RunLog(None, 0, config.steps, task.gan.n_dis * config.batch_size, shows=watch is None)
+    images_a_step = task.gan.n_dis * config.batch_size
+    log = RunLog(None, 0, config.steps, images_a_step, shows=watch is None, loggers=loggers)
     job = Training(
         config=config,
         run=run,
@@ -203,6 +222,8 @@ def train_in_memory(
         check_folder=lambda: None,
         where="memory",
         evaluate=evaluated_by_first(task),
+        real=_real_images(on),
+        past=log.past,
         callbacks=callbacks,
         watch=None if watch is None else lambda step, numbers: watch(step, backend.state, numbers),
     )
@@ -244,8 +265,9 @@ def _check_gan(there: str | None, here: str | None, workdir: Path) -> None:
 
 
 def _begin_log(
-    on: SetUp, backend: JaxBackend, workdir: Path, progress: Progress, start: int | None, notes: list[str]
-) -> RunLog:
+    on: SetUp, backend: JaxBackend, workdir: Path, progress: Progress, start: int | None, notes: list[str],
+    loggers: Sequence[Logger],
+) -> RunLog:  # fmt: skip
     """The log of this process, after what a person should know; only the first writes and tells."""
     config, run, gan, name, _ = on.task
     images_a_step = gan.n_dis * config.batch_size
@@ -259,7 +281,7 @@ def _begin_log(
         config = replace(config, changes | {"n_dis": gan.n_dis})
     summary, networks = on.data.summary(), name or config.model.architecture
     describe_start(config, run, workdir, summary, networks, parameters, on.devices, on.platform, progress.step)
-    log = RunLog(workdir, progress.step, config.steps, images_a_step, logged)
+    log = RunLog(workdir, progress.step, config.steps, images_a_step, logged, loggers=loggers)
     describe_resume(workdir, start, [*notes, *log.notes], begun)
     return log
 
@@ -267,6 +289,32 @@ def _begin_log(
 def _grid_latents(task: Task) -> np.ndarray:
     gan, num = task.gan, pictures.count(task.gan.real_dtype == "float32")
     return np.asarray(sample_latents(task.config.seed, num, gan.latent_size, jnp.dtype(gan.dtype)))
+
+
+def _profile(
+    stack: ExitStack, run: RunConfig, backend: JaxBackend, workdir: Path, start: int, end: int
+) -> Profile | None:
+    """What traces run.profile_steps, in the process that writes.
+
+    Raises:
+      UserError: they are not among the steps that are left.
+    """
+    steps = run.profiled
+    if not steps:
+        return None
+    if not start <= steps.start < steps.stop <= end:
+        raise UserError(
+            f"profile_steps must lie within {start}:{end}, the steps that are left; got {run.profile_steps}"
+        )
+    profile = Profile(workdir / "profile", steps, backend.text)
+    stack.callback(profile.close)
+    return profile if processes.is_first() else None
+
+
+def _real_images(on: SetUp) -> Callable[[], np.ndarray]:
+    """The first images of the data, as many as a grid has."""
+    count = min(len(on.data), pictures.count(on.task.gan.real_dtype == "float32"))
+    return cache(lambda: np.asarray(on.data.images[:count]))
 
 
 def _keep_picture(workdir: Path, step: int, images: np.ndarray) -> Path:

@@ -1,21 +1,27 @@
 """The same run by the PyTorch reference: same options, same first weights, same inputs, same log as in JAX."""
 
 import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from jax_sngan.commands import cli
 from jax_sngan.config.schema import RunConfig, TrainConfig
+from jax_sngan.runs.loggers import Logger
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import called
 from jax_sngan.training.loop import Result
 
 
 def main() -> int:
-    """The exit code: 0 done, 1 a number was not finite, 128 + signal when stopped early."""
+    """The exit code: 0 done, 1 a number was not finite, 3 stopped by an alarm, 128 + signal when stopped early."""
     config, run, arguments = cli.training_arguments(__doc__)
     if arguments.gan is not None:
         raise UserError(f"gan is for {called('train')}: the reference has this package's networks, got {arguments.gan}")
-    return cli.run_training(config, run, arguments, describe, train)
+    from jax_sngan.commands.own_loggers import own_loggers
+
+    loggers = own_loggers(arguments.logger)
+    return cli.run_training(config, run, arguments, describe, lambda config, run: train(config, run, loggers))
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
@@ -25,9 +31,13 @@ def describe(config: TrainConfig) -> dict[str, Any]:
     return describe(config)
 
 
-def train(config: TrainConfig, run: RunConfig) -> Result:
+def train(
+    config: TrainConfig,
+    run: RunConfig,
+    loggers: Callable[[TrainConfig, Path], Sequence[Logger]] = lambda *_: (),
+) -> Result:
     """The bridge: the JAX framework's data, first state and inputs, laid out for torch."""
-    from functools import partial
+    from functools import cache, partial
 
     import numpy as np
 
@@ -64,4 +74,6 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
             device=device,
             evaluate=evaluation,
             may_change=partial(of_used_images, config),
+            real=cache(lambda: np.asarray(data.images[: len(latents)])),
+            loggers=loggers,
         )

@@ -108,15 +108,21 @@ def _check(*scores: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Loss:
-    """A game: D's loss d(real, fake), and G's g(real, fake), in which real is None where g_sees_real is false."""
+    """A game: D's loss d(real, fake), and G's g(real, fake), in which real is None where g_sees_real is false.
+
+    boundary: the score above which D takes an image for real, by which its accuracy is logged; None: there is none.
+    """
 
     d: Callable[[Tensor, Tensor], Tensor]
     g: Callable[[Any, Tensor], Tensor]
     g_sees_real: bool = True
+    boundary: float | None = 0.0
 
 
-def _of_fake(d: Callable[[Tensor, Tensor], Tensor], g: Callable[[Tensor], Tensor]) -> Loss:
-    return Loss(d, lambda real, fake: g(fake), g_sees_real=False)
+def _of_fake(
+    d: Callable[[Tensor, Tensor], Tensor], g: Callable[[Tensor], Tensor], boundary: float | None = 0.0
+) -> Loss:
+    return Loss(d, lambda real, fake: g(fake), g_sees_real=False, boundary=boundary)
 
 
 LOSSES = {
@@ -124,8 +130,8 @@ LOSSES = {
     "minimax": _of_fake(non_saturating_d, minimax_g),
     "non_saturating": _of_fake(non_saturating_d, non_saturating_g),
     "non_saturating_eps": _of_fake(non_saturating_d, non_saturating_eps_g),
-    "wasserstein": _of_fake(wasserstein_d, wasserstein_g),
-    "least_squares": _of_fake(least_squares_d, least_squares_g),
-    "relativistic_hinge": Loss(relativistic_hinge_d, relativistic_hinge_g),
-    "relativistic_non_saturating": Loss(relativistic_non_saturating_d, relativistic_non_saturating_g),
+    "wasserstein": _of_fake(wasserstein_d, wasserstein_g, boundary=None),
+    "least_squares": _of_fake(least_squares_d, least_squares_g, boundary=0.5),
+    "relativistic_hinge": Loss(relativistic_hinge_d, relativistic_hinge_g, boundary=None),
+    "relativistic_non_saturating": Loss(relativistic_non_saturating_d, relativistic_non_saturating_g, boundary=None),
 }

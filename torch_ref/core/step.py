@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jax_sngan.config.schema import TrainConfig
-from torch_ref.core import penalties
+from torch_ref.core import penalties, watch
 from torch_ref.core.augment import augment
 from torch_ref.core.inputs import Inputs
 from torch_ref.core.losses import LOSSES
@@ -29,14 +29,17 @@ _G_BATCH = ("g_latents", "g_labels")
 _REAL_BATCH = ("real_images", "real_labels")
 
 
-def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
+def discriminator_update(
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, by_layer: bool = False
+) -> tuple[TrainState, Logs]:
     """One D update.
 
     Args:
       inputs: of this update alone: real_images [batch, c, h, w], d_latents [batch, latent_size], labels, d_keys [2].
+      by_layer: log each layer's norms too.
     Returns:
-      (state, {"d_loss", "d_real", "d_fake"}): the loss and the mean scores, each []; with a penalty also
-      "d_penalty", its part of the loss.
+      (state, logs): "d_loss" and, with a penalty, "d_penalty", its part of the loss; the numbers of watch.of_scores,
+      watch.spreads and watch.norms; each [].
     """
     state.discriminator_opt.zero_grad()
     logs: list[Logs] = []
@@ -50,7 +53,7 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
             fake = augment(config.augment, fake, _subkey(key, rng.AUGMENT_FAKE))
         real_scores, fake_scores = score_both(config, state.discriminator, pass_of, real, fake, part)
         loss = LOSSES[config.loss].d(real_scores, fake_scores)
-        entry = {"d_real": real_scores.detach().mean(), "d_fake": fake_scores.detach().mean()}
+        entry = watch.of_scores(LOSSES[config.loss], real_scores.detach(), fake_scores.detach())
         if config.penalty.kind != "none":
             with pass_of(state.discriminator, passes(config) - 1):
                 term = penalty(config, state.discriminator, real, fake, part)
@@ -58,10 +61,11 @@ def discriminator_update(config: TrainConfig, state: TrainState, inputs: Inputs)
             loss = loss + term
         (loss / config.accumulate).backward()
         logs.append(entry | {"d_loss": loss.detach()})
+    before = watch.copies(state.discriminator)
     descend(state.discriminator_opt, learning_rate(config.discriminator_optimizer, state.step, config.steps))
     if config.weight_clip:
         clip(state.discriminator, config.weight_clip)
-    return state, _means(logs)
+    return state, watch.spreads(_means(logs)) | watch.norms("d", state.discriminator, before, by_layer=by_layer)
 
 
 def real_images(config: TrainConfig, images: Tensor, key: Tensor | None) -> Tensor:
@@ -112,14 +116,17 @@ def penalty(config: TrainConfig, network: nn.Module, real: Tensor, fake: Tensor,
     return c.weight * penalties.dragan(score, real, around, mix, c.target, c.sides)
 
 
-def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> tuple[TrainState, Logs]:
+def generator_update(
+    config: TrainConfig, state: TrainState, inputs: Inputs, *, by_layer: bool = False
+) -> tuple[TrainState, Logs]:
     """One G update and the average's.
 
     Args:
       inputs: g_latents [generator_batch, latent_size], g_labels, g_key; where G's loss sees real images also
         real_images [batch, c, h, w] and real_labels.
+      by_layer: log each layer's norms too.
     Returns:
-      (state, {"g_loss"}), the loss [].
+      (state, logs): "g_loss" and the numbers of watch.norms, each [].
     """
     state.discriminator.requires_grad_(False)  # gradients flow through D, not into its weights
     state.generator_opt.zero_grad()
@@ -145,9 +152,10 @@ def generator_update(config: TrainConfig, state: TrainState, inputs: Inputs) -> 
         (loss / config.accumulate).backward()
         logs.append({"g_loss": loss.detach()})
     state.discriminator.requires_grad_(True)
+    before = watch.copies(state.generator)
     descend(state.generator_opt, learning_rate(config.generator_optimizer, state.step, config.steps))
     moving_average(state.generator_ema, state.generator, average_decay(config.ema_decay, config.ema_warmup, state.step))
-    return state, _means(logs)
+    return state, _means(logs) | watch.norms("g", state.generator, before, by_layer=by_layer)
 
 
 def _parts(
@@ -203,7 +211,7 @@ def training_step(config: TrainConfig, state: TrainState, inputs: Inputs) -> tup
     """n_dis D updates and one G update, in the config's order.
 
     Returns:
-      (state, logs): d_loss, d_real, d_fake [n_dis], one entry an update, and g_loss [].
+      (state, logs): those of D's updates [n_dis], one entry an update, and those of G's [].
     """
     state.generator.train()
     state.discriminator.train()

@@ -3,7 +3,8 @@
 Data, inputs and the first state are given, so that a run starts from the JAX framework's numbers and sees its inputs.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ import torch
 
 from jax_sngan.config.schema import ModelConfig, RunConfig, TrainConfig
 from jax_sngan.runs import pictures
-from jax_sngan.runs.log import RunLog, last_logged
+from jax_sngan.runs.log import last_logged
+from jax_sngan.runs.loggers import Logger
 from jax_sngan.runs.provenance import check, provenance
+from jax_sngan.runs.run_log import RunLog
 from jax_sngan.runs.selection import choose_start
 from jax_sngan.runs.workdir import check_start, prepare, run_folder, take, writing
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import called
 from jax_sngan.system.lock import locked
+from jax_sngan.system.machine import peak_memory
 from jax_sngan.system.signals import stop_signals
 from jax_sngan.training.loop import Make, Numbers, Progress, Result, Scores, Training, training_loop
 from jax_sngan.training.messages import describe_resume, describe_start, kept_in
 from torch_ref.core.inputs import Inputs
+from torch_ref.core.observer import observe
 from torch_ref.core.pixels import to_uint8
 from torch_ref.core.state import TrainState, create_state, dump, load_state
 from torch_ref.core.step import Logs, training_step
@@ -43,6 +48,8 @@ def train(
     device: torch.device,
     evaluate: Callable[[Callable[[bool], Make]], Scores] | None = None,
     may_change: MayChange = lambda *_: None,
+    real: Callable[[], np.ndarray] | None = None,
+    loggers: Callable[[TrainConfig, Path], Sequence[Logger]] = lambda *_: (),
 ) -> Result:
     """Trains config's networks, from the newest checkpoint of the workdir if it has one.
 
@@ -55,6 +62,7 @@ def train(
       evaluate: as of loop.Training.
       may_change: given a checkpoint's step and rollbacks, its data and today's, where these differ: a line where the
         run may go on all the same, else None.
+      real, loggers: as of loop.Training and jax_sngan.training.trainer.train_in_workdir.
     Raises:
       UserError: a workdir that holds another run.
       TrainingDiverged: a number is no longer finite.
@@ -73,7 +81,7 @@ def train(
         checkpoints = Checkpoints(workdir, run.keep_checkpoints)
         start, notes = _choose(checkpoints, run, origin, workdir, may_change)
         notes += prepare(workdir, config, sampling="")  # its grids are all that it draws
-        backend = TorchBackend(config, checkpoints, origin, draw, device)
+        backend = TorchBackend(config, checkpoints, origin, draw, device, watch_all=run.log_level == "full")
         progress = backend.begin(start, first)
         if progress.step >= config.steps:
             pictures.save_training(workdir / "samples", config.steps, anew=False)  # killed after its last checkpoint
@@ -83,7 +91,8 @@ def train(
         begun = (workdir / "metrics.jsonl").exists()
         logged = last_logged(progress.step, progress.unlogged, progress.metrics)
         _describe_start(config, run, data, backend, workdir)
-        with RunLog(workdir, progress.step, config.steps, config.n_dis * config.batch_size, logged) as log:
+        images_a_step, own = config.n_dis * config.batch_size, loggers(config, workdir)
+        with RunLog(workdir, progress.step, config.steps, images_a_step, logged, loggers=own) as log:
             describe_resume(workdir, start, [*notes, *log.notes], begun)
 
             # Steps, until the end or a signal.
@@ -98,12 +107,14 @@ def train(
                 check_folder=lock.check,
                 where=str(workdir),
                 evaluate=evaluate,
+                real=real,
+                past=log.past,
             )
             with stop_signals(log.say, partial(kept_in, workdir, config.steps)) as stop:
                 stopped = training_loop(job, stop)
                 if job.progress.step >= config.steps:
                     pictures.save_training(workdir / "samples", config.steps)
-    return Result(job.progress.step, job.progress.metrics, job.picture, stopped)
+    return Result(job.progress.step, job.progress.metrics, job.picture, stopped, alarm=job.stopped_by)
 
 
 def _check(run: RunConfig, device: torch.device) -> None:
@@ -117,6 +128,8 @@ def _check(run: RunConfig, device: torch.device) -> None:
         )
     if run.standing_statistics:
         raise UserError(f"standing_statistics is for {called('train')}, got {run.standing_statistics}")
+    if run.profile_steps is not None:
+        raise UserError(f"profile_steps is for {called('train')}, got {run.profile_steps}")
     if run.deterministic and device.type != "cpu":
         raise UserError(f"deterministic is for {called('train')}, or for device cpu, got it with {device}")
 
@@ -163,11 +176,15 @@ class TorchBackend:
         origin: dict[str, Any],
         draw: Callable[[int, int], Inputs],
         device: torch.device,
+        *,
+        watch_all: bool = False,
     ):
-        """origin: provenance.provenance(). draw: as train's."""
+        """origin: provenance.provenance(). draw: as train's. watch_all: observe tells norms by layer and scores too."""
         self.config, self.draw, self.checkpoints, self.origin, self.device = config, draw, checkpoints, origin, device
         self.state = create_state(config, device=device)
         self.logs: list[Logs] = []  # of the steps since the last collect(), on the device
+        self._last: Inputs | None = None  # of the last step, where all is watched
+        self._watch_all, self._waited = watch_all, 0.0  # seconds since used() was called
 
     def begin(self, start: int | None, first: Callable[[], dict[str, np.ndarray]]) -> Progress:
         """The state of a checkpoint, or the first one."""
@@ -190,8 +207,12 @@ class TorchBackend:
     def train(self, step: int, count: int, rollbacks: int) -> None:
         """See loop.Backend. A GPU is one step behind at most: what copies a step's inputs waits for the step before."""
         for k in range(step, step + count):
-            self.state, logs = training_step(self.config, self.state, self.draw(k, rollbacks))
+            began = time.monotonic()
+            inputs = self.draw(k, rollbacks)
+            self._waited += time.monotonic() - began
+            self.state, logs = training_step(self.config, self.state, inputs)
             self.logs.append(logs)
+            self._last = inputs if self._watch_all else None
 
     def collect(self) -> list[Numbers]:
         """See loop.Backend."""
@@ -207,6 +228,17 @@ class TorchBackend:
             return sample(self.config.model, self.state, given, classes, average=average)
 
         return make
+
+    def observe(self, *, singular_values: bool) -> dict[str, float | np.ndarray]:
+        """See loop.Backend."""
+        found = observe(self.config, self.state, self._last, singular_values=singular_values)
+        return {name: value.item() if value.ndim == 0 else value.cpu().numpy() for name, value in found.items()}
+
+    def used(self) -> dict[str, float]:
+        """See loop.Backend."""
+        waited, self._waited = self._waited, 0.0
+        peak = peak_memory() if self.device.type == "cpu" else machine.peak(self.device)
+        return {"memory_mb": peak, "data_wait_s": waited}
 
     def not_finite(self) -> str | None:
         """See loop.Backend."""
