@@ -112,6 +112,7 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
     text = words(html)
     assert "tiny, loss hinge (2 seeds)" in text
     assert "tiny, torch" in text
+    assert re.search(r"run, last value fcd_5k_test .* tiny, torch 10\.\d+ 11\.\d+ 9 ", text)
     assert "In which options they differ: option" in text
     assert "PyTorch (the package's reference)" in text
     assert html.count("<polygon") == 0
