@@ -131,6 +131,18 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert "--evaluate-every" in text
 
 
+def test_a_gan_of_the_users_own_is_called_so(tmp_path: Path) -> None:
+    workdir = write_logged_run(tmp_path / "own", LONGER)
+    (workdir / "checkpoints/200/gan").mkdir()
+    (workdir / "checkpoints/200/gan/metadata").write_text('{"name": "mine:make"}')
+    ((_, (facts,)),) = told = report.read([workdir])
+    assert (facts["gan"], facts["parameters"]) == ("mine:make", None)
+    text = words(report.page(told, "c"))
+    assert "The GAN is the user's own, mine:make" in text
+    assert "hinge loss" not in text
+    assert "Not measured. A certificate" not in text, "it can't be had for networks that are not the package's"
+
+
 def test_numbers_of_the_user_are_text(tmp_path: Path) -> None:
     workdir = write_logged_run(tmp_path / "x", replace(LONGER, {"name": "<script>alert(1)</script>"}))
     log = workdir / "metrics.jsonl"
