@@ -110,7 +110,7 @@ class Page:
                 const value = (() => {code})();
                 if (value) done(value);
                 else if (Date.now() > end) failed(new Error("not within {seconds} s: " + {json.dumps(code)}
-                    + "; the page says: " + document.getElementById("message")?.textContent));
+                    + "; the page says: " + document.body.innerText.slice(0, 300)));
                 else setTimeout(look, 20);
             }};
             look();
@@ -127,6 +127,24 @@ class Page:
             return [box.x, box.y, box.width, box.height];
         }})()""")
         return left, top, width, height
+
+    def hit(self, element: str, across: float = 0.5, down: float = 0.5) -> bool:
+        """Whether a pointer at that share of an element meets it, or a part of it, in the window as it stands."""
+        return self.run(f"""(() => {{
+            const element = {element};
+            const box = element.getBoundingClientRect();
+            const met = document.elementFromPoint(box.x + {across} * box.width, box.y + {down} * box.height);
+            return box.width > 0 && element.contains(met);
+        }})()""")
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], *, finger: bool = False) -> None:
+        """The mouse or a finger from one place in the window to another, in five steps."""
+        kinds = ("touchStart", "touchMove", "touchEnd") if finger else ("mousePressed", "mouseMoved", "mouseReleased")
+        act = self.finger if finger else self.pointer
+        act(kinds[0], *start)
+        for share in (0.2, 0.4, 0.6, 0.8, 1):
+            act(kinds[1], *(a + share * (b - a) for a, b in zip(start, end, strict=True)))
+        act(kinds[2], *end)
 
     def at(self, element: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
         """The place in the window of a share of an element's width and height."""

@@ -202,7 +202,9 @@ def test_a_program_that_is_too_large_does_not_fit() -> None:
     ("name", "words"),
     [
         ("h1000", ["unknown target 'h1000'", "did you mean h100"]),
-        ("v5", ["unknown target 'v5'", "v5e"]),
+        ("v5", ["unknown target 'v5'", "did you mean v5e:2x2?"]),
+        ("v5litepod-8", ["did you mean v5e:2x2?"]),
+        ("tpu", ["did you mean v5e:2x2, v5p:2x2x1 or v6e:2x2?"]),
         ("xyz", ["unknown target 'xyz'", "there are: v5e"]),
         ("v5e:3x3", ["v5e comes as 2x2", "'3x3'"]),
         ("h100:8", ["h100 has no layout", "--mesh data=N"]),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, TINY_OPTIONS, Outcome
+from jax_sngan.accelerators.targets import CHIPS
 from jax_sngan.config import other_names
 from jax_sngan.config.presets import names
 from jax_sngan.config.schema import ModelConfig, PenaltyConfig, RunConfig, TrainConfig, flatten
@@ -73,12 +74,20 @@ def test_training_refuses_in_one_line(script: Script, tmp_path: Path, arguments:
         (["--mesh=data=1000", "--seed=1"], "needs 1000 devices"),
         (["--device=cpu", "--seed=1"], "device is for"),
         (["--evaluate-every=3", "--evaluate-metrics=no", "--seed=1"], "unknown metric 'no'"),
+        (["--data=empty", "--seed=1"], "empty holds no images"),
+        (["--data=broken", "--seed=1"], "broken.png"),
+        (["--model.num-classes=7", "--seed=1"], "model.num_classes must be 10 for fashion, got 7"),
+        (["--evaluate-every=3", "--evaluate-num=1", "--seed=1"], "evaluate_num"),
+        (["--resume=never", "--seed=1"], "--resume is never"),
         (["--seed=1"], "holds another run"),
     ],
 )
 def test_what_is_wrong_is_told_before_what_is_other_than_in_the_run_that_is_there(
-    script: Script, tiny_run: Path, arguments: list[str], words: str
+    script: Script, tmp_path: Path, tiny_run: Path, arguments: list[str], words: str
 ) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/broken.png").write_bytes(b"no image")
     outcome = script("train_jax.py", *TINY_OPTIONS, "--steps=6", "--workdir", tiny_run, *arguments)
     assert outcome.is_one_line(words), outcome
 
@@ -90,6 +99,7 @@ def test_what_other_programs_call_a_thing_leads_to_what_there_is() -> None:
         (other_names.OPTIONS, options | of_commands),
         (other_names.PRESETS, names()),
         (other_names.DATA, NAMED),
+        (other_names.TARGETS, [*CHIPS, *(f"{c.name}:{c.layouts[0]}" for c in CHIPS.values() if c.layouts)]),
         (other_names.METRICS, [*scores.names("classifier"), *scores.names("inception"), *scores.names("other")]),
     ):
         assert {there for meant in table.values() for there in meant} <= set(known)

@@ -17,6 +17,7 @@ from conftest import TINY
 from jax_sngan.config.schema import RunConfig
 from jax_sngan.evaluation import evaluate as evaluation
 from jax_sngan.evaluation import sources
+from jax_sngan.lipschitz.run import certify_run
 from jax_sngan.metrics import extractors, frechet_distance, kernel_distance, reference
 from jax_sngan.metrics.extractors import Extractor, of_function
 from jax_sngan.system.errors import UserError
@@ -370,6 +371,9 @@ def test_a_network_whose_data_are_not_known_has_no_default(
         checkpoints.save(jax_sngan.create_state(config), config, {}, [])
     with pytest.raises(UserError, match="a converted network, which does not say what it was trained on"):
         evaluation.evaluate(workdir, num=8, features=CLASSIFIER)
+    with pytest.raises(UserError, match="a converted network, which does not say what it was trained on"):
+        certify_run(workdir, num=8, ascent=0)
+    assert certify_run(workdir, num=8, ascent=0, real="fashion")[0] == 0
     assert evaluation.evaluate(workdir, num=8, features=CLASSIFIER, real="fashion", metrics=["fcd"])["num"] == 8
     assert sources.open_subject(tiny_run, step="latest", raw=False, standing=0).source == "fashion"
 

@@ -1,5 +1,6 @@
 """Exported generators make the checkpoint's images; what can't be exported says so in one line and writes nothing."""
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -23,6 +24,7 @@ from jax_sngan.core import flops
 from jax_sngan.export import export, onnx_graph, ort_web, web_page
 from jax_sngan.models.network import Variables, build
 from jax_sngan.runs.log import lines_up_to
+from jax_sngan.runs.sample import truncated
 from jax_sngan.system.errors import UserError
 
 BOTH = {"model.spectral_norm.networks": "both"}
@@ -123,6 +125,25 @@ def test_a_stablehlo_file_makes_the_images_of_its_checkpoint(
     np.testing.assert_allclose(read.call(*given), images_of(one, latents, labels), rtol=0, atol=export.TOLERANCE)
 
 
+@pytest.mark.parametrize("truncation", [0.5, 3.0])
+@pytest.mark.parametrize("kind", ["stablehlo", "onnx"])
+def test_truncation_is_in_the_file_as_sample_has_it(kind: export.Format, truncation: float, tmp_path: Path) -> None:
+    one = dataclasses.replace(trained({}), truncation=truncation)
+    told = export.export_one(one, kind, tmp_path, "g")  # held against runs.sample.truncated, in float64
+    assert told["truncation"] == truncation
+    assert told["inputs"]["latents"] == f"float32 [n, 4], N(0, 1), cut off inside at +-{truncation:g}"
+    content = (tmp_path / f"g.{kind}").read_bytes()
+    latents = np.array([[0.0, 1.0, -2.0, 9.0]], np.float32)  # the last is where 1 - erf is 0
+    if kind == "onnx":
+        images = onnxruntime.InferenceSession(content).run(["images"], {"latents": latents})[0]
+    else:
+        images = np.asarray(jax.export.deserialize(bytearray(content)).call(latents))
+    inside = truncated(latents.astype(np.float64), truncation)
+    assert inside.max() == pytest.approx(truncation)
+    whole = dataclasses.replace(one, truncation=None)
+    np.testing.assert_allclose(images, whole.images(inside, None, "float64"), rtol=0, atol=export.TOLERANCE)
+
+
 def test_the_json_names_the_classes(tmp_path: Path) -> None:
     told = export.export_one(trained(CASES["resnet conditional"]), "onnx", tmp_path, "g")
     assert (told["num_classes"], told["class_names"][3]) == (10, "cat")
@@ -197,6 +218,8 @@ def test_what_is_wrong_is_one_line(
     assert script("export.py", "nowhere", "--format=onnx", out).is_one_line("no workdir nowhere")
     assert script("export.py", tiny_run, "--format=onnx", "--step=5", out).is_one_line("step 5", "3, 6")
     assert script("export.py", tiny_run, "--format=onnx", "--ort-web=x", out).is_one_line("--ort-web", "--format web")
+    assert script("export.py", tiny_run, "--format=onnx", "--truncation=0", out).is_one_line("truncation", "above 0")
+    assert script("export.py", tiny_run, "--format=web", "--truncation=1", out).is_one_line("--truncation", "slider")
     assert script("export.py", tiny_run, "--format=web", "--ort-web=x", out).is_one_line("--ort-web x", "ort.wasm")
     (tmp_path / "s.json").write_text('{"step": 3, "metrics": {}}')
     web = ("export.py", tiny_run, "--format=web", out, "--scores")
@@ -245,10 +268,10 @@ def test_all_runs_are_looked_for_before_the_first_is_loaded(
     assert not out.exists()
 
 
-def test_points_have_no_page(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_page, "load_trained", lambda workdir, step, standing: trained(POINTS))
-    with pytest.raises(UserError, match="makes points of the plane"):
-        web_page.export_page([tiny_run], tmp_path / "page")
+def test_a_page_of_points_knows_the_centres() -> None:
+    (first, *_, last) = web_page.centres(trained(POINTS)) or []
+    assert (first, last) == ([pytest.approx(-(2**0.5), abs=1e-6)] * 2, [pytest.approx(2**0.5, abs=1e-6)] * 2)
+    assert web_page.centres(trained({})) is None
 
 
 def test_directions_are_what_the_first_layer_answers_to_most() -> None:

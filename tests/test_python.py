@@ -368,6 +368,21 @@ def test_classes_go_by_number_or_name(tmp_path: Path) -> None:
     assert sn.train(config, data=data, workdir=tmp_path / "run").step == 1
 
 
+def test_a_gan_of_ones_own_takes_its_classes_by_name(tmp_path: Path) -> None:
+    gan = sn.gan(replace(TINY, {"model.num_classes": 3}))
+    data = sn.Dataset("pets", IMAGES, (np.arange(32) % 3).astype(np.int32), ("cat", "dog", "a, b"), flip=True)
+    options = {"data": data, "steps": 1, "batch_size": 4}
+    run = sn.train(gan, workdir=tmp_path / "run", **options)  # type: ignore[arg-type]
+    assert run.class_names == sn.load(tmp_path / "run", gan=gan).class_names == data.classes
+    np.testing.assert_array_equal(run.sample(2, labels=["cat", "a, b"]), run.sample(2, labels=[0, 2]))
+    numbered = dataclasses.replace(data, classes=("0", "1", "2"))
+    assert sn.train(gan, **options | {"data": numbered}, class_names="x,y,z").class_names == ("x", "y", "z")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="class_names must be 3 names for num_classes=3, got 2"):
+        sn.train(gan, **options, class_names="x,y")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="class_names must be 0 names for num_classes=0, got 2"):
+        sn.train(replace(TINY, {"class_names": "x,y"}), data=data)
+
+
 def test_two_devices_in_memory(tmp_path: Path) -> None:
     lines: list[list[float]] = [[], []]
     for of, mesh in zip(lines, ({"mesh": "data=2", "shard_state": True}, {}), strict=True):

@@ -1,5 +1,6 @@
 """The page in a browser: it draws what JAX draws, follows the hand, and asks for nothing but its own files."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from browser import Page, browser, chromium, served
 from PIL import Image
 from scipy.special import ndtri
 
+from jax_sngan.config.class_names import text_of
 from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core.pixels import to_uint8
@@ -26,13 +28,14 @@ CLASSES = {
 }  # fmt: skip
 
 
+MARKUP = '<img src=x onerror="window.hurt = 1">'  # a class called so
 FAMILY = {"dcgan": "Standard GAN", "wgan": "WGAN", "wgan_gp": "WGAN-GP", "sngan": "SN-GAN"}
 
 
 def untrained(config: TrainConfig, contrast: float, scores: dict[str, float] | None = None) -> export.Trained:
-    """Fresh weights, but a first layer that is `contrast` times as large."""
+    """Fresh weights, but a first layer, or an mlp's last, that is `contrast` times as large."""
     variables = build(config.model).generator.init(jax.random.key(1))
-    variables.params["project"]["kernel"] *= contrast
+    variables.params["to_image" if config.model.is_points else "project"]["kernel"] *= contrast
     return export.Trained(config, 0, jax.tree.map(np.asarray, variables), {"d_loss": 2.0}, scores or {})
 
 
@@ -52,12 +55,13 @@ def runs() -> dict[str, export.Trained]:
         name: untrained(replace(preset(name), small), 5000 * (k + 1), {"fcd_5k_test": 10.5 + k})
         for k, name in enumerate(FAMILY)
     }
-    return plain | family
+    named = replace(fashion, small | {"model.num_classes": 10, "class_names": text_of((*"abc", MARKUP, *"efghij"))})
+    return plain | family | {"points": untrained(preset("points"), 8), "names": untrained(named, 1)}
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, export.Trained]) -> Iterator[str]:
-    """The address of a folder with pages: of fashion alone, of it beside one with classes, and of the family."""
+    """The address of a folder with pages: fashion alone, beside one with classes, the family, points, hostile names."""
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(web_page, "open_workdir", lambda workdir: None)
@@ -65,6 +69,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, export.Train
         web_page.export_page(["fashion"], folder / "one")
         web_page.export_page(["fashion", "classes"], folder / "two")
         web_page.export_page(list(FAMILY), folder / "four")
+        web_page.export_page(["points"], folder / "plane")
+        web_page.export_page(["names"], folder / "names")
+    (told,) = json.loads((folder / "names" / "models.json").read_text())
+    told |= dict.fromkeys(("name", "gan", "preset", "loss", "runtime"), MARKUP) | {"scores": {MARKUP: 1.5}}
+    (folder / "names" / "models.json").write_text(json.dumps([told]))
     with served(folder) as address:
         yield address
 
@@ -77,7 +86,7 @@ def page(program: str, tmp_path: Path) -> Iterator[Page]:
 
 
 def ready(page: Page) -> None:
-    page.until('document.getElementById("status")?.textContent.includes(" ms")')
+    page.until('document.getElementById("speed")?.textContent.includes(" ms")')
 
 
 def drawn(page: Page, gallery: int, cells: int, size: int) -> np.ndarray:
@@ -85,9 +94,9 @@ def drawn(page: Page, gallery: int, cells: int, size: int) -> np.ndarray:
     return np.array(
         page.run(f"""(() => {{
             const canvas = document.querySelectorAll("canvas.images")[{gallery}];
-            const side = Math.round((canvas.width + 2) / ({size} + 2));
+            const side = Math.round((canvas.width + 1) / ({size} + 1));
             return Array.from({{ length: {cells} }}, (_, i) => Array.from(canvas.getContext("2d").getImageData(
-                (i % side) * ({size} + 2), Math.floor(i / side) * ({size} + 2), {size}, {size}).data));
+                (i % side) * ({size} + 1), Math.floor(i / side) * ({size} + 1), {size}, {size}).data));
         }})()"""),
         np.uint8,
     ).reshape(cells, size, size, 4)
@@ -127,8 +136,7 @@ def first(page: Page, cells: int) -> np.ndarray:
     return drawn(page, 0, cells, 28)[..., :1]
 
 
-def button(text: str) -> str:
-    return f'[...document.querySelectorAll("button")].find((b) => b.textContent === "{text}")'
+LARGE = 'document.getElementById("large")'
 
 
 def id_of(name: str) -> str:
@@ -136,8 +144,9 @@ def id_of(name: str) -> str:
 
 
 def choose(page: Page, cell: int, tap: bool = False) -> None:
-    """A click or a tap on an image of the first grid."""
-    side = page.run('Math.round((document.querySelector("canvas.images").width + 2) / 30)')
+    """A click or a tap on an image of the first grid, once it is drawn: a busy machine's grid may become smaller."""
+    page.until('document.getElementById("stage").ariaBusy === "false"')
+    side = page.run('Math.round((document.querySelector("canvas.images").width + 1) / 29)')
     row, column = divmod(cell, side)
     act = page.tap if tap else page.click
     act('document.querySelector("canvas.images")', (column + 0.5) / side, (row + 0.5) / side)
@@ -169,7 +178,7 @@ def test_classes_and_colours(page: Page, pages: str, runs: dict[str, export.Trai
     page.until('location.hash.includes("class=3")')
     comes_to_show(lambda: drawn(page, 1, 9, 32)[..., :3], by_jax(runs["classes"], z, np.full(9, 3, np.int32)))
     comes_to_show(lambda: first(page, 9), by_jax(runs["fashion"], z))
-    assert page.run('document.querySelectorAll("#table thead td").length') == 2
+    assert page.run('document.querySelectorAll("#table thead th").length') == 2
     page.open(f"{pages}two/#seed=3&class=99")  # of a page with more classes
     ready(page)
     assert page.run('document.getElementById("class").selectedOptions[0].text') == "all, in turn"
@@ -186,8 +195,9 @@ def test_the_family_side_by_side(page: Page, pages: str, runs: dict[str, export.
     table = page.run(
         '[...document.querySelectorAll("#table tr")].map((r) => [...r.cells].map((c) => c.firstChild?.data))'
     )
-    assert table[0][1:] == list(FAMILY.values())
-    assert ["fcd_5k_test", "10.5", "11.5", "12.5", "13.5"] in table
+    assert table[0] == list(FAMILY.values())
+    assert table[1:3] == [["Fréchet distance"], ["10.5", "11.5", "12.5", "13.5"]]
+    assert "d_loss" not in page.run("document.body.textContent")
     assert page.run('[...document.querySelectorAll(".card h3")].map((h) => h.firstChild.data)') == list(FAMILY.values())
     for width in (320, 390, 768):
         page.size(width, 844, touch=True)
@@ -262,26 +272,38 @@ def test_keys_alone_reach_every_control(page: Page, pages: str, runs: dict[str, 
     page.run('document.querySelector("canvas.images").focus()')
     page.key("ArrowRight", 2)
     page.key("ArrowDown")
-    side = page.run('Math.round((document.querySelector("canvas.images").width + 2) / 30)')
+    side = page.run('Math.round((document.querySelector("canvas.images").width + 1) / 29)')
     page.until(f'location.hash.includes("image={side + 2}")')
-    large = 'document.querySelector(".side canvas")'
     chosen = by_jax(one, latents(page, 42, side + 3))[-1]
-    comes_to_show(lambda: pixels(page, large)[..., :1], chosen)
+    comes_to_show(lambda: pixels(page, LARGE)[..., :1], chosen)
+
+    page.run('document.getElementById("tab-explore").focus()')
+    page.key("ArrowRight")
+    page.until('!document.getElementById("walk").hidden && location.hash.includes("view=walk")')
+    page.key("ArrowLeft", 2)  # round to the last
+    page.until('!document.getElementById("scores").hidden && document.activeElement.id === "tab-scores"')
 
 
 def test_a_walk_between_two_chosen_images(page: Page, pages: str, runs: dict[str, export.Trained]) -> None:
     page.open(f"{pages}one/#seed=7")
     ready(page)
-    for cell, end in ((2, "Start here"), (9, "End here")):
+    page.click(id_of("tab-walk"))
+    for cell in (2, 9):  # the start, and then the end
         choose(page, cell)
-        page.click(button(end))
+    page.until('location.hash.includes("walk=2,9")')
+    page.run('document.querySelector("canvas.images").focus()')
+    page.key("ArrowLeft", 2)  # to 7
+    page.key("Enter")
+    page.until('location.hash.includes("walk=7,9")')
+    page.click(id_of("walk-start"))
+    choose(page, 2)
     page.until('location.hash.includes("walk=2,9")')
     a, b = (latents(page, 7, 10)[k][None] for k in (2, 9))
     walk = by_jax(runs["fashion"], np.concatenate([great_circle(a, b, s) for s in np.linspace(0, 1, 9)]))
 
     def frames() -> np.ndarray:
         strip = pixels(page, 'document.querySelector("canvas.frames")')
-        return np.stack([strip[:, 30 * i : 30 * i + 28, :1] for i in range(9)])
+        return np.stack([strip[:, 29 * i : 29 * i + 28, :1] for i in range(9)])
 
     page.until('document.querySelector("canvas.frames").height === 28')
     comes_to_show(frames, walk)
@@ -307,12 +329,15 @@ def test_a_walk_between_two_chosen_images(page: Page, pages: str, runs: dict[str
 
 def test_a_png_holds_the_pixels_that_are_shown(page: Page, pages: str, tmp_path: Path) -> None:
     page.downloads(tmp_path / "saved")
-    page.open(f"{pages}two/#seed=7&image=3")
+    page.open(f"{pages}two/#seed=7")
     ready(page)
-    for name, size, cards in (("fashion", 28, 0), ("classes", 32, 1)):
-        for what, canvas in (("image", ".side canvas"), ("grid", "canvas.images")):
-            shown = pixels(page, f'document.querySelectorAll(".card")[{cards}].querySelector("{canvas}")')
-            page.click(f'document.querySelectorAll(".card")[{cards}].querySelectorAll("button")[{int(what == "grid")}]')
+    for k, (name, size) in enumerate((("fashion", 28), ("classes", 32))):
+        page.click(f'document.querySelectorAll("canvas.images")[{k}]', 0.1, 0.1)
+        page.until(f'document.getElementById("large").width === {size}')
+        page.run("new Promise((done) => setTimeout(done, 500))")  # the grid's size may still follow the machine's
+        for what, canvas in (("image", LARGE), ("grid", f'document.querySelectorAll("canvas.images")[{k}]')):
+            shown = pixels(page, canvas)
+            page.click(id_of(f"save-{what}"))
             path = tmp_path / "saved" / f"{name}_seed7_{what}.png"
             end = time.monotonic() + 30
             while not path.exists():
@@ -363,7 +388,9 @@ def test_fingers_and_a_narrow_screen(page: Page, pages: str, runs: dict[str, exp
         page.finger("touchMove", *page.at(slider, across=share))
     page.finger("touchEnd", 0, 0)
     amount = page.run(f"Number({slider}.value)")
-    assert 1.5 < amount < 2.2  # 0.8 of -3 to 3, less the thumb's own width
+    width = page.box(slider)[2]
+    thumb = 19.2  # its middle goes from half of it to half of it before the end
+    assert amount == pytest.approx(6 * (0.8 * width - thumb / 2) / (width - thumb) - 3, abs=0.15)
     z = latents(page, 0, 4) + amount * web_page.directions(runs["fashion"])[1]
     comes_to_show(lambda: first(page, 4), by_jax(runs["fashion"], z.astype(np.float32)))
     choose(page, 6, tap=True)
@@ -398,3 +425,175 @@ def test_without_vector_instructions_it_says_so(page: Page, pages: str) -> None:
     page.call("Page.addScriptToEvaluateOnNewDocument", {"source": "WebAssembly.validate = () => false"})
     page.open(f"{pages}one/")
     assert "too old" in page.until('document.querySelector("#message.problem")?.textContent')
+
+
+SIZES = {"wide": (1280, 800), "smaller": (1024, 768), "phone": (390, 844), "phone on its side": (844, 390)}
+ALL_OVER = [(across, down) for across in (0.05, 0.5, 0.95) for down in (0.05, 0.5, 0.95)]
+
+
+def every(selector: str) -> list[str]:
+    """Expressions of the first 40 elements of a selector; those that are not there are undefined."""
+    return [f'document.querySelectorAll("{selector}")[{i}]' for i in range(40)]
+
+
+def missed(page: Page, elements: list[str], places: list[tuple[float, float]]) -> list[tuple[str, float, float]]:
+    """Which places of shown elements a pointer does not meet, in the window as it stands."""
+    shown = [e for e in elements if page.run(f"Boolean({e}?.checkVisibility())")]
+    assert shown
+    return [(element, *place) for element in shown for place in places if not page.hit(element, *place)]
+
+
+def value(page: Page, element: str) -> float:
+    return page.run(f"Number({element}.value)")
+
+
+def drag_to_the_end(page: Page, slider: str, *, finger: bool = False) -> None:
+    """From where its thumb is to its right end, by the places in the window where they are."""
+    left, top, width, height = page.box(slider)
+    share = page.run(f"(({slider}.value - {slider}.min) / ({slider}.max - {slider}.min))")
+    thumb = 19.2  # its width: its middle goes from half of it to half of it before the end
+    page.drag(
+        (left + thumb / 2 + share * (width - thumb), top + height / 2), (left + width, top + height / 2), finger=finger
+    )
+
+
+@pytest.mark.parametrize("of", ["one", "four", "plane"])
+@pytest.mark.parametrize("size", SIZES)
+def test_what_changes_together_is_on_the_screen_together(page: Page, pages: str, size: str, of: str) -> None:
+    width, height = SIZES[size]
+    finger = min(width, height) < 500
+    page.size(width, height, touch=finger)
+    page.open(f"{pages}{of}/#seed=7")
+    ready(page)
+    sides = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight, scrollX, scrollY]"
+    assert page.run(sides) == [width, height, 0, 0]
+    images = every("canvas.images")
+    assert missed(page, images, ALL_OVER) == []
+    assert missed(page, [*every("#tabs button"), id_of("new-images"), id_of("share")], [(0.5, 0.5)]) == []
+
+    # Explore: all is seen at once, without scrolling; of several on a phone the last rows after some.
+    assert missed(page, [id_of("pad")], ALL_OVER) == []
+    if (size, of) != ("phone", "four"):
+        assert missed(page, every(".direction input"), [(0.02, 0.5), (0.98, 0.5)]) == []
+        assert missed(page, every(".thumbnail"), [(0.5, 0.5)]) == []
+    last = page.run('document.querySelectorAll(".direction").length') - 1
+    slider = f'document.querySelectorAll(".direction input")[{last}]'
+    drag_to_the_end(page, slider, finger=finger)
+    assert value(page, slider) == 3
+    assert missed(page, [*images, *every(f".direction:nth-child({last + 1}) *")], [(0.5, 0.5)]) == []
+
+    # Walk: its slider goes from one end to the other, and every strip stays in sight.
+    (page.tap if finger else page.click)(id_of("tab-walk"))
+    page.until('document.getElementById("walk").checkVisibility()')
+    page.run("new Promise((done) => setTimeout(done, 600))")
+    strips = [*every(".here"), *(every(".frames") if of != "plane" else [])]
+    together = [*images, *strips, id_of("walk-start"), id_of("walk-end"), id_of("walk-play")]
+    assert missed(page, together, [(0.1, 0.1), (0.5, 0.5), (0.9, 0.9)]) == []
+    position = id_of("walk-position")
+    assert missed(page, [position], [(0.01, 0.5), (0.5, 0.5), (0.99, 0.5)]) == []
+    drag_to_the_end(page, position, finger=finger)
+    assert value(page, position) == 1
+    assert missed(page, together, [(0.5, 0.5)]) == []
+    assert page.run(sides) == [width, height, 0, 0]
+
+
+def test_a_thumbnail_shows_what_its_end_does(page: Page, pages: str, runs: dict[str, export.Trained]) -> None:
+    page.open(f"{pages}one/#seed=7&image=2&d=0,0.5")
+    ready(page)
+    one = runs["fashion"]
+    steep = web_page.directions(one)
+    for k, end in ((0, -3), (0, 3), (3, 3)):
+        amounts = np.array([0, 0.5, *[0] * 6])
+        amounts[k] = end
+        z = (latents(page, 7, 3)[2:] + amounts @ steep).astype(np.float32)
+        thumbnail = f'document.querySelectorAll(".thumbnail")[{2 * k + (end > 0)}]'
+        page.until(f"{thumbnail}.width === 28")
+        comes_to_show(lambda t=thumbnail: pixels(page, t)[..., :1], by_jax(one, z)[0])
+    page.click('document.querySelectorAll(".thumbnail")[7]')  # it leads there
+    assert value(page, 'document.querySelectorAll(".direction input")[3]') == 3
+    comes_to_show(lambda: pixels(page, LARGE)[..., :1], by_jax(one, z)[0])
+
+
+def test_one_image_is_pinned_changed_alone_and_put_back(
+    page: Page, pages: str, runs: dict[str, export.Trained]
+) -> None:
+    one = runs["fashion"]
+    steep = web_page.directions(one)[2]
+    slider = 'document.querySelectorAll(".direction input")[2]'
+    page.open(f"{pages}one/#seed=7")
+    ready(page)
+    z = latents(page, 7, 9)
+    choose(page, 5)
+    page.click(id_of("pin"))
+    drag_to_the_end(page, slider)
+    page.until('location.hash.includes("pin=5,7,3,,0,0,3,")')
+    alone = z.copy()
+    alone[5] += 3 * steep
+    comes_to_show(lambda: first(page, 9), by_jax(one, alone))  # it alone has changed
+
+    choose(page, 1)
+    assert value(page, slider) == 0
+    drag_to_the_end(page, slider)
+    others = z + 3 * steep
+    others[5] = alone[5]
+    comes_to_show(lambda: first(page, 9), by_jax(one, others.astype(np.float32)))
+    page.run('document.getElementById("seed").select()')
+    for key in ("4", "2", "Enter"):
+        page.key(key)
+    page.until('location.hash.includes("seed=42&")')
+    new = latents(page, 42, 9) + 3 * steep
+    new[5] = alone[5]  # which keeps still
+    comes_to_show(lambda: first(page, 9), by_jax(one, new.astype(np.float32)))
+
+    shared = page.run("location.href")
+    page.open(shared)
+    ready(page)
+    comes_to_show(lambda: first(page, 9), by_jax(one, new.astype(np.float32)))
+    choose(page, 5)
+    page.until('document.getElementById("pin").textContent === "Put back"')
+    page.click(id_of("pin"))
+    page.until('!location.hash.includes("pin=")')
+    comes_to_show(lambda: first(page, 9), by_jax(one, (latents(page, 42, 9) + 3 * steep).astype(np.float32)))
+
+
+def test_points_of_the_plane_are_where_jax_has_them(page: Page, pages: str, runs: dict[str, export.Trained]) -> None:
+    page.open(f"{pages}plane/#seed=7")
+    ready(page)
+    one = runs["points"]
+    z = np.array(
+        page.run("""import("./latents.js").then(({ latent }) =>
+        Array.from({ length: 900 }, (_, cell) => Array.from(latent(7, cell, 2, 3))))"""),
+        np.float32,
+    )
+    plane = 'document.querySelector("canvas.plane")'
+
+    def chosen_where_it_is(z: np.ndarray) -> None:
+        places = one.images(z, None, "float32").reshape(-1, 2)
+        away = np.linalg.norm(places[:, None] - places, axis=-1) + 9 * np.eye(len(z))
+        away[np.abs(places).max(1) > 2.1] = 0  # out of sight
+        loneliest = int(away.min(1).argmax())
+        across, up = ((places[loneliest] / 2.2 + 1) / 2).tolist()  # from -2.2 to 2.2
+        page.click(plane, across, 1 - up)
+        page.until(f'location.hash.includes("image={loneliest}&")')
+
+    chosen_where_it_is(z)
+    page.run('document.getElementById("pad").focus()')
+    page.key("ArrowRight", 2)
+    page.until('location.hash.includes("d=0.5,0&")')
+    page.run("new Promise((done) => setTimeout(done, 300))")
+    chosen_where_it_is(z + 0.5 * web_page.directions(one)[0].astype(np.float32))
+    assert page.run('document.getElementById("caption").textContent').startswith("Point ")
+
+
+def test_names_are_text_and_never_markup(page: Page, pages: str) -> None:
+    page.open(f"{pages}names/#seed=7&class=3")
+    ready(page)
+    for tab in ("walk", "scores", "explore"):
+        page.click(id_of(f"tab-{tab}"))
+        page.run("new Promise((done) => setTimeout(done, 300))")
+    assert page.run('document.getElementById("class").selectedOptions[0].text') == MARKUP
+    assert page.run('document.getElementById("caption").textContent') == f"Image 1 · {MARKUP}"
+    text = page.run('document.body.textContent + document.title + document.getElementById("title").textContent')
+    assert text.count(MARKUP) >= 6  # as a class, a title, a GAN, a loss, a score and a runtime
+    assert page.run('document.querySelectorAll("img, body script:not(:first-of-type), [onerror]").length') == 0
+    assert page.run("window.hurt === undefined")

@@ -1,11 +1,12 @@
 """What can be compiled for: a small table of chips, each fact with its source."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
+from jax_sngan.config import other_names
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.nearest import nearest, suggestion
 
 GIB = 2**30
 
@@ -128,8 +129,9 @@ def target(name: str) -> Target:
     chip = CHIPS.get(chip_name.lower())
     if chip is None:
         known = [f"{c.name}:{layout}" for c in CHIPS.values() for layout in c.layouts[:1]] + list(CHIPS)
-        near = difflib.get_close_matches(name.lower(), known, 2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        family = re.split("[-_ ]", chip_name)[0]  # of a100-80gb, v5litepod-8
+        near = nearest(chip_name, known, other_names.TARGETS) or nearest(family, known, other_names.TARGETS)
+        hint = f"{suggestion(near)} " if near else ""
         raise UserError(f"unknown target {name!r}; {hint}there are: {', '.join(CHIPS)}; a TPU with its slice, v5e:2x2")
     if not chip.layouts:
         if layout:

@@ -12,6 +12,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=256, metavar="N", help="images of each kind (default 256)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the images (default 0)")
     parser.add_argument("--ascent", type=int, default=50, metavar="N", help="steps of the search upwards (default 50)")
+    parser.add_argument("--real", metavar="SOURCE", help="the real images, as --data of `train` (default: the run's)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="folder that holds the data set's original files")
     parser.add_output("--json", "write the certificate there", ".json")
     arguments = parser.parse()
@@ -24,6 +25,7 @@ def main() -> None:
         num=arguments.num,
         seed=arguments.seed,
         ascent=arguments.ascent,
+        real=arguments.real,
         data_dir=arguments.data_dir,
     )
     if arguments.json != "-":

@@ -7,9 +7,9 @@ searches little for fast tilings here (as --quick of `compile`): with the full s
 import sys
 from functools import partial
 
+from jax_sngan.accelerators.targets import target
 from jax_sngan.commands import cli
-from jax_sngan.config.presets import names
-from jax_sngan.system.errors import UserError
+from jax_sngan.config.presets import names, preset
 from jax_sngan.system.files import write_json
 
 COLUMNS = "v5e:2x2,v5e:2x2/4,v5e:4x4/16,v5e:16x16/256,h100,h100/8"
@@ -30,8 +30,10 @@ def main() -> None:
 
     columns = arguments.on.split(",")
     rows = arguments.presets or names()
-    if unknown := set(rows) - set(names()):
-        raise UserError(f"unknown preset {', '.join(sorted(unknown))}; there are: {', '.join(names())}")
+    for name in rows:  # the last may be unknown: told before the first is compiled
+        preset(name)
+    for column in columns:
+        target(column.partition("/")[0])
     say = partial(print, file=sys.stderr)
     cells = [[cell(preset, column, say, kept=arguments.kept) for column in columns] for preset in rows]
     if arguments.json != "-":

@@ -17,6 +17,12 @@ def main() -> None:
         "--standing-statistics", type=int, default=0, metavar="N", help="take batch statistics anew on N latents"
     )
     parser.add_argument(
+        "--truncation",
+        type=float,
+        metavar="X",
+        help="onnx, stablehlo: cut latents off at +-X, as `sample`",
+    )
+    parser.add_argument(
         "--scores",
         nargs="+",
         default=[],
@@ -32,6 +38,8 @@ def main() -> None:
         for option, value in (("--scores", arguments.scores), ("--ort-web", arguments.ort_web)):
             if value:
                 raise UserError(f"{option} is for --format web, got --format {arguments.format}")
+    elif arguments.truncation is not None:
+        raise UserError("--truncation is for --format onnx and stablehlo: the page has a slider for it")
 
     if arguments.format == "web":  # imported here: jax takes a second to load
         from jax_sngan.export.web_page import export_page
@@ -48,7 +56,12 @@ def main() -> None:
         from jax_sngan.export.export import export_runs
 
         told = export_runs(
-            arguments.workdirs, arguments.format, arguments.out, arguments.step, arguments.standing_statistics
+            arguments.workdirs,
+            arguments.format,
+            arguments.out,
+            arguments.step,
+            arguments.standing_statistics,
+            arguments.truncation,
         )
     if arguments.json != "-":
         for one in told:

@@ -20,13 +20,13 @@ def main() -> None:
 
     from jax_sngan.commands.own_gan import own_gan
     from jax_sngan.runs import pictures, run  # after the options are checked: jax takes a second to load
-    from jax_sngan.runs.labels import names_of, numbers_of
+    from jax_sngan.runs.labels import numbers_of
 
     gan = None if arguments.gan is None else own_gan(arguments.gan)
     generator = run.load(
         arguments.workdir, arguments.step, gan=gan, average=not arguments.raw, standing=arguments.standing_statistics
     )
-    labels = None if arguments.labels is None else numbers_of(arguments.labels, names_of(generator.config))
+    labels = None if arguments.labels is None else numbers_of(arguments.labels, generator.class_names)
     made, notes = [], {}
     if not (arguments.grid or arguments.npz or arguments.interpolate):
         arguments.grid = f"{arguments.workdir}/samples/sample_{generator.step:06d}_seed{arguments.seed}.png"

@@ -31,11 +31,23 @@ def text_of(names: tuple[str, ...]) -> str:
 def check(text: str, classes: int) -> None:
     """Passes where a text is empty or names so many classes, each by a name of its own.
 
+    classes: 0: how many is for a GAN of the user's own to say (check_count).
+
     Raises:
       UserError: it does not.
     """
     names = parse(text)
-    if names and len(names) != classes:
-        raise UserError(f"class_names must be {classes} names for model.num_classes={classes}, got {len(names)}")
+    if classes:
+        check_count(names, classes, "model.num_classes")
     if len(set(names)) != len(names):
         raise UserError(f"class_names must be different names, got {text[:200]!r}")
+
+
+def check_count(names: tuple[str, ...], classes: int, of: str) -> None:
+    """Passes where there are no names, or one for each class; of: what says how many classes there are.
+
+    Raises:
+      UserError: there are others.
+    """
+    if names and len(names) != classes:
+        raise UserError(f"class_names must be {classes} names for {of}={classes}, got {len(names)}")

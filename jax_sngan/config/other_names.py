@@ -1,4 +1,4 @@
-"""What people call options, presets and data elsewhere -> what they are called here; for suggestions in errors."""
+"""What people call options, presets, data elsewhere -> what they are called here; for suggestions in errors."""
 
 _RATES = ("generator_optimizer.learning_rate", "discriminator_optimizer.learning_rate")
 _STEPS = ("steps",)
@@ -76,6 +76,14 @@ DATA: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("stackedmnist", "stacked"), ("stacked_mnist", "stacked_fashion")),
     **dict.fromkeys(("gaussians", "points", "mixture"), ("grid", "ring")),
     **dict.fromkeys(("digits", "emnist"), ("mnist",)),
+}
+TARGETS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("tpu", "google"), ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")),
+    **dict.fromkeys(("gpu", "cuda", "nvidia"), ("a100", "h100", "h200")),
+    **dict.fromkeys(("v5", "v5lite", "v5litepod"), ("v5e:2x2",)),
+    **dict.fromkeys(("trillium", "v6"), ("v6e:2x2",)),
+    **dict.fromkeys(("hopper", "gh200"), ("h100", "h200")),
+    "ampere": ("a100",),
 }
 METRICS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("frechet", "fd", "fid", "fcd"), ("fid", "fcd", "fd")),

@@ -18,7 +18,7 @@ from jax_sngan.core.augment import augment
 from jax_sngan.core.losses import LOSSES, Loss
 from jax_sngan.core.optim import adam
 from jax_sngan.core.penalties import Penalty, Score
-from jax_sngan.models.network import Configured, Make, Networks, has_float64, network_of
+from jax_sngan.models.network import Configured, Make, Networks, check_dtype, network_of
 from jax_sngan.system.errors import UserError
 
 BATCH_SIZE, SEED = 64, 0  # of a training that says neither
@@ -120,8 +120,7 @@ class GAN:
         Raises:
           ValueError: dtype is float64 and jax does not have it enabled (models.network.allow_dtype).
         """
-        if self.dtype == "float64" and not has_float64():
-            raise ValueError('dtype float64 needs jax.config.update("jax_enable_x64", True)')
+        check_dtype(self, "dtype")
         return self._networks
 
     @property

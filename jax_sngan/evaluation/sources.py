@@ -178,14 +178,13 @@ def _is_run(path: Path) -> bool:
     return of_run or not path.exists()
 
 
-def _data_known(path: Path, step: int, config: TrainConfig) -> bool:
-    """Whether a run's config names what it was trained on; a network's from another program's file names what that
-    program is usually trained on."""
+def trained_on(checkpoints: Checkpoints, step: int, config: TrainConfig) -> str | None:
+    """The data of a run, by its config; None where that does not know: of a network from another program's file it
+    names what that program is usually trained on."""
     if config.name not in PROGRAMS:
-        return True
-    with Checkpoints(path) as checkpoints:
-        origin = checkpoints.origin(step)
-    return origin is None or origin["data"] is not None
+        return config.data
+    origin = checkpoints.origin(step)
+    return config.data if origin is None or origin["data"] is not None else None
 
 
 def open_subject(
@@ -207,7 +206,8 @@ def open_subject(
     if _is_run(path):
         run = load(path, step, gan=gan, average=not raw, standing=standing)
         suffix = ("_raw" if raw else "") + (f"_standing{standing}" if standing else "")
-        source = run.config.data if _data_known(path, run.step, run.config) else None
+        with Checkpoints(path) as checkpoints:
+            source = trained_on(checkpoints, run.step, run.config)
         made = Subject(run.gan, source, run.step, run.images, name=str(path), suffix=suffix)
         own = run.gan.networks.generator.config
         if own is None or own.compute_dtype == "same":  # bfloat16 rounds a hair's step away
@@ -227,7 +227,10 @@ def _size(path: Path) -> tuple[int, int, str]:
     if path.suffix.lower() in (".npz", ".npy"):
         return *arrays.shape(path), ""
     if not path.is_dir() and archives.suffix(path) is None:
-        raise UserError(f"{path} must be a run's workdir, a folder of images, or a file of them: FILE.npz, an archive")
+        raise UserError(
+            f"{path} must be a run's workdir, a folder of images, or a file of them: FILE.npz, an archive"
+            f"{data_sets.to_read(path)}"
+        )
     found = image_folder.sizes(path, "train")
     if not found:
         raise UserError(f"{path} holds no images that can be read")

@@ -18,7 +18,7 @@ from jax_sngan.export import stablehlo
 from jax_sngan.models.network import Variables, build, has_float64
 from jax_sngan.runs import labels as class_labels
 from jax_sngan.runs.log import scores_at
-from jax_sngan.runs.sample import Generator, averaged, restore
+from jax_sngan.runs.sample import Generator, averaged, check_truncation, restore, truncated
 from jax_sngan.runs.workdir import open_workdir
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import check_unused, new_folder, write_json
@@ -44,6 +44,7 @@ class Trained:
     metrics: dict[str, float]  # of training, as saved with the checkpoint
     scores: dict[str, float] = field(default_factory=dict)  # what the run's own evaluation found at that step
     standing: int = 0  # latents of its batch statistics; 0: those of training
+    truncation: float | None = None  # what it is given is cut off there
 
     @property
     def portable(self) -> tuple[ModelConfig, Variables]:
@@ -56,7 +57,8 @@ class Trained:
         with jax.enable_x64(dtype == "float64" or has_float64()):
             network = build(replace(self.config.model, dtype=dtype, compute_dtype="same")).generator
             variables = jax.tree.map(lambda a: jnp.asarray(np.asarray(a, dtype)), self.variables)
-            z = latents.astype(dtype)
+            given = latents.astype(np.float64)
+            z = (given if self.truncation is None else truncated(given, self.truncation)).astype(dtype)
 
             @jax.jit
             def apply(variables: Variables, z: jax.Array, classes: jax.Array | None) -> jax.Array:
@@ -74,32 +76,42 @@ def batches(n: int) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-def load_trained(workdir: str | Path, step: str | int = "latest", standing: int = 0) -> Trained:
+def load_trained(
+    workdir: str | Path, step: str | int = "latest", standing: int = 0, truncation: float | None = None
+) -> Trained:
     """The generator of a run.
 
     Args:
       step: latest, best, or the number of a checkpoint.
       standing: 0, or on how many latents batch statistics are taken anew (Generator.standing).
+      truncation: where the export cuts its latents off, as Generator.latents does; None: nowhere.
     Raises:
-      UserError: no such workdir, checkpoint or step, or statistics that cannot be taken.
+      UserError: no such workdir, checkpoint or step, or statistics or a truncation that there can't be.
     """
+    if truncation is not None:
+        check_truncation(truncation)
     config, number, generator, average, metrics = restore(workdir, step, needs="an export")
     metrics.pop("best_metric", None)  # the first score once more, negative where higher is better
     scores = scores_at(Path(workdir) / "metrics.jsonl", number, metrics.keys())
     variables = averaged(generator, average)
     if standing:
         variables = Generator(config, number, variables).standing(standing).variables
-    return Trained(config, number, variables, metrics, scores, standing)
+    return Trained(config, number, variables, metrics, scores, standing, truncation)
 
 
 def export_runs(
-    workdirs: Sequence[str | Path], kind: Format, out: str | Path, step: str = "latest", standing: int = 0
+    workdirs: Sequence[str | Path],
+    kind: Format,
+    out: str | Path,
+    step: str = "latest",
+    standing: int = 0,
+    truncation: float | None = None,
 ) -> list[dict]:
     """Writes NAME.onnx or NAME.stablehlo and NAME.json for each run; NAME is the workdir's.
 
     Args:
       out: a new folder; it is there once every export was read back and agreed, or not at all.
-      step, standing: of load_trained.
+      step, standing, truncation: of load_trained.
     Returns:
       what the JSON files hold, in the order of workdirs.
     Raises:
@@ -112,7 +124,7 @@ def export_runs(
     with new_folder(out) as folder:
         names = names_of(workdirs)
         runs = zip(workdirs, names, strict=True)
-        return [export_one(load_trained(w, step, standing), kind, folder, name) for w, name in runs]
+        return [export_one(load_trained(w, step, standing, truncation), kind, folder, name) for w, name in runs]
 
 
 def require(kind: str) -> None:
@@ -152,7 +164,7 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
     if kind == "onnx":
         facts, read = _write_onnx(trained, path)
     else:
-        path.write_bytes(stablehlo.serialize(*trained.portable))
+        path.write_bytes(stablehlo.serialize(*trained.portable, trained.truncation))
         facts, read = {"platforms": list(stablehlo.PLATFORMS)}, stablehlo.reader(path.read_bytes())
     error = largest_difference(trained, read)
     if not error <= TOLERANCE:  # a NaN is no agreement either
@@ -162,7 +174,8 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
         )
     content = path.read_bytes()
     m = trained.config.model
-    inputs = {"latents": f"float32 [n, {m.latent_size}], N(0, 1)"}
+    cut = "" if trained.truncation is None else f", cut off inside at +-{trained.truncation:g}"
+    inputs = {"latents": f"float32 [n, {m.latent_size}], N(0, 1){cut}"}
     if m.num_classes:
         inputs["labels"] = f"int32 [n], 0 to {m.num_classes - 1}"
     told = {
@@ -178,6 +191,7 @@ def export_one(trained: Trained, kind: Format, folder: Path, name: str) -> dict[
         "loss": trained.config.loss,
         "step": trained.step,
         "standing_statistics": trained.standing,
+        "truncation": trained.truncation,
         "latent_size": m.latent_size,
         "num_classes": m.num_classes,
         "class_names": class_names(trained.config),
@@ -236,7 +250,7 @@ def _write_onnx(trained: Trained, path: Path) -> tuple[dict[str, Any], Read]:
     from jax_sngan.export import onnx_graph
 
     about = {"preset": trained.config.name, "step": str(trained.step)}
-    onnx.save(onnx_graph.onnx_generator(*trained.portable, about), path)
+    onnx.save(onnx_graph.onnx_generator(*trained.portable, about, trained.truncation), path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

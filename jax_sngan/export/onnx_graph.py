@@ -11,12 +11,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from jax_sngan.config.schema import ModelConfig
+from jax_sngan.export.stablehlo import inside
 from jax_sngan.models.network import Variables, build
 from jax_sngan.nn.batch_norm import BatchNorm
 from jax_sngan.nn.layers import Conv, ConvTranspose, Linear
 from jax_sngan.nn.normalization import NoNorm
 
 OPSET = 17
+# erfinv(x) = x p(w), w = -log(1 - x^2), in single precision: Giles 2012, "Approximating the erfinv function", table 5.
+_MIDDLE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+           -0.00417768164, 0.246640727, 1.50140941)  # fmt: skip  # of w - 2.5, where w < 5
+_TAILS = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+          0.00943887047, 1.00167406, 2.83297682)  # fmt: skip  # of sqrt(w) - 3
 IR_VERSION = 8  # that of onnx 1.12, the first with this opset: older runtimes refuse a newer one
 
 
@@ -38,6 +44,25 @@ class _Graph:
         output = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
+
+    def truncated(self, x: str, truncation: float) -> str:
+        """Latents from N(0, 1) -> cut off at +- truncation: sqrt(2) erfinv(inside * erf(x / sqrt(2)))."""
+        part = self.add("Erf", self.add("Mul", x, self.constant(np.sqrt(0.5))))
+        part = self.add("Mul", part, self.constant(inside(truncation)))
+        one = self.constant(1)
+        sides = self.add("Mul", self.add("Sub", one, part), self.add("Add", one, part))
+        w = self.add("Neg", self.add("Log", sides))
+        middle = self._polynomial(self.add("Sub", w, self.constant(2.5)), _MIDDLE)
+        tails = self._polynomial(self.add("Sub", self.add("Sqrt", w), self.constant(3)), _TAILS)
+        inverse = self.add("Mul", part, self.add("Where", self.add("Less", w, self.constant(5)), middle, tails))
+        return self.add("Mul", inverse, self.constant(np.sqrt(2)))
+
+    def _polynomial(self, x: str, coefficients: tuple[float, ...]) -> str:
+        """Of x, the coefficient of the highest power first."""
+        value = self.constant(coefficients[0])
+        for coefficient in coefficients[1:]:
+            value = self.add("Add", self.add("Mul", value, x), self.constant(coefficient))
+        return value
 
     def to_map(self, x: str, h: int, w: int, c: int) -> str:
         """[n, h * w * c] -> [n, c, h, w]."""
@@ -99,20 +124,24 @@ class _Graph:
         return x if kind == "identity" else self.add("Tanh", x)
 
 
-def onnx_generator(config: ModelConfig, variables: Variables, about: dict[str, str]) -> onnx.ModelProto:
+def onnx_generator(
+    config: ModelConfig, variables: Variables, about: dict[str, str], truncation: float | None = None
+) -> onnx.ModelProto:
     """The generator in evaluation mode.
 
     Args:
       config: of a float32 model.
       variables: the generator's.
       about: words that travel in the file, by name.
+      truncation: it takes latents from N(0, 1) and cuts them off at +- this (runs.sample.truncated); None: as given.
     Returns:
       a checked model: latents float32 [n, latent_size], with classes also labels int32 [n] -> images float32
       [n, h, w, c]; n is free.
     """
     graph = _Graph()
     labels = "labels" if config.num_classes else ""
-    x = build(config).generator.module(variables).onnx(graph, "latents", labels)
+    latents = "latents" if truncation is None else graph.truncated("latents", truncation)
+    x = build(config).generator.module(variables).onnx(graph, latents, labels)
     graph.add("Identity", x, output="images")
 
     def value(name: str, kind: int, *shape: int) -> onnx.ValueInfoProto:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_sngan.data.mixtures import MIXTURES
 from jax_sngan.export.export import Trained, export_one, load_trained, names_of, require
 from jax_sngan.export.ort_web import add_runtime
 from jax_sngan.runs.workdir import open_workdir
@@ -38,8 +39,8 @@ def export_page(
     Returns:
       what models.json holds, in the order of workdirs.
     Raises:
-      UserError: as export.export_runs; or a run makes points, scores are not one a workdir or of another step, or
-        onnxruntime-web can't be had.
+      UserError: as export.export_runs; or scores are not one a workdir or of another step, or onnxruntime-web can't be
+        had.
     """
     check_unused(Path(out))
     require("web")
@@ -48,8 +49,6 @@ def export_page(
         open_workdir(workdir)
     runs = [load_trained(w, step, standing) for w in workdirs]
     for workdir, trained, scored in zip(workdirs, runs, measured, strict=True):
-        if trained.config.model.is_points:
-            raise UserError(f"{workdir} makes points of the plane; --format web shows images")
         if scored and scored["step"] != trained.step:
             raise UserError(f"--scores of {workdir} are of step {scored['step']}, the checkpoint is of {trained.step}")
     with new_folder(out) as folder:
@@ -66,6 +65,7 @@ def export_page(
                     "scores": trained.scores | scored.get("metrics", {}),
                     "runtime": runtime,
                     "directions": np.round(directions(trained), 6).tolist(),
+                    "centres": centres(trained),
                 }
             )
         write_json(folder / "models.json", told)
@@ -82,6 +82,12 @@ def directions(trained: Trained, count: int = DIRECTIONS) -> np.ndarray:
     found = np.linalg.svd(first_layer(*trained.portable).T, full_matrices=False)[2][:count]
     largest = np.take_along_axis(found, np.argmax(np.abs(found), 1)[:, None], 1)
     return found * np.sign(largest)
+
+
+def centres(trained: Trained) -> list[list[float]] | None:
+    """[x, y] of each Gaussian that a generator of points was to learn; None of images, or of other points."""
+    known = MIXTURES.get(trained.config.data) if trained.config.model.is_points else None
+    return None if known is None else np.round(known().centres, 6).tolist()
 
 
 def _measured(workdirs: Sequence[str | Path], scores: Sequence[str | Path]) -> list[dict[str, Any]]:

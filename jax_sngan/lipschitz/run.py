@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from jax_sngan.data import datasets as data_sets
-from jax_sngan.evaluation.evaluate import tell_of_path
+from jax_sngan.evaluation.evaluate import choose_real, tell_of_path
+from jax_sngan.evaluation.sources import trained_on
 from jax_sngan.lipschitz.certificate import Certificate, certificate
 from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.sample import Generator
@@ -20,6 +21,7 @@ def certify_run(
     num: int = 256,
     seed: int = 0,
     ascent: int = 50,
+    real: str | None = None,
     data_dir: str | None = None,
 ) -> tuple[int, Certificate]:
     """Bounds on how steep a run's discriminator is.
@@ -30,6 +32,7 @@ def certify_run(
         since it is what this discriminator was trained against.
       seed: of which real images, of the latents, and of the points between.
       ascent: steps from the steepest of them upwards; 0: none.
+      real: the real images, as load_data takes them; None: what the run was trained on.
       data_dir: as for training.
     Returns:
       The step of the checkpoint, and its certificate (lipschitz/certificate.py).
@@ -44,10 +47,12 @@ def certify_run(
         raise UserError(f"ascent must be at least 0, got {ascent}")
     with Checkpoints(open_workdir(workdir)) as checkpoints:
         number, config, like, _ = checkpoints.choose(step, needs="a certificate")
+        source, _ = choose_real(real, trained_on(checkpoints, number, config), "train", 0)
         state = checkpoints.restore(number, like)
     m = config.model
-    tell_of_path(config.data, str(workdir))
-    data = data_sets.load_data(config.data, image_size=m.image_size, channels=m.channels, data_dir=data_dir)
+    if real is None:
+        tell_of_path(source, str(workdir))
+    data = data_sets.load_data(source, image_size=m.image_size, channels=m.channels, data_dir=data_dir)
     rows = np.random.default_rng(seed).choice(len(data), min(num, len(data)), replace=False)
     generator = Generator(config, number, state.generator)
     labels = data.labels[rows] if m.num_classes else None

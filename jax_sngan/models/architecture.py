@@ -21,6 +21,28 @@ class FlatMaps(NamedTuple):
     rest: tuple[int, int] | None = None
 
 
+class FromMap:
+    """A generator whose layer `project` makes a map of the latent.
+
+    Attributes:
+      project: latents [n, latent_size] -> [n, h * w * c].
+      map: (h, w, c).
+    """
+
+    project: Linear
+    map: tuple[int, int, int]
+
+    @property
+    def first_layer(self) -> Linear:
+        """What a latent meets first."""
+        return self.project
+
+    @property
+    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
+        """Of `project`."""
+        return {("project",): FlatMaps(out=self.map[:2])}
+
+
 class Graph(Protocol):
     """An ONNX graph that is being written (export/onnx_graph.py); a tensor is known by its name."""
 

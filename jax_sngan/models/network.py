@@ -291,6 +291,12 @@ def has_float64() -> bool:
     return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
+def check_dtype(config: HasDtype, name: str) -> None:
+    """Raises ValueError where the type, an option of that name, is float64 and jax does not have it enabled."""
+    if config.dtype == "float64" and not has_float64():
+        raise ValueError(f'{name} float64 needs jax.config.update("jax_enable_x64", True)')
+
+
 @lru_cache(maxsize=64)  # taking a module apart takes a tenth of a second; a start needs the same one three times
 def network_of(make: Make, role: str) -> Network:
     """The network that GAN.generator or GAN.discriminator makes."""
@@ -304,7 +310,6 @@ def build(config: ModelConfig) -> Networks:
     Raises:
       ValueError: the config says float64 and jax does not have it enabled (see allow_dtype).
     """
-    if config.dtype == "float64" and not has_float64():
-        raise ValueError('model.dtype float64 needs jax.config.update("jax_enable_x64", True)')
+    check_dtype(config, "model.dtype")
     generator, discriminator = (Configured(config, "generator"), Configured(config, "discriminator"))
     return Networks(network_of(generator, "generator"), network_of(discriminator, "discriminator"))

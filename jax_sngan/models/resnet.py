@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from jax_sngan.config.architectures import RESNET_PLANS
 from jax_sngan.config.schema import ModelConfig
-from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
+from jax_sngan.models.architecture import FlatMaps, FromMap, Graph, LayerPath, Walk
 from jax_sngan.models.options import block_options, in_full, layer_options, normalization
 from jax_sngan.nn.activations import OUTPUTS
 from jax_sngan.nn.blocks import DiscriminatorBlock, FirstDiscriminatorBlock, GeneratorBlock
@@ -25,7 +25,7 @@ from jax_sngan.nn.dropout import keys_of_layers
 from jax_sngan.nn.layers import Conv, Embedding, Linear, glorot_uniform
 
 
-class Generator(nnx.Module):
+class Generator(FromMap, nnx.Module):
     """Latents [n, latent_size] -> images [n, size, size, channels] in (-1, 1)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
@@ -49,16 +49,6 @@ class Generator(nnx.Module):
             h = block(h, labels, train=train, key=own_key)
         h = jax.nn.relu(self.norm(h, train=train))
         return OUTPUTS[self.output](self.to_image(h, train=train))
-
-    @property
-    def first_layer(self) -> Linear:
-        """What a latent meets first."""
-        return self.project
-
-    @property
-    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
-        """Of `project`, which makes a map."""
-        return {("project",): FlatMaps(out=self.map[:2])}
 
     def onnx(self, graph: Graph, x: str, labels: str) -> str:
         """The forward pass in evaluation as a graph: the name of the images."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jax_sngan.config.architectures import CNN_HALVINGS
 from jax_sngan.config.schema import ModelConfig
-from jax_sngan.models.architecture import FlatMaps, Graph, LayerPath, Walk
+from jax_sngan.models.architecture import FlatMaps, FromMap, Graph, LayerPath, Walk
 from jax_sngan.models.options import in_full, layer_options, normalization
 from jax_sngan.nn.activations import OUTPUTS, leaky_relu
 from jax_sngan.nn.dropout import dropout, keys_of_layers
@@ -25,7 +25,7 @@ from jax_sngan.nn.normalization import NoNorm
 _INIT = normal(0.02)  # the paper does not say; DCGAN's (Radford et al. 2016)
 
 
-class Generator(nnx.Module):
+class Generator(FromMap, nnx.Module):
     """Latents [n, latent_size] -> images [n, size, size, channels] in (-1, 1)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
@@ -48,16 +48,6 @@ class Generator(nnx.Module):
             h = jax.nn.relu(norm(deconv(h, train=train), labels, train=train))
             h = dropout(h, self.dropout, own_key)
         return OUTPUTS[self.output](self.to_image(h, train=train))
-
-    @property
-    def first_layer(self) -> Linear:
-        """What a latent meets first."""
-        return self.project
-
-    @property
-    def flat_maps(self) -> dict[LayerPath, FlatMaps]:
-        """Of `project`, which makes a map."""
-        return {("project",): FlatMaps(out=self.map[:2])}
 
     def onnx(self, graph: Graph, x: str, labels: str) -> str:
         """The forward pass in evaluation as a graph: the name of the images."""

@@ -15,12 +15,15 @@ from jax_sngan.system.terminal import shown
 Labels = int | str | Sequence[int | str] | np.ndarray  # classes by number or name: one for all images, or one each
 
 
-def names_of(config: TrainConfig) -> tuple[str, ...]:
-    """What the classes are called, by their numbers; () where unconditional or not known."""
+def names_of(config: TrainConfig, classes: int | None = None) -> tuple[str, ...]:
+    """What the classes are called, by their numbers; () where unconditional or not known.
+
+    classes: how many there are; None: as the config's networks have.
+    """
     if names := class_names.parse(config.class_names):
         return names
     known = CLASSES.get("fashion_mnist" if config.data == "fashion" else config.data, ())
-    return known if len(known) == config.model.num_classes else ()
+    return known if len(known) == (config.model.num_classes if classes is None else classes) else ()
 
 
 def classes_of(labels: Labels, num: int, classes: int, names: tuple[str, ...]) -> np.ndarray:

@@ -64,7 +64,7 @@ class Run(Generator):
     ):
         """discriminator, state, record: read the rest of the run when it is asked for."""
         super().__init__(gan, step, generator)
-        self.config, self.classes, self.class_names = config, gan.num_classes, names_of(config)
+        self.config, self.classes, self.class_names = config, gan.num_classes, names_of(config, gan.num_classes)
         self._discriminator, self._state, self._record = cache(discriminator), state, record
 
     def score(self, images: np.ndarray, labels: Labels | None = None) -> np.ndarray:

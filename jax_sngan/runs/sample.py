@@ -89,14 +89,10 @@ class Generator:
         _check_whole("num", num, 1)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
             raise UserError(f"seed must be from 0 to 2**32 - 1, got {seed!r}")
-        if truncation is not None and not (isinstance(truncation, (int, float, np.number)) and truncation > 0):
-            raise UserError(f"truncation must be above 0, got {truncation!r}")
+        if truncation is not None:
+            check_truncation(truncation)
         drawn = np.asarray(sample_latents(seed, num, self.gan.latent_size, jnp.dtype(self.gan.dtype)))
-        if truncation is None:
-            return drawn
-        outside = special.ndtr(-truncation)
-        inside = outside + (1 - 2 * outside) * special.ndtr(drawn.astype(np.float64))
-        return special.ndtri(inside).astype(drawn.dtype)
+        return drawn if truncation is None else truncated(drawn, truncation)
 
     def images(self, latents: Array | np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """latents [num, latent_size] -> uint8 [num, h, w, c]; labels as in sample.
@@ -222,6 +218,23 @@ class Generator:
             i, share = int(position), position % 1
             walk.append(great_circle(points[:, i], points[:, (i + 1) % stops], share))
         return [self.images(z, labels) for z in walk]
+
+
+def check_truncation(truncation: float) -> None:
+    """Passes where latents can be cut off at +- truncation.
+
+    Raises:
+      UserError: it is no number above 0.
+    """
+    if not (isinstance(truncation, (int, float, np.number)) and truncation > 0):
+        raise UserError(f"truncation must be above 0, got {truncation!r}")
+
+
+def truncated(latents: np.ndarray, truncation: float) -> np.ndarray:
+    """Latents from N(0, 1) -> from N(0, 1) cut off at +- truncation, each number at its place in the distribution."""
+    outside = special.ndtr(-truncation)
+    inside = outside + (1 - 2 * outside) * special.ndtr(latents.astype(np.float64))
+    return special.ndtri(inside).astype(latents.dtype)
 
 
 def _check_whole(name: str, value: int, least: int) -> None:

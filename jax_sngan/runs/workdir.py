@@ -172,31 +172,39 @@ def check_start(workdir: Path, config: TrainConfig, resume: str, framework: Fram
     A run with a constant learning rate may be given more steps, since no earlier number depends on them.
 
     Raises:
-      UserError: as check_ours; it holds another run (each option that differs is named) or the other framework's
-        checkpoints, it has a checkpoint and resume is never, or it has none and resume is must.
+      UserError: as check_workdir; or it holds another run (each option that differs is named).
+    """
+    check_workdir(workdir, resume, framework)
+    if not (workdir / "config.json").exists():
+        return
+    old = config_of(workdir)
+    constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
+    names = [class_names.parse(c.class_names) for c in (old, config)]
+    if all(names) and names[0] != names[1]:
+        raise UserError(
+            f"{workdir} was trained with the classes {shown_classes(names[0])}, the data now have "
+            f"{shown_classes(names[1])}: each number would mean another class; give the same folders, or another "
+            "--workdir"
+        )
+    same: dict[str, Any] = {"class_names": config.class_names}
+    if is_path(old.data) and is_path(config.data):
+        same["data"] = config.data  # whether they are the same, their checksums say
+    if constant:
+        same["steps"] = config.steps
+    changed = differences(replace(old, same), config)
+    if changed:
+        raise UserError(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir or those values")
+
+
+def check_workdir(workdir: Path, resume: str, framework: Framework = "jax") -> None:
+    """Whether a run of one framework may stand at workdir, whatever its config is.
+
+    Raises:
+      UserError: as check_ours; it holds the other framework's checkpoints, it has a checkpoint and resume is never, or
+        it has none and resume is must.
     """
     check_ours(workdir)
     check_framework(workdir, framework)
-    if (workdir / "config.json").exists():
-        old = config_of(workdir)
-        constant = config.generator_optimizer.schedule == config.discriminator_optimizer.schedule == "constant"
-        names = [class_names.parse(c.class_names) for c in (old, config)]
-        if all(names) and names[0] != names[1]:
-            raise UserError(
-                f"{workdir} was trained with the classes {shown_classes(names[0])}, the data now have "
-                f"{shown_classes(names[1])}: each number would mean another class; give the same folders, or another "
-                "--workdir"
-            )
-        same: dict[str, Any] = {"class_names": config.class_names}
-        if is_path(old.data) and is_path(config.data):
-            same["data"] = config.data  # whether they are the same, their checksums say
-        if constant:
-            same["steps"] = config.steps
-        changed = differences(replace(old, same), config)
-        if changed:
-            raise UserError(
-                f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir or those values"
-            )
     if resume == "never" and has_checkpoint(workdir):
         raise UserError(f"{workdir} has checkpoints and --resume is never; give another --workdir")
     if resume == "must" and not has_checkpoint(workdir):

@@ -26,7 +26,7 @@ from jax_sngan.training.task import Task
 from jax_sngan.training.trainer import Callback, Trained, train_in_memory, train_in_workdir
 
 OWN_GAN = "a GAN given from Python"  # what a checkpoint calls it by
-_OF_TRAINING = ("name", "data", "steps", "batch_size", "seed")  # fields of TrainConfig that are not a GAN's to say
+_OF_TRAINING = ("name", "data", "class_names", "steps", "batch_size", "seed")  # not a GAN's to say
 _MIRRORED = ("n_dis", "generator_batch_multiplier", "update_order", "passes", "accumulate", "ema_decay", "ema_warmup",
              "precision", "flip", "dequantize")  # fmt: skip  # fields of a GAN that TrainConfig has as well
 _OF_WORKDIRS = ("resume", "step", "coordinator", "num_processes", "process_id")  # fields of RunConfig
@@ -54,7 +54,8 @@ def train(
       workdir: the folder to train in, where a run that is there goes on; None: all is kept in memory.
       callbacks: each is called with the step and the numbers of every line of the log.
       options: fields of TrainConfig and RunConfig by their names (steps=500, batch_size=32, mesh="data=2", and
-        **{"model.latent_size": 64}); of a GAN only those that it does not decide: name, steps, batch_size, seed.
+        **{"model.latent_size": 64}); of a GAN only those that it does not decide: name, class_names, steps,
+        batch_size, seed.
     Returns:
       The run at its last step.
     Raises:

@@ -72,15 +72,16 @@ def check_data(gan: GAN, data: Dataset) -> None:
         raise UserError(f"model.num_classes must be {len(data.classes)} for {data.name}, got {gan.num_classes}")
 
 
-def with_class_names(config: TrainConfig, data: Dataset) -> TrainConfig:
-    """The config with the names of the data's classes, where it is of classes; those that it has stay.
+def with_class_names(config: TrainConfig, data: Dataset, classes: int) -> TrainConfig:
+    """The config with the names of the data's classes, where the GAN is of so many; those that it has stay.
 
     Raises:
-      UserError: the data name them otherwise, by more than their numbers.
+      UserError: it has names for another number, or the data name them otherwise, by more than their numbers.
     """
-    if not config.model.num_classes:
-        return config
     own, theirs = class_names.parse(config.class_names), data.classes
+    class_names.check_count(own, classes, "num_classes")
+    if not classes:
+        return config
     if own and own != theirs and theirs != tuple(str(i) for i in range(len(theirs))):
         raise UserError(
             f"class_names must be those of {data.name} ({shown_classes(theirs)}), or empty; got {shown_classes(own)}"
@@ -143,8 +144,6 @@ class SetUp(NamedTuple):
 def check_asked(task: Task) -> Mesh | None:
     """The mesh, where nothing that was asked for is wrong, as far as is known without reading the data.
 
-    What is wrong in itself is to be told before what is only other than in the run that stands in the workdir.
-
     Raises:
       UserError: a device, a source of data, a metric or a mesh that there is not.
     """
@@ -181,5 +180,5 @@ def set_up(task: Task, mesh: Mesh | None) -> SetUp:
     used = f"{1 if mesh is None else len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
     if processes.count() > 1:
         used += f" in {processes.count()} processes"
-    task = task._replace(config=with_class_names(config, data))
+    task = task._replace(config=with_class_names(config, data, gan.num_classes))
     return SetUp(task, data, mesh, devices[0].platform, used)

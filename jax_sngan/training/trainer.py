@@ -25,7 +25,15 @@ from jax_sngan.runs.log import RunLog, last_logged
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.provenance import check
 from jax_sngan.runs.selection import choose_start
-from jax_sngan.runs.workdir import check_start, prepare, run_folder, sample_command, take, writing
+from jax_sngan.runs.workdir import (
+    check_start,
+    check_workdir,
+    prepare,
+    run_folder,
+    sample_command,
+    take,
+    writing,
+)
 from jax_sngan.system import processes
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.lock import Lock, LockedElsewhere, locked
@@ -95,12 +103,13 @@ def train_in_workdir(
     workdir = run_folder(config, run)
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged), ExitStack() as stack:
-        # What is wrong is told first, and another run's workdir is refused before anything is loaded.
+        # What is wrong in itself is told first, the data included; then what is other than in the run that is there.
         mesh = check_asked(task)
-        processes.first_does(lambda: check_start(workdir, config, run.resume))
+        processes.first_does(lambda: check_workdir(workdir, run.resume))
         on, first = set_up(task, mesh), processes.is_first()
         task, config = on.task, on.task.config  # with the names of the data's classes
         evaluate = evaluated_by_first(task)
+        processes.first_does(lambda: check_start(workdir, config, run.resume))
 
         # From here on the workdir is this run's alone, and nothing half-written is in it.
         lock = _own(stack, workdir, config, run)

@@ -48,7 +48,7 @@ def train(config: TrainConfig, run: RunConfig) -> Result:
     device = machine.device(run.device)
     allow_dtype(config.model)
     data, m = load_data(config, run), config.model
-    config = with_class_names(config, data)
+    config = with_class_names(config, data, config.model.num_classes)
     evaluation = TrainingEvaluation(config, run) if run.evaluate_every and not run.standing_statistics else None
     latents = np.asarray(sample_latents(config.seed, pictures.count(m.is_points), m.latent_size, np.dtype(m.dtype)))
     with reading_ahead(config, run, data, mesh=None):

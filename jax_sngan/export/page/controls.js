@@ -1,124 +1,111 @@
-// Pad, sliders, truncation, class and seed: each changes the state and asks for a redraw.
+// Tabs, and what is not a direction: class, truncation, seed, pins, saved pictures, the link.
 
+import { $, save } from "./dom.js";
+import { isOfPoints, labelOf } from "./generator.js";
 import { UNTRUNCATED } from "./latents.js";
-import { REACH, address, state, validSeed } from "./state.js";
+import { VIEWS, address, pin, settings, state, validSeed } from "./state.js";
 
-const $ = (id) => document.getElementById(id);
-const signed = (x) => (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(1);
-const clamp = (x) => Math.min(REACH, Math.max(-REACH, x));
-const axes = [0, 1]; // the pad's two directions
+export const inWords = (name) => name.replaceAll("_", " ");
+const own = () => settings(state.cell); // of the chosen image: those of all, unless it is pinned
 
-export function controls(models, redraw) {
-  const count = state.amounts.length;
-  const sliders = Array.from({ length: count }, (_, i) => addSlider(i, redraw));
-  pad(redraw);
-
-  for (const [k, id] of ["axis-x", "axis-y"].entries()) {
-    $(id).append(...sliders.map((_, i) => new Option(i + 1, i)));
-    axes[k] = Math.min(k, count - 1);
-    $(id).value = axes[k];
-    $(id).onchange = () => {
-      axes[k] = Number($(id).value);
-      show();
+export class Controls {
+  constructor(runs, changed) {
+    this.runs = runs;
+    tabs(changed);
+    this.classes(changed);
+    $("pin").onclick = () => {
+      if (!state.pins.delete(state.cell)) pin(state.cell);
+      changed();
     };
+    $("truncation").oninput = () => {
+      own().truncation = Number($("truncation").value);
+      changed();
+    };
+    $("seed").onchange = () => {
+      own().seed = validSeed($("seed").value, own().seed);
+      changed();
+    };
+    $("new-images").onclick = () => {
+      state.shared.seed = Math.floor(Math.random() * 1e6);
+      changed();
+    };
+    if (runs.every(isOfPoints)) $("new-images").textContent = "New points";
+    const name = (what) => `${this.run.model.name}_seed${own().seed}_${what}.png`;
+    $("save-image").onclick = () => save($("large"), name("image"));
+    $("save-grid").onclick = () => save(this.run.view.canvas, name("grid"));
+    $("panel").onsubmit = (event) => event.preventDefault(); // Enter in the seed's field
+    $("share").onclick = share;
   }
-  $("centre").onclick = () => {
-    state.amounts.fill(0);
-    redraw();
-  };
-  $("truncation").oninput = () => {
-    state.truncation = Number($("truncation").value);
-    redraw();
-  };
-  const classes = Math.max(...models.map((m) => m.num_classes));
-  if (classes) {
-    const names = models.find((m) => m.num_classes === classes).class_names;
+
+  get run() {
+    return this.runs[state.run];
+  }
+
+  // The names are those of the run with the most classes.
+  classes(changed) {
+    const most = this.runs.map(({ model }) => model).reduce((a, b) => (b.num_classes > a.num_classes ? b : a));
+    for (const part of document.querySelectorAll(".of-class")) part.hidden = !most.num_classes;
     $("class").append(new Option("all, in turn", ""));
-    for (let k = 0; k < classes; k++) $("class").append(new Option(names ? names[k].replaceAll("_", " ") : `class ${k}`, k));
-    $("class-row").hidden = false;
+    for (let k = 0; k < most.num_classes; k++) $("class").append(new Option(className(most, k), k));
     $("class").onchange = () => {
-      state.label = $("class").value === "" ? null : Number($("class").value);
-      redraw();
+      own().label = $("class").value === "" ? null : Number($("class").value);
+      changed();
     };
   }
-  $("seed").onchange = () => {
-    state.seed = validSeed($("seed").value, state.seed);
-    redraw();
-  };
-  $("new-seed").onclick = () => {
-    state.seed = Math.floor(Math.random() * 1e6);
-    redraw();
-  };
-  $("panel").onsubmit = (event) => event.preventDefault(); // Enter in the seed's field
-  $("share").onclick = share;
 
-  function show() {
-    sliders.forEach(({ input, output }, i) => {
-      input.value = state.amounts[i];
-      output.value = signed(state.amounts[i]);
-    });
-    const [x, y] = axes.map((i) => state.amounts[i]);
-    $("dot").style.left = `${(100 * (x + REACH)) / (2 * REACH)}%`;
-    $("dot").style.top = `${(100 * (REACH - y)) / (2 * REACH)}%`;
-    $("pad").setAttribute("aria-valuenow", x.toFixed(1));
-    $("pad").setAttribute("aria-valuetext", `across ${signed(x)}, up ${signed(y)}`);
-    $("truncation").value = state.truncation;
-    $("truncation-value").value = state.truncation < UNTRUNCATED ? `±${state.truncation.toFixed(2)}` : "off";
-    $("class").value = state.label ?? "";
-    if (document.activeElement !== $("seed") || $("seed").value === "") $("seed").value = state.seed;
-    else if (validSeed($("seed").value, -1) !== state.seed) $("seed").value = state.seed;
+  show() {
+    for (const view of VIEWS) {
+      $(view).hidden = view !== state.view;
+      $(`tab-${view}`).setAttribute("aria-selected", String(view === state.view));
+      $(`tab-${view}`).tabIndex = view === state.view ? 0 : -1;
+    }
+    const { model } = this.run;
+    const [points, pinned] = [isOfPoints(this.run), state.pins.has(state.cell)];
+    const things = points ? "points" : "images";
+    const parts = [`${points ? "Point" : "Image"} ${state.cell + 1}`];
+    if (model.num_classes) parts.push(className(model, labelOf(state.cell) % model.num_classes));
+    if (this.runs.length > 1) parts.unshift(model.gan);
+    $("caption").textContent = parts.join(" · ");
+    $("mode").textContent = pinned
+      ? `Pinned: it changes alone, and keeps still while the others change.`
+      : `Drag ${points ? "the latents" : "it"}, or a slider: all ${things} change. Pinned, ${points ? "this point" : "it"} changes alone.`;
+    $("save-image").hidden = points;
+    $("pin").textContent = pinned ? "Put back" : "Pin it";
+    $("pin").setAttribute("aria-pressed", String(pinned));
+    $("truncation").value = own().truncation;
+    $("truncation-value").value = own().truncation < UNTRUNCATED ? `±${own().truncation.toFixed(2)}` : "off";
+    $("class").value = own().label ?? "";
+    if (document.activeElement !== $("seed") || validSeed($("seed").value, -1) !== own().seed)
+      $("seed").value = own().seed;
   }
-  return show;
 }
 
-function addSlider(i, redraw) {
-  const label = document.createElement("label");
-  const input = Object.assign(document.createElement("input"), { type: "range", min: -REACH, max: REACH, step: 0.05 });
-  const output = document.createElement("output");
-  input.setAttribute("aria-label", `Direction ${i + 1}`);
-  label.append(String(i + 1), input, output);
-  $("sliders").append(label);
-  input.oninput = () => {
-    state.amounts[i] = Number(input.value);
-    redraw();
-  };
-  return { input, output };
-}
+const className = ({ class_names: names }, k) => (names ? inWords(names[k]) : `class ${k}`);
 
-function pad(redraw) {
-  const set = (x, y) => {
-    state.amounts[axes[0]] = clamp(x);
-    state.amounts[axes[1]] = clamp(y);
-    redraw();
+function tabs(changed) {
+  const open = (view, focus) => {
+    state.view = view;
+    changed();
+    if (focus) $(`tab-${view}`).focus();
   };
-  const follow = (event) => {
-    const box = $("pad").getBoundingClientRect();
-    set(((event.clientX - box.left) / box.width - 0.5) * 2 * REACH, (0.5 - (event.clientY - box.top) / box.height) * 2 * REACH);
-  };
-  $("pad").onpointerdown = (event) => {
-    $("pad").setPointerCapture(event.pointerId);
-    follow(event);
-  };
-  $("pad").onpointermove = (event) => {
-    if ($("pad").hasPointerCapture(event.pointerId)) follow(event);
-  };
-  $("pad").onkeydown = (event) => {
-    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
-    const [x, y] = axes.map((i) => state.amounts[i]);
-    const step = event.shiftKey ? 1 : 0.25;
-    if (event.key === "Home") set(0, 0);
-    else if (event.key in steps) set(x + step * steps[event.key][0], y + step * steps[event.key][1]);
-    else return;
-    event.preventDefault(); // the page would scroll
+  for (const view of VIEWS) $(`tab-${view}`).onclick = () => open(view, false);
+  $("tabs").onkeydown = (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (by) open(VIEWS.at((VIEWS.indexOf(state.view) + by) % VIEWS.length), true);
   };
 }
 
 async function share() {
   history.replaceState(null, "", address());
-  try {
-    await navigator.clipboard.writeText(location.href);
-    $("status").textContent = "The link is copied: it shows these very images.";
-  } catch {
-    $("status").textContent = "Copy the address of this page: it shows these very images."; // no clipboard without https
-  }
+  const told = await navigator.clipboard?.writeText(location.href).then(
+    () => "Link copied",
+    () => null,
+  );
+  // Without https there is no clipboard.
+  $("status").textContent = told
+    ? "The link is copied: it shows these very images."
+    : "Copy the address of this page: it shows these very images.";
+  if (!told) return;
+  $("share").textContent = told;
+  setTimeout(() => ($("share").textContent = "Copy link"), 2000);
 }

@@ -1,117 +1,98 @@
-// A generator's card: its grid, the chosen image, its facts; and its strip of the walk.
+// A generator's images: their grid with its marks, the large image, and a strip of the walk.
 
+import { listen } from "./choosing.js";
+import { element, picture, resize } from "./dom.js";
 import { state } from "./state.js";
 
-const GAP = 2; // pixels between two images of a grid or a strip
-
-const element = (name, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-};
+const GAP = 1; // pixels between two images of a grid or a strip
 
 export class Gallery {
-  constructor(model, alone, onchange) {
+  frames = 9; // of a walk
+
+  // choose: as choosing.js.
+  constructor(model, heading, choose) {
     this.model = model;
     this.side = 6;
-    this.onchange = onchange;
-    this.grid = element("canvas", { tabIndex: 0, className: "images" });
-    this.grid.setAttribute("role", "img");
-    this.grid.setAttribute("aria-label", `${model.name}: grid of images; arrow keys choose one`);
-    this.chosen = element("span", { className: "chosen" });
-    this.large = element("canvas", { width: model.image_size, height: model.image_size });
-    this.large.setAttribute("role", "img");
-    this.large.setAttribute("aria-label", `${model.name}: the chosen image`);
-    const button = (text, canvas, what) =>
-      element("button", { type: "button", textContent: text, onclick: () => download(canvas, model.name, what) });
-    const heading = () => (alone ? [] : [element("h3", { textContent: model.gan }, element("small", { textContent: model.name }))]);
-    const facts = [model.gan, `preset ${model.preset}`, `step ${model.step.toLocaleString("en")}`, `loss ${model.loss.replaceAll("_", " ")}`];
+    this.canvas = picture(`${model.name}: a grid of images; arrow keys choose one`, {
+      tabIndex: 0,
+      className: "images",
+    });
+    this.marks = element("div", { className: "marks" });
     this.card = element(
       "article",
       { className: "card" },
-      element("div", {}, ...heading(), element("div", { className: "grid" }, this.grid, this.chosen)),
-      element(
-        "div",
-        { className: "side" },
-        this.large,
-        element(
-          "div",
-          { className: "words" },
-          element("p", { className: "soft", textContent: facts.join(", ") }),
-          button("Image as PNG", this.large, "image"),
-          button("Grid as PNG", this.grid, "grid"),
-        ),
-      ),
+      ...heading(),
+      element("div", { className: "grid" }, this.canvas, this.marks),
     );
-    this.here = element("canvas", { width: model.image_size, height: model.image_size, className: "here" });
-    this.frames = element("canvas", { className: "frames" });
-    for (const [canvas, what] of [[this.here, "the image at this position of the walk"], [this.frames, "the walk, image by image"]]) {
-      canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `${model.name}: ${what}`);
-    }
-    this.strip = element("div", { className: "strip" }, ...heading(), this.here, this.frames);
-    this.grid.onclick = (event) => this.pick(event);
-    this.grid.onkeydown = (event) => this.step(event);
+    this.here = picture(`${model.name}: the image at this position of the walk`, { className: "here" });
+    this.row = picture(`${model.name}: the walk, image by image`, { className: "frames" });
+    this.strip = element("div", { className: "strip" }, ...heading(), this.here, this.row);
+    const place = (share) => Math.min(this.side - 1, Math.max(0, Math.floor(share * this.side)));
+    const step = (right, down) => {
+      const cell = state.cell + right + down * this.side;
+      return cell >= 0 && cell < this.side ** 2 ? cell : undefined;
+    };
+    listen(this.canvas, choose, (across, down) => place(down) * this.side + place(across), step);
   }
 
-  pick(event) {
-    const box = this.grid.getBoundingClientRect();
-    const place = (at, length) => Math.min(this.side - 1, Math.max(0, Math.floor((at / length) * this.side)));
-    state.cell = place(event.clientY - box.top, box.height) * this.side + place(event.clientX - box.left, box.width);
-    this.onchange();
+  // The cells to compute for a grid of side x side; the chosen one may lie outside, in a link from a faster machine.
+  cells(side) {
+    const inside = Array.from({ length: side * side }, (_, i) => i);
+    return state.cell < inside.length ? inside : [...inside, state.cell];
   }
 
-  step(event) {
-    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.side, ArrowDown: this.side }[event.key];
-    if (by === undefined) return;
-    event.preventDefault(); // the page would scroll
-    const cell = state.cell + by;
-    if (cell >= 0 && cell < this.side ** 2) {
-      state.cell = cell;
-      this.onchange();
-    }
+  // What stands for an image in a thumbnail.
+  sample() {
+    return [state.cell];
   }
 
-  drawGrid(images, side, large) {
+  draw(images, side) {
     this.side = side;
-    tile(this.grid, images, side);
-    this.large.getContext("2d").putImageData(large, 0, 0);
-    const size = this.model.image_size;
-    const whole = side * (size + GAP) - GAP;
-    const percent = (cells) => `${(100 * cells * (size + GAP)) / whole}%`;
-    const extent = `${(100 * size) / whole}%`;
-    this.chosen.hidden = state.cell >= side ** 2;
-    Object.assign(this.chosen.style, {
-      left: percent(state.cell % side), top: percent(Math.floor(state.cell / side)), width: extent, height: extent,
-    });
+    tile(this.canvas, images.slice(0, side * side), side);
+    this.mark();
   }
 
+  // The chosen image as the pad's; `images` are those of cells().
+  drawLarge(canvas, images) {
+    this.drawSmall(canvas, [images[Math.min(state.cell, images.length - 1)]]);
+  }
+
+  drawSmall(canvas, [image]) {
+    resize(canvas, image.width, image.height).putImageData(image, 0, 0);
+  }
+
+  // frames: null while only the position changes.
   drawWalk(frames, here) {
-    if (frames) tile(this.frames, frames, frames.length);
-    if (here) this.here.getContext("2d").putImageData(here, 0, 0);
+    if (frames) tile(this.row, frames, frames.length);
+    this.drawSmall(this.here, [here]);
+  }
+
+  mark() {
+    const { image_size: size } = this.model;
+    const whole = this.side * (size + GAP) - GAP;
+    const percent = (pixels) => `${(100 * pixels) / whole}%`;
+    const at = (cell, className, word = "") => {
+      const made = element("span", { className }, word && element("b", { textContent: word }));
+      const [row, column] = [Math.floor(cell / this.side), cell % this.side];
+      Object.assign(made.style, {
+        left: percent(column * (size + GAP)),
+        top: percent(row * (size + GAP)),
+        width: percent(size),
+        height: percent(size),
+      });
+      return made;
+    };
+    const walking = state.view === "walk";
+    const made = [...state.pins.keys()].map((cell) => [cell, "pinned"]);
+    if (walking) state.walk.forEach((cell, end) => made.push([cell, "walked", end ? "end" : "start"]));
+    made.push([state.cell, walking ? "cursor" : "chosen"]);
+    this.marks.replaceChildren(...made.filter(([cell]) => cell < this.side ** 2).map((mark) => at(...mark)));
   }
 }
 
 // Images side by side on a canvas, `columns` in a row.
 function tile(canvas, images, columns) {
   const size = images[0].width + GAP;
-  const [width, height] = [columns * size - GAP, Math.ceil(images.length / columns) * size - GAP];
-  if (canvas.width !== width) canvas.width = width; // setting it clears
-  if (canvas.height !== height) canvas.height = height;
-  const context = canvas.getContext("2d");
+  const context = resize(canvas, columns * size - GAP, Math.ceil(images.length / columns) * size - GAP);
   images.forEach((image, i) => context.putImageData(image, (i % columns) * size, Math.floor(i / columns) * size));
-}
-
-// The canvas as a PNG, each pixel as a square of whole pixels, at least 512 a side.
-function download(canvas, name, what) {
-  const scale = Math.max(1, Math.ceil(512 / canvas.width));
-  const large = element("canvas", { width: canvas.width * scale, height: canvas.height * scale });
-  const context = large.getContext("2d");
-  context.imageSmoothingEnabled = false;
-  context.drawImage(canvas, 0, 0, large.width, large.height);
-  large.toBlob((blob) => {
-    const address = URL.createObjectURL(blob);
-    element("a", { href: address, download: `${name}_seed${state.seed}_${what}.png` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10_000);
-  });
 }

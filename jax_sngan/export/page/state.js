@@ -2,51 +2,74 @@
 
 import { UNTRUNCATED } from "./latents.js";
 
-export const REACH = 3; // of a slider and of the pad, each way: where N(0, 1) reaches along one direction
+export const REACH = 3; // of a direction, each way: where N(0, 1) reaches along it
+export const VIEWS = ["explore", "walk", "scores"];
 
 export const state = {
-  seed: 0,
-  truncation: UNTRUNCATED,
-  label: null, // a class, or null: classes in turn
-  amounts: [], // moved along each direction
-  cell: 0, // the chosen image of the grid
+  shared: { seed: 0, truncation: UNTRUNCATED, label: null, amounts: [] }, // of every image that is not pinned
+  pins: new Map(), // cell -> settings of its own, like `shared`
+  cell: 0, // the chosen image
+  run: 0, // the generator whose image is drawn large
+  view: "explore",
   walk: [0, 1], // cells
   position: 0, // on the walk, 0 to 1
 };
+// label: a class, or null: classes in turn. amounts: moved along each direction.
+
+export const settings = (cell) => state.pins.get(cell) ?? state.shared;
+export const pin = (cell) => state.pins.set(cell, structuredClone(state.shared));
 
 const number = (text, low, high, otherwise) => {
   const value = Number(text);
-  return text !== null && text !== "" && value >= low && value <= high ? value : otherwise;
+  return text && value >= low && value <= high ? value : otherwise;
 };
-const whole = (...given) => Math.floor(number(...given));
+const whole = (text, low, high, otherwise) => {
+  const value = number(text, low, high, otherwise);
+  return value === otherwise ? value : Math.floor(value);
+};
 
 export const validSeed = (text, otherwise) => whole(text, 0, 2 ** 32 - 1, otherwise);
 
-// directions: how many; classes: how many, 0 where unconditional.
-export function readAddress(directions, classes) {
+// limits: how many directions, classes (0 where unconditional), cells and runs there are.
+export function readAddress({ directions, classes, cells, runs }) {
   const given = new URLSearchParams(location.hash.slice(1));
-  const amounts = (given.get("d") ?? "").split(",");
+  const read = (seed, truncation, label, amounts) => ({
+    seed: validSeed(seed, 0),
+    truncation: number(truncation, 0.2, UNTRUNCATED, UNTRUNCATED),
+    label: whole(label, 0, classes - 1, null),
+    amounts: Array.from({ length: directions }, (_, i) => number(amounts[i], -REACH, REACH, 0)),
+  });
+  const cell = (text, otherwise) => whole(text, 0, cells - 1, otherwise);
+  const pins = given
+    .getAll("pin")
+    .map((text) => text.split(","))
+    .filter(([at]) => cell(at, -1) >= 0);
   const walk = (given.get("walk") ?? "").split(",");
-  const label = whole(given.get("class"), 0, classes - 1, -1);
   Object.assign(state, {
-    seed: validSeed(given.get("seed"), 0),
-    truncation: number(given.get("truncation"), 0.2, UNTRUNCATED, UNTRUNCATED),
-    label: label < 0 ? null : label,
-    amounts: Array.from({ length: directions }, (_, i) => number(amounts[i] ?? "", -REACH, REACH, 0)),
-    cell: whole(given.get("image"), 0, 35, 0),
-    walk: [whole(walk[0] ?? "", 0, 35, 0), whole(walk[1] ?? "", 0, 35, 1)],
+    shared: read(given.get("seed"), given.get("truncation"), given.get("class"), (given.get("d") ?? "").split(",")),
+    pins: new Map(pins.map(([at, ...own]) => [cell(at), read(...own.slice(0, 3), own.slice(3))])),
+    cell: cell(given.get("image"), 0),
+    run: whole(given.get("run"), 0, runs - 1, 0),
+    view: VIEWS.includes(given.get("view")) ? given.get("view") : VIEWS[0],
+    walk: [cell(walk[0], 0), cell(walk[1], 1)],
     position: number(given.get("position"), 0, 1, 0),
   });
 }
 
+const listed = (amounts) => amounts.map((a) => Number(a.toFixed(3))).join(",");
+
 export function address() {
-  const { seed, truncation, label, amounts, cell, walk, position } = state;
-  const parts = [`seed=${seed}`];
-  if (truncation < UNTRUNCATED) parts.push(`truncation=${truncation}`);
-  if (label !== null) parts.push(`class=${label}`);
-  if (amounts.some(Boolean)) parts.push(`d=${amounts.map((a) => Number(a.toFixed(3))).join(",")}`);
+  const { shared, pins, cell, run, view, walk, position } = state;
+  const parts = [`seed=${shared.seed}`];
+  if (shared.truncation < UNTRUNCATED) parts.push(`truncation=${shared.truncation}`);
+  if (shared.label !== null) parts.push(`class=${shared.label}`);
+  if (shared.amounts.some(Boolean)) parts.push(`d=${listed(shared.amounts)}`);
+  for (const [at, own] of pins)
+    parts.push(`pin=${[at, own.seed, own.truncation, own.label ?? "", listed(own.amounts)]}`);
   if (cell) parts.push(`image=${cell}`);
-  parts.push(`walk=${walk.join(",")}`);
+  if (run) parts.push(`run=${run}`);
+  if (view !== VIEWS[0]) parts.push(`view=${view}`);
+  parts.push(`walk=${walk}`);
   if (position) parts.push(`position=${position}`);
   return `#${parts.join("&")}`;
 }

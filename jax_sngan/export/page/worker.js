@@ -1,4 +1,4 @@
-// One generator, off the page's own thread: latents in, pixels out.
+// One generator, off the page's own thread: latents in, pixels or points out.
 
 import * as ort from "./ort/ort.js";
 
@@ -16,13 +16,14 @@ const answers = {
     });
   },
 
-  // latents Float32Array [n * latent_size], labels Int32Array [n] or null -> RGBA bytes [n, h, w, 4].
+  // latents Float32Array [n * latent_size], labels Int32Array [n] or null -> RGBA bytes [n, h, w, 4], or of points
+  // Float32Array [n, 2].
   async draw({ latents, labels }) {
     const n = latents.length / model.latent_size;
     const feeds = { latents: new ort.Tensor("float32", latents, [n, model.latent_size]) };
     if (labels) feeds.labels = new ort.Tensor("int32", labels, [n]);
     const { images } = await session.run(feeds);
-    return rgba(images.data, model.channels);
+    return model.channels === 2 ? Float32Array.from(images.data) : rgba(images.data, model.channels);
   },
 };
 
