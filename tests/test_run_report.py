@@ -112,6 +112,7 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
     text = words(html)
     assert "tiny, loss hinge (2 seeds)" in text
     assert "tiny, torch" in text
+    assert re.search(r"run, last value fcd_5k_test .* tiny, torch 10\.\d+ 11\.\d+ 9 ", text)
     assert "In which options they differ: option" in text
     assert "PyTorch (the package's reference)" in text
     assert html.count("<polygon") == 0
@@ -128,6 +129,18 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert "0 of 200" in text
     assert "To go on with" in text
     assert "--evaluate-every" in text
+
+
+def test_a_gan_of_the_users_own_is_called_so(tmp_path: Path) -> None:
+    workdir = write_logged_run(tmp_path / "own", LONGER)
+    (workdir / "checkpoints/200/gan").mkdir()
+    (workdir / "checkpoints/200/gan/metadata").write_text('{"name": "mine:make"}')
+    ((_, (facts,)),) = told = report.read([workdir])
+    assert (facts["gan"], facts["parameters"]) == ("mine:make", None)
+    text = words(report.page(told, "c"))
+    assert "The GAN is the user's own, mine:make" in text
+    assert "hinge loss" not in text
+    assert "Not measured. A certificate" not in text, "it can't be had for networks that are not the package's"
 
 
 def test_numbers_of_the_user_are_text(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """How a Frechet distance depends on the number of images: a run's and the real images' own, with their limits."""
 
+from typing import Any
+
 from jax_sngan.commands import cli
 from jax_sngan.system.errors import UserError
-from jax_sngan.system.files import write_json
+from jax_sngan.system.files import write_json, write_whole
 
 
 def main() -> None:
@@ -22,6 +24,7 @@ def main() -> None:
         raise UserError(f"--num must be at least 20 and --repeats 1, got {arguments.num} and {arguments.repeats}")
 
     from jax_sngan.evaluation import sample_size  # jax takes a second to load
+    from jax_sngan.reports.plots import png
 
     result = sample_size.measure(
         arguments.subject,
@@ -37,6 +40,36 @@ def main() -> None:
             largest = f"{curve['distances'][-1]:.4g} at {curve['counts'][-1]:,}"
             print(f"{curve['name']}: {largest} images, {curve['limit']:.4g} at infinitely many")
         print(arguments.out)
-    sample_size.draw(result, arguments.out)
+    picture = png(plots(result), 2, width=4.5, height=3.0)
+    write_whole(arguments.out, lambda path: path.write_bytes(picture))
     if arguments.json:
         write_json(arguments.json, result)
+
+
+def plots(result: dict[str, Any]) -> list[Any]:
+    """Two plots a curve of sample_size.measure's: against the number of images, and against its inverse."""
+    from jax_sngan.reports.plots import Line, Plot
+
+    found = []
+    for curve in result["curves"]:
+        counts, distances, limit = curve["counts"], curve["distances"], curve["limit"]
+        reach = [0.0, 1 / counts[0]]
+        found += [
+            Plot(
+                f"{curve['name']} against {result['real']}",
+                [Line("distance", counts, distances)],
+                "images n",
+                result["metric"],
+                level=limit,
+            ),
+            Plot(
+                f"at infinitely many: {limit:.3g}",
+                [
+                    Line("measured", [1 / n for n in counts], distances),
+                    Line("extrapolated", reach, [limit + curve["slope"] * x for x in reach], colour=7, dash=1),
+                ],
+                "1 / n",
+                result["metric"],
+            ),
+        ]
+    return found

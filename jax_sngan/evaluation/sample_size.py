@@ -9,7 +9,6 @@ from jax_sngan.evaluation import evaluate
 from jax_sngan.evaluation.sources import open_subject
 from jax_sngan.metrics import extrapolation, scores
 from jax_sngan.metrics.reference import reference
-from jax_sngan.system.files import write_whole
 
 
 def measure(
@@ -56,23 +55,3 @@ def measure(
     metric = next(name for name, key in scores.names(extractor.name).items() if key == "frechet")
     against = f"{len(data):,} images of {data.name}, {split}"
     return {"metric": metric, "real": against, "extractor": extractor.describe(), "curves": curves}
-
-
-def draw(result: dict[str, Any], path: str | Path) -> None:
-    """A row of two plots for each curve, as PNG: against the number of images, and against its inverse."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3 * len(result["curves"])))
-    axes = figure.subplots(len(result["curves"]), 2, squeeze=False)
-    for (left, right), curve in zip(axes, result["curves"], strict=True):
-        counts, distances = np.array(curve["counts"]), np.array(curve["distances"])
-        left.plot(counts, distances, "o-", markersize=3)
-        left.axhline(curve["limit"], linestyle="--", color="grey")
-        left.set(title=curve["name"], xlabel="images n", ylabel=result["metric"])
-        reach = np.linspace(0, 1 / counts[0], 2)
-        right.plot(1 / counts, distances, "o", markersize=3)
-        right.plot(reach, curve["limit"] + curve["slope"] * reach, "--", color="grey")
-        right.set(title=f"at infinitely many: {curve['limit']:.3g}", xlabel="1 / n")
-    figure.suptitle(f"against {result['real']}", fontsize=9)
-    figure.tight_layout()
-    write_whole(path, lambda p: figure.savefig(p, format="png", dpi=90))

@@ -48,7 +48,7 @@ svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg text.soft, 
   font-size: .875rem; overflow-wrap: anywhere; }
 .legend svg { display: inline-block; width: 2rem; height: .8rem; margin: 0 .4rem 0 0; vertical-align: middle; }
 pre, code { font: .875rem ui-monospace, monospace; } code { overflow-wrap: anywhere; }
-pre { background: var(--band); padding: .6rem .8rem; overflow-x: auto; }
+pre { background: var(--band); padding: .6rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 
 

@@ -66,49 +66,55 @@ def _short(told: Told) -> str:
         steps = sorted({run["done"] for run in runs})
         of = runs[0]["config"]["steps"]
         done = " to ".join(f"{s:,}" for s in dict.fromkeys((steps[0], steps[-1])))
-        best = ""
-        if names := [s for s in runs[0]["scores"] if s["best"] and not s["name"].endswith("_raw")]:
-            best = f"{names[0]['name']} {_spread([_of(run, names[0]['name'], 'best')[1] for run in runs])}"
+        names = [s["name"] for s in runs[0]["scores"] if s["best"] and not s["name"].endswith("_raw")]
+        best = f"{names[0]} {_last_and_best(runs, names[0])[1]}" if names else ""
         seeds = ", ".join(str(run["config"]["seed"]) for run in runs)
         devices = "; ".join(dict.fromkeys(run["origin"]["devices"] or "?" for run in runs if run["origin"]))
         times = [run["seconds"] for run in runs if run["seconds"] is not None]
         took = f"{duration(sum(times))}" if times else ""
         rows.append((kind.name, seeds, f"{done} of {of:,}", best, devices, took))
-    head = ("run", "seed" if len(rows) == 1 else "seeds", "steps", "best score", "on", "time of its steps")
+    head = ("run", "seed" if len(rows) == 1 else "seeds", "steps", "best score", "on", "time of its steps, h:min:s")
     if len(told) == 1 and len(told[0][1]) == 1:
         return pages.facts(zip(head, rows[0], strict=True))
     return pages.table(head, rows, texts=6)
 
 
-def _of(run: dict[str, Any], name: str, which: str) -> Any:
-    return next((s[which] for s in run["scores"] if s["name"] == name), None) or (0, float("nan"))
-
-
 def _spread(values: Sequence[float]) -> str:
-    """Mean and, of several, their range."""
-    mean = sum(values) / len(values)
-    return f"{mean:.4g}" + (f" ({min(values):.4g} to {max(values):.4g})" if len(values) > 1 else "")
+    """Mean and, of several that differ, their range."""
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return f"{sum(values) / len(values):.4g}" + (f" ({low} to {high})" if low != high else "")
+
+
+def _last_and_best(runs: Sequence[dict[str, Any]], name: str) -> tuple[str, str]:
+    """A score of a kind of run, over its seeds; the best with where it was."""
+    there = [s for run in runs for s in run["scores"] if s["name"] == name]
+    if not there:
+        return "–", "–"
+    last = _spread([s["last"][1] for s in there])
+    found = [s["best"] for s in there if s["best"]]
+    if not found:
+        return last, ""
+    steps = sorted(step for step, _ in found)
+    at = " to ".join(dict.fromkeys(f"{s:,}" for s in (steps[0], steps[-1])))
+    return last, f"{_spread([v for _, v in found])} at step {at}"
 
 
 def _scores(told: Told) -> str:
-    rows = []
-    for kind, runs in told:
-        for entry in runs[0]["scores"]:
-            there = [run for run in runs if any(s["name"] == entry["name"] for s in run["scores"])]
-            last = _spread([_of(run, entry["name"], "last")[1] for run in there])
-            best = ""
-            if entry["best"]:
-                found = [_of(run, entry["name"], "best") for run in there]
-                steps = sorted({step for step, _ in found})
-                at = " to ".join(dict.fromkeys(str(s) for s in (steps[0], steps[-1])))
-                best = f"{_spread([v for _, v in found])} at step {at}"
-            better = f" ({entry['better']} is better)" if entry["better"] else ""
-            rows.append((entry["name"], entry["metric"] + better, entry["protocol"], last, best, kind.name))
+    entries = {s["name"]: s for _, runs in told for s in runs[0]["scores"]}
     parts: list[str] = []
-    if rows:
-        head = ("name", "what it is", "protocol", "last", "best", "run")
-        one = 5 + (len(told) > 1)
-        parts.append(pages.table(head[:one], [row[:one] for row in sorted(rows)], texts=3, last=len(told) > 1))
+    if entries:
+        rows = []
+        for name, entry in entries.items():
+            better = f" ({entry['better']} is better)" if entry["better"] else ""
+            own = _last_and_best(told[0][1], name) if len(told) == 1 else ()
+            rows.append((name, entry["metric"] + better, entry["protocol"], *own))
+        head = ("name", "what it is", "protocol", *(("last", "best") if len(told) == 1 else ()))
+        parts.append(pages.table(head, rows, texts=3))
+    if entries and len(told) > 1:
+        values = [(kind.name, *(_last_and_best(runs, name)[0] for name in entries)) for kind, runs in told]
+        best = [(kind.name, *(_last_and_best(runs, name)[1] for name in entries)) for kind, runs in told]
+        for what, lines in (("last", values), ("best", best)):
+            parts.append(pages.table((f"run, {what} value", *entries), lines))
     for run in (run for _, runs in told for run in runs if run["evaluation"]):
         found = run["evaluation"]
         lines = []
@@ -244,7 +250,7 @@ def _machines(runs: list[dict[str, Any]]) -> str:
         )
     all_names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [(name, *(column.get(name) or "–" for column in columns)) for name in all_names]
-    return pages.table(("", *head) if len(runs) > 1 else (), rows, texts=99)
+    return pages.table(("", *head), rows, texts=99) if len(runs) > 1 else pages.facts(rows)
 
 
 def _again(runs: list[dict[str, Any]], command: str) -> str:
