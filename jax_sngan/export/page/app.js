@@ -120,7 +120,10 @@ async function start() {
   $("stage").style.setProperty("--columns", columns);
   $("stage").style.setProperty("--rows", Math.ceil(runs.length / columns));
   $("main").classList.toggle("several", runs.length > 1);
-  $("main").classList.toggle("fine", models.some((m) => m.image_size > 48)); // then drawn smaller than it is
+  $("main").classList.toggle(
+    "fine",
+    models.some((m) => m.image_size > 48),
+  ); // then drawn smaller than it is
   $("stage").append(...runs.map(({ view }) => view.card));
   scores(runs);
   await drawing.measure();

@@ -48,16 +48,11 @@ export class Walk {
   }
 
   // The images at shares of the way; the class is that of the nearer end.
-  async at({ generator, view }, shares) {
+  async at({ generator }, shares) {
     const [a, b] = state.walk.map((cell) => generator.latent(cell));
     const latents = shares.map((share) => greatCircle(a, b, share));
-    return [
-      latents,
-      await generator.outputs(
-        latents,
-        shares.map((share) => labelOf(state.walk[share > 0.5 ? 1 : 0])),
-      ),
-    ];
+    const labels = shares.map((share) => labelOf(state.walk[share > 0.5 ? 1 : 0]));
+    return [latents, await generator.outputs(latents, labels)];
   }
 
   async here() {
