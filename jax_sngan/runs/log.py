@@ -5,17 +5,22 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
 
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import sync, write_whole
 from jax_sngan.system.terminal import shown
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # of a notebook without ipywidgets: the bar is text there
+    from tqdm.auto import tqdm
 
 # How a score's name ends that is of batch statistics taken anew; and of those, or of the generator's own weights.
 OF_STANDING = r"_standing\d+$"
