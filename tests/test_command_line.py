@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, TINY_OPTIONS, Outcome
+from docs_build.commands import parser_of
 from jax_sngan.accelerators.targets import CHIPS
 from jax_sngan.config import other_names
 from jax_sngan.config.presets import names
@@ -90,6 +91,16 @@ def test_what_is_wrong_is_told_before_what_is_other_than_in_the_run_that_is_ther
     (tmp_path / "broken/broken.png").write_bytes(b"no image")
     outcome = script("train_jax.py", *TINY_OPTIONS, "--steps=6", "--workdir", tiny_run, *arguments)
     assert outcome.is_one_line(words), outcome
+
+
+def test_an_option_of_true_or_false_alone_is_true() -> None:
+    parser = parser_of("train")
+    for words, value in (
+        (["--skip-broken"], True),
+        (["--skip-broken", "false"], False),
+        (["--skip_broken=true"], True),
+    ):
+        assert parser.parse(words).skip_broken is value
 
 
 def test_what_other_programs_call_a_thing_leads_to_what_there_is() -> None:

@@ -156,16 +156,16 @@ def test_npz_has_a_test_split_only_under_its_names(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"pictures": noise(2, 8, 8)}, "looked for an array named images"),
+        ({"pictures": noise(2, 8, 8), "y": np.arange(2)}, "looked for an array named images"),
+        ({"pictures": noise(2, 8, 8), "y": np.arange(2)}, "train_images; it holds pictures, y"),
         ({"images": np.zeros((2, 8, 8), np.float32)}, "uint8 in 0 to 255, got float32"),
         ({"images": noise(2, 8)}, "got [2, 8]"),
-        ({"images": noise(2, 3, 8, 8)}, "got [2, 3, 8, 8]"),
+        ({"images": noise(2, 3, 8, 8)}, "[2, 3, 8, 8], as PyTorch has them, and must be [n, h, w, c]: np.moveaxis"),
         ({"images": noise(0, 8, 8, 3)}, "got [0, 8, 8, 3]"),
         ({"images": noise(2, 8, 0, 3)}, "got [2, 8, 0, 3]"),
         ({"images": np.array([object()])}, "not plain numbers"),
-        ({"images": np.array(["a"])}, "not plain numbers"),
+        ({"images": np.array(["a"])}, "uint8 in 0 to 255, got <U1"),
         ({"images": noise(64, 48, 3)}, "one picture of 3 channels, or 64 grey images of 48 x 3?"),
-        ({"images": noise(2, 8, 8), "labels": np.array([object()])}, "not plain numbers"),
     ],
 )
 def test_npz_of_another_content_is_refused(tmp_path, arrays, said):
@@ -173,6 +173,15 @@ def test_npz_of_another_content_is_refused(tmp_path, arrays, said):
     line = refusal(str(tmp_path / "mine.npz"))
     assert "mine.npz" in line
     assert said in line
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_labels_may_be_names(tmp_path, kind):
+    labels, others = np.array(["class10", "class2"], kind), np.array([["class2"], ["class1"]], kind)
+    np.savez(tmp_path / "a.npz", images=noise(2, 8, 8, 3), labels=labels, x_test=noise(2, 8, 8, 3), y_test=others)
+    for split, numbers in (("train", [2, 1]), ("test", [1, 0])):
+        got = load(str(tmp_path / "a.npz"), split=split)
+        assert (got.classes, got.labels.tolist()) == (("class1", "class2", "class10"), numbers)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,7 @@ def test_npz_of_another_content_is_refused(tmp_path, arrays, said):
         (np.array([[1, 1], [0, 1]]), "got int64 [2, 2]"),
         (np.array([0, -1]), "labels must lie in 0 to 99999, got -1 to 0"),
         (np.array([0, 10**9]), "labels must lie in 0"),
+        (np.array(["cat", "dog"], object), "array 'labels.npy' holds object, not plain numbers or texts"),
     ],
 )
 def test_wrong_labels_stop_only_what_needs_them(tmp_path, labels, said, capsys):
@@ -290,7 +300,7 @@ def test_unknown_sources_say_what_is_allowed(tmp_path):
         assert allowed in line
     assert "no file or folder" in refusal(str(tmp_path / "absent"))
     (tmp_path / "a.pdf").write_bytes(b"")
-    assert "unknown kind" in refusal(str(tmp_path / "a.pdf"))
+    assert "of a kind that is not read" in refusal(str(tmp_path / "a.pdf"))
 
 
 @settings(max_examples=40, deadline=None)

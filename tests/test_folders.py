@@ -98,7 +98,8 @@ def of(folder: str, *classes: str) -> list[str]:
     [
         ("Training", "Testing"), ("Train", "Test"), ("TRAIN", "VAL"), ("train", "validation"), ("train", "valid"),
         ("training_set", "test_set"), ("seg_train", "seg_test"), ("train2017", "val2017"), ("train-images", "dev"),
-        ("trainset", "testset"), ("Training Data", "Testing Data"), ("train", "eval"),
+        ("trainset", "testset"), ("Training Data", "Testing Data"), ("train", "eval"), ("x_train", "x_test"),
+        ("1_train", "2_test"), ("train256", "val256"), ("Train (1)", "Test (1)"), ("DIV2K_train_HR", "DIV2K_valid_HR"),
     ],
 )  # fmt: skip
 def test_splits_go_by_the_names_that_people_use(train, test):
@@ -129,7 +130,32 @@ def test_what_may_be_a_split_is_asked_for():
     for names in (of("trainA", "x") + of("trainB", "x") + of("testA", "x"), of("train", "x") + of("Train", "x")):
         with pytest.raises(UserError, match="has 2 folders for train"):
             told(names + of("test", "x"))
-    assert set(told(["valid/1.png", "invalid/1.png"])[0]) == {"valid", "invalid"}  # of tickets, say
+    with pytest.raises(UserError, match="has 2 folders for train"):
+        told(of("train1", "x") + of("train2", "x"))
+    with pytest.raises(UserError, match="x holds Images, masks: 'masks' is no class; give the folder of images alone"):
+        told(["x/Images/1.png", "x/masks/1.png"])
+    for classes in ({"valid", "invalid"}, {"train_station", "litmus_test"}, {"masks", "hats"}):  # of tickets, say
+        assert set(told([f"{c}/1.png" for c in classes])[0]) == classes
+
+
+def test_strays_around_a_wrapping_are_named_and_what_is_in_it_kept():
+    names = ["archive/" + name for name in [*of("x/train", "cat", "dog"), *of("x/test", "cat", "dog"), "cover.png"]]
+    images, line = told(names)
+    assert images == {c: [f"archive/x/train/{c}/1.png"] for c in ("cat", "dog")}
+    assert line == "of 5 files: 2 test, 2 train, 1 image ('archive/cover.png') beside them"
+    assert told(["top/1.png", "top/2.png", "cover.png"])[0] == {"": ["cover.png", "top/1.png", "top/2.png"]}
+    deep = "/".join("d" * 3000)
+    assert told([f"{deep}/cat/1.png", f"{deep}/dog/1.png"])[0] == {c: [f"{deep}/{c}/1.png"] for c in ("cat", "dog")}
+
+
+def test_what_is_in_files_of_other_kinds_is_told_how_to_have(tmp_path):
+    for name, need in (("x.zip", "unpack first"), ("t.tfrecord-00000-of-00002", "write the images into a folder")):
+        folder = tmp_path / name.partition(".")[0]
+        put(folder, {name: b""})
+        end = name[name.index(".") :]
+        assert f"1 {end} (to read them: {need})" in refusal(str(folder))
+    put(tmp_path, {"a.parquet": b"PAR1"})
+    assert "of a kind that is not read: write the images into a folder" in refusal(str(tmp_path / "a.parquet"))
 
 
 def test_strays_beside_classes_are_named_and_the_classes_kept():
@@ -233,17 +259,21 @@ def test_a_damaged_file_is_not_taken_for_a_format_without_a_signature(tmp_path):
     assert "run git lfs pull" in refusal(str(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_a_file_that_is_cut_off_is_seen_before_it_is_streamed(tmp_path, kind):
+    data = encoded(noise(40, 40, 3), kind)
+    (tmp_path / f"whole.{kind}").write_bytes(data + b"\0" * 99 * (kind != "WEBP"))  # as some programs leave it
+    assert len(load(str(tmp_path), stream="always")) == 1
+    (tmp_path / f"cut.{kind}").write_bytes(data[: len(data) * 2 // 3])
+    assert f"cut.{kind}' cannot be read" in refusal(str(tmp_path), stream="always")
+
+
 def test_all_broken_images_are_named_at_once_and_may_be_left_out(tmp_path, classes_of_pngs, capsys):
     files, images = classes_of_pngs
     put(tmp_path / "x", files | {"apple/1.png": b"", "pear/0.png": files["pear/0.png"][:-40]})
     for stream in ("never", "always"):
-        if stream == "always":  # a header does not tell of what is cut off
-            assert "apple/1.png' is an empty file; --skip-broken leaves it out" in refusal(
-                str(tmp_path / "x"), stream=stream
-            )
-        else:
-            line = refusal(str(tmp_path / "x"), stream=stream)
-            assert "2 of 6 images are broken: 'apple/1.png', 'pear/0.png'" in line
+        line = refusal(str(tmp_path / "x"), stream=stream)
+        assert "2 of 6 images are broken: 'apple/1.png', 'pear/0.png'" in line
         for _ in range(2):  # the second time from the cache
             got = load(str(tmp_path / "x"), stream=stream, skip_broken=True)
             np.testing.assert_array_equal(got.images[:], images[[0, 2, 4, 5]])

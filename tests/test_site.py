@@ -1,5 +1,6 @@
 """The site builds without a warning and without a network, and what it takes from the source is the source."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import browser, chromium, served
 from pages import ROOT
 
 from docs_build import commands, links, reference, source
@@ -80,6 +82,40 @@ def test_pages_show_what_they_are_made_of(site: Path) -> None:
     assert [n for n in names if f"--{n.replace('_', '-')}</code>" not in options] == []
     told = (site / "reference/commands.html").read_text()
     assert [name for name in commands.commands() if f"sngan {name}<" not in told] == []
+
+
+FOUND = """(() => {
+  const found = [...document.querySelectorAll(".md-search-result__item > a, .md-search-result__more a")];
+  return found.map(link => new URL(link.href).pathname.slice(1) + new URL(link.href).hash);
+})()"""
+
+
+def test_a_search_finds_the_task_before_the_source(site: Path, tmp_path: Path) -> None:
+    program = chromium()
+    if program is None:
+        pytest.skip("needs Chromium")
+    with served(site) as address, browser(program, tmp_path / "profile") as page:
+        page.size(1280, 800)
+        for words, wanted in (
+            ("own images", ["recipes.html", "recipes.html#your-own-images-in-a-folder"]),
+            ("resume", ["recipes.html#stop-resume-train-longer-more-steps", "resuming.html"]),
+            ("Colab", ["recipes.html#in-jupyter-and-colab"]),
+            ("--steps", ["recipes.html#stop-resume-train-longer-more-steps"]),
+            ("eight GPUs", ["scaling.html#one-machine-with-eight-gpus"]),
+        ):
+            page.open(f"{address}index.html")
+            page.until("document.querySelector('[data-md-component=search-query]')")
+            page.run(f"""(() => {{
+                const query = document.querySelector("[data-md-component=search-query]");
+                query.focus();
+                query.value = {json.dumps(words)};
+                query.dispatchEvent(new KeyboardEvent("keyup", {{ bubbles: true }}));
+            }})()""")
+            found = page.until(f"((found) => found.length > 0 && found)({FOUND})", 60)
+            before = [f for f in found if f.startswith(("source/", "reference/jax", "reference/torch"))]
+            first = found.index(before[0]) if before else len(found)
+            assert set(wanted) <= set(found[:first]), (words, found[:12])
+            assert found[0].partition("#")[0] in {w.partition("#")[0] for w in wanted}, (words, found[:12])
 
 
 def test_every_public_function_has_its_entry(site: Path) -> None:

@@ -124,6 +124,7 @@ def add_options(parser: Parser, kind: Any, title: str, prefix: str = "", only: S
             continue
         name = f"{prefix}{f.name}"
         choices = get_args(hint) if get_origin(hint) is Literal else None
+        switch: dict[str, Any] = {"nargs": "?", "const": True} if hint is bool else {}  # alone it says true
         action = group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
@@ -132,6 +133,7 @@ def add_options(parser: Parser, kind: Any, title: str, prefix: str = "", only: S
             type=str if choices else _reader(hint),
             metavar=None if choices else _metavar(hint),
             help=f.metadata["help"].replace("%", "%%"),
+            **switch,
         )
         section.append(action)
     for name, hint in nested:

@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jax_sngan.data.layout import natural
 from jax_sngan.system import npz
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import listed, shown
 
 MOST_CLASSES = 100_000
+_NAMED = 8  # arrays that a line names
 IMAGES = {
     "train": ("images", "x", "arr_0", "x_train", "X_train", "train_images"),
     "test": ("test_images", "x_test", "X_test", "val_images", "x_val", "X_val"),
@@ -31,8 +34,8 @@ class Images(NamedTuple):
 def read(path: Path, split: str) -> Images:
     """Images, labels and classes of an npz, or images of an npy.
 
-    Labels are integers [n] or [n, 1], or rows with a single 1 [n, k]. Others leave the images without labels. The
-    classes are those of both splits.
+    Labels are integers or names [n] or [n, 1], or rows with a single 1 [n, k]. Others leave the images without labels.
+    The classes are those of both splits.
 
     Raises:
       UserError: no images of the split, or none of the shapes and types above; damaged.
@@ -43,11 +46,21 @@ def read(path: Path, split: str) -> Images:
         images = _checked_images(npz.read_npy(path), path)
         return Images(images, np.zeros(len(images), np.int32), (), "")
     other = {"train": "test", "test": "train"}[split]
-    found, labels, beside = npz.read_npz(path, IMAGES[split], LABELS[split], LABELS[other])
-    if found is None:
-        raise UserError(f"{path} holds no {split} images; looked for an array named {', '.join(IMAGES[split])}")
-    images = _checked_images(found, path)
     problem, numbers = "", None
+    try:
+        found, labels, beside = npz.read_npz(path, IMAGES[split], LABELS[split], LABELS[other], texts=True)
+    except npz.NotPlain as error:  # pickled labels say nothing of the images
+        (found,), labels, beside, problem = npz.read_npz(path, IMAGES[split]), None, None, str(error)
+    if found is None:
+        names = listed([shown(name) for name in npz.names_in(path)], _NAMED)
+        raise UserError(
+            f"{path} holds no {split} images; looked for an array named {', '.join(IMAGES[split])}; it holds {names}"
+        )
+    images = _checked_images(found, path)
+    if problem:
+        return Images(images, np.zeros(len(images), np.int32), (), problem)
+    if labels is not None and labels.dtype.kind in "US" and labels.size == len(images):
+        return Images(images, *_named(labels, beside), "")
     if labels is not None:
         problem, numbers = _numbers(labels)
         if numbers is not None and len(numbers) != len(images):
@@ -78,9 +91,28 @@ def _checked_images(images: np.ndarray, path: Path) -> np.ndarray:
         )
     if images.ndim == 3:
         images = images[..., None]
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        raise UserError(
+            f"{path}: images are {list(images.shape)}, as PyTorch has them, and must be [n, h, w, c]: "
+            "np.moveaxis(images, 1, -1)"
+        )
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise UserError(f"{path}: images must be [n, h, w] or [n, h, w, c] with c 1 or 3, got {list(images.shape)}")
     return images
+
+
+def _named(labels: np.ndarray, beside: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(int32 [n], classes) of labels that are names; beside: the other split's, whose names are classes too."""
+    texts = [_texts(labels)]
+    if beside is not None and beside.dtype.kind in "US":
+        texts.append(_texts(beside))
+    classes = tuple(sorted({name for each in texts for name in each}, key=natural))
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[name] for name in texts[0]], np.int32), classes
+
+
+def _texts(labels: np.ndarray) -> list[str]:
+    return [x.decode(errors="backslashreplace") if isinstance(x, bytes) else x for x in labels.ravel().tolist()]
 
 
 def _numbers(labels: np.ndarray) -> tuple[str, np.ndarray | None]:

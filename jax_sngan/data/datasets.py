@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jax_sngan.config import other_names
-from jax_sngan.data import arrays, image_folder, mixtures, resize, stacked
+from jax_sngan.data import arrays, image_folder, image_formats, mixtures, resize, stacked
 from jax_sngan.data import official as originals
 from jax_sngan.data.file_digests import Digests
 from jax_sngan.data.image_folder import Stream
@@ -302,14 +302,20 @@ def _not_data(source: str, kind: str | None) -> UserError:
     """What to say of a source that is none; kind: as _kind."""
     if (scheme := remote(source)) is not None:
         return UserError(f"data {source!r} is an address of {scheme}; copy the images to this machine first")
-    problem = "is no known data set and no file or folder that is there"
-    if kind:
-        problem = "is a file of an unknown kind" if kind == "file" else f"is {kind}, not a file or folder"
+    problem = f"is {kind}, not a file or folder" if kind else "is no known data set and no file or folder that is there"
+    if kind == "file":
+        problem = f"is a file of a kind that is not read{to_read(source)}"
     near = "" if kind else suggestion(nearest(source, NAMED, other_names.DATA))
     return UserError(
         f"data {source!r} {problem}; {near + ' ' if near else ''}it may be {', '.join(NAMED)}, FILE.npz, FILE.npy, "
         f"FOLDER, or images in a {', '.join(archives.SUFFIXES)}"
     )
+
+
+def to_read(path: str | Path) -> str:
+    """What a file of a kind that is not read needs, for a line: `: unpack first`; "" where nothing is known."""
+    need = image_formats.needs(image_formats.ending(str(path)))
+    return f": {need}" if need else ""
 
 
 def _kind(path: Path) -> str | None:

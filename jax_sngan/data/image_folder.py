@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from jax_sngan.data import file_digests, image_files, resize
 from jax_sngan.data.file_digests import Digests
+from jax_sngan.data.image_formats import looks_cut
 from jax_sngan.data.layout import Layout, arrange
 from jax_sngan.data.streaming import Files, ImageArray, StreamedImages
 from jax_sngan.system import archives, machine
@@ -70,7 +71,7 @@ def load_folder(
       split: "train" or "test".
       cache: folder for the result.
       progress: show a bar.
-      stream: whether the images stay on disk. Then each file is read once, and its headers are looked at.
+      stream: whether the images stay on disk. Then each file is read once, and its headers and its end are looked at.
       skip_broken: images that cannot be read are left out; of a stream too each is decoded once to know them.
     Raises:
       UserError: no images, some that cannot be read (all are named), a damaged archive, or more than fits into memory
@@ -204,7 +205,8 @@ def _streamed(
 ) -> Loaded:
     """The images left where they are; every file is read once, for its checksum and its headers, unless that is kept.
 
-    Where broken ones are to be left out each is decoded then: what a header does not tell would stop the run.
+    One that seems cut off is decoded then, and each where broken ones are to be left out: what is not told by now would
+    stop the run.
     """
     files = _streamable(path, layout.names, links)
     known = _read_checked(kept, len(files))
@@ -213,7 +215,7 @@ def _streamed(
         def look(row: int) -> tuple[bytes, str]:
             try:
                 name, data = files.read(row)
-                if skip_broken:
+                if skip_broken or looks_cut(data):
                     resize.decode(data, name, image_size, channels)
                 else:
                     resize.size_of(data, name)

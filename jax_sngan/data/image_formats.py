@@ -13,12 +13,17 @@ ANYWHERE = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "PNG
 BY_NAME = ("PCX", "SGI", "TGA")
 _PLUGINS = {"pillow_heif": "register_heif_opener", "pillow_avif": "", "pillow_jxl": ""}  # module: what it is told by
 _LIBRARIES = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # that Pillow may have been built without
-_NEEDS = {  # ends of names whose reader is a package of its own
+TAIL = 4096  # bytes at the end of a file that are looked through for its last mark: programs put notes behind it
+_FIRST, _WRITE = "unpack first", "write the images into a folder"
+_NEEDS = {  # ends of names that are not read -> what to do
     ".avif": "a newer Pillow",
     ".heic": "pip install pillow-heif",
     ".heif": "pip install pillow-heif",
     ".hif": "pip install pillow-heif",
     ".jxl": "pip install pillow-jxl-plugin",
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".lz4", ".rar", ".7z"), _FIRST),
+    **dict.fromkeys((".parquet", ".arrow", ".tfrecord", ".tfrecords", ".h5", ".hdf5", ".mat", ".mdb", ".lmdb"), _WRITE),
+    **dict.fromkeys((".beton", ".pkl", ".pickle", ".pt", ".pth"), _WRITE),
 }
 
 
@@ -50,6 +55,17 @@ def readers(name: str) -> tuple[str, ...]:
     return (*(kind for kind in ANYWHERE if kind in Image.OPEN), *extra)
 
 
+def looks_cut(data: bytes) -> bool:
+    """Whether a file of a usual kind lacks what stands at its end: then decoding alone tells if it is whole."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data[-TAIL:]
+    if data.startswith(b"\xff\xd8"):  # JPEG: between scans a marker cannot come up by chance
+        return b"\xff\xd9" not in data[-TAIL:]
+    if data.startswith(b"RIFF"):  # WebP
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return data.startswith(b"GIF8") and not data.rstrip(b"\0\r\n ").endswith(b";")
+
+
 def ending(name: str) -> str:
     """The end of a path's last part, lower case with its dot; "" where it has none, or nothing before it."""
     last = name.rpartition("/")[2]
@@ -59,4 +75,5 @@ def ending(name: str) -> str:
 
 def needs(end: str) -> str:
     """What would read files of an ending that is not read here; "" where nothing is known."""
-    return _NEEDS.get(end, "") if end not in endings() else ""
+    kind = end.partition("-")[0]  # .tfrecord-00000-of-00001
+    return _NEEDS.get(kind, "") if end not in endings() else ""

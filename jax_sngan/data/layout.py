@@ -6,6 +6,7 @@ Decided here, from names alone, for folders and archives, for training, streams 
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ _KINDS = {
 }
 _KIND = {word: kind for kind, words in _KINDS.items() for word in words}
 _FILLERS = {"set", "split", "data", "dataset", "image", "images", "img", "imgs", "pics", "pictures", "photos", "seg"}
+_MASKS = {"mask", "masks", "label", "labels", "annotations", "segmentations", "gt", "ground_truth", "depth"}
 _SYSTEM = re.compile(  # what operating systems, file managers and network drives put beside images
     r"\..*|__macosx.*|@eadir|@recycle|@recently-snapshot|#recycle|#snapshot|thumbs\.db|ehthumbs\.db|desktop\.ini"
     r"|lost\+found|\$recycle\.bin|system volume information|synophoto_thumb.*|icon\r",
@@ -83,21 +85,23 @@ class Layout:
             parts.append(f"{count:,} {shown(what)}" + (f" (to read them: {need})" if need else ""))
         parts += [f"{rest:,} of {len(left) - NAMED} other kinds"] if rest else []
         if self.others:
-            kinds = [f"{shown(name)!r} is {kind}" for name, kind in list(self.others.items())[:NAMED]]
-            more = f", and {len(self.others) - NAMED:,} more" if len(self.others) > NAMED else ""
-            parts.append(f"{len(self.others):,} that are no files ({', '.join(kinds)}{more})")
+            parts.append(f"{len(self.others):,} that are no files ({self._others()})")
         return f"of {self.files:,} files: {', '.join(parts)}" + (f"; {self.remark}" if self.remark else "")
 
     def notes(self, where: str) -> list[str]:
         """Lines for what is left out, beside the other splits."""
         lines = []
         if self.others:
-            told = [f"{name!r} is {kind}" for name, kind in list(self.others.items())[:NAMED]]
-            more = f", and {len(self.others) - NAMED} more" if len(self.others) > NAMED else ""
-            lines.append(f"{where}: passed over, for they are no files: {', '.join(told)}{more}")
+            lines.append(f"{where}: passed over, for they are no files: {self._others()}")
         if self.strays or self.left_out or self.broken or self.remark:
             lines.append(f"{where}: {self.told()}")
         return [shown(line) for line in lines]
+
+    def _others(self) -> str:
+        """What is no file, the first of them by name."""
+        kinds = [f"{shown(name)!r} is {kind}" for name, kind in list(self.others.items())[:NAMED]]
+        more = f", and {len(self.others) - NAMED:,} more" if len(self.others) > NAMED else ""
+        return f"{', '.join(kinds)}{more}"
 
 
 def shown_classes(classes: tuple[str, ...]) -> str:
@@ -133,10 +137,26 @@ def split_kind(folder: str) -> str | None:
     if word in _KIND:
         return _KIND[word]
     word = re.sub(r"[ _.-]?(19|20)[0-9]{2}$", "", word)
-    word = re.sub(r"^(train|test|val)[ _.-]?[ab]$", r"\1", word)  # CycleGAN's two domains
+    word = re.sub(r"^(train|test|val)[ _.-]?([ab]|[0-9]{1,2})$", r"\1", word)  # CycleGAN's two domains; parts
     words = [w for w in re.split(r"[ _.-]+", word) if w and w not in _FILLERS]
     joined = "".join(words)
     return _KIND.get(joined) or _KIND.get(re.sub("(set|data|images)$", "", joined))
+
+
+def paired_kinds(folders: Iterable[str]) -> dict[str, str]:
+    """Folders whose names are the same but for the word of a split: x_train and x_test, train256 and val256."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    for folder in folders:
+        words = re.findall(r"[^\W\d_]+|[0-9]+", folder.lower())
+        while words and words[0].isdigit():  # 1_train, 2_test
+            words = words[1:]
+        at = next((i for i, word in enumerate(words) if split_kind(word)), None)
+        if at is not None:
+            kind, rest = split_kind(words[at]) or "", (*words[:at], *words[at + 1 :])
+            found[folder] = kind, rest
+            kinds.setdefault(rest, set()).add("test" if kind == "val" else kind)
+    return {folder: kind for folder, (kind, rest) in found.items() if len(kinds[rest]) > 1}
 
 
 def arrange(
@@ -182,19 +202,20 @@ def arrange(
             raise UserError(f"{where} has no test images: its {LABELS_FILE} sets none apart")
         return Layout(tuple(images), *given, **about)
     paths = {name: tuple(unicodedata.normalize("NFC", name).split("/")) for name in images}
-    paths = _unwrapped(paths)
-    parts, strays = _splits(paths, where)
+    paths, around = _unwrapped(paths)
+    parts, kinds, strays = _splits(paths, where)
     if not parts:
         if split == "test":
             raise UserError(f"{where} has no test images: none were set apart in a folder test (beside train)")
-        kept, classes, loose, remark = _classes({"": paths}, "")
-        return _layout(kept, classes, tuple(loose), about | {"remark": remark})
-    chosen = _chosen(parts, split, where)
+        kept, classes, loose, remark = _classes({"": paths}, "", where)
+        return _layout(kept, classes, (*around, *loose), about | {"remark": remark})
+    chosen = _chosen(kinds, split, where)
     parts = {name: _unwrapped_split(part, name, parts) for name, part in parts.items()}
-    kept, classes, loose, remark = _classes(parts, chosen)
+    kept, classes, loose, remark = _classes(parts, chosen, where)
     counts = {name: len(part) for name, part in parts.items()}
     counts[chosen] = len(kept)
-    return _layout(kept, classes, (*strays, *loose), about | {"counts": counts, "split": chosen, "remark": remark})
+    about |= {"counts": counts, "split": chosen, "remark": remark}
+    return _layout(kept, classes, (*around, *strays, *loose), about)
 
 
 def _layout(kept: dict[str, Parts], classes: tuple[str, ...], strays: tuple[str, ...], about: dict[str, Any]) -> Layout:
@@ -203,31 +224,43 @@ def _layout(kept: dict[str, Parts], classes: tuple[str, ...], strays: tuple[str,
     return Layout(tuple(kept), labels, classes, strays=strays, **about)
 
 
-def _unwrapped(paths: dict[str, Parts]) -> dict[str, Parts]:
-    """The paths without the folders that all of them share, as far as those are called as no split is."""
+def _unwrapped(paths: dict[str, Parts]) -> tuple[dict[str, Parts], list[str]]:
+    """The paths without the folders that all of them share, as far as those are called as no split is; and strays:
+    images beside such a folder, where they are fewer than those in it and there are folders in it."""
+    strays: list[str] = []
+    with_strays = paths
     while True:
-        tops = {path[0] for path in paths.values()}
-        if len(tops) > 1 or any(len(path) == 1 for path in paths.values()) or split_kind(next(iter(tops))):
-            return paths
-        paths = {name: path[1:] for name, path in paths.items()}
+        inside = {name: path[1:] for name, path in paths.items() if len(path) > 1}
+        tops = {paths[name][0] for name in inside}
+        beside = [name for name in paths if name not in inside]
+        if len(tops) != 1 or split_kind(next(iter(tops))) or len(beside) >= len(inside):
+            break
+        if not strays:
+            with_strays = paths
+        strays += beside
+        paths = inside
+    flat = all(len(path) == 1 for path in paths.values())
+    return (with_strays, []) if strays and flat else (paths, strays)
 
 
-def _splits(paths: dict[str, Parts], where: str) -> tuple[dict[str, dict[str, Parts]], list[str]]:
-    """({folder of a split: its images' paths below it}, images beside them); ({}, []) where there are no splits.
+def _splits(paths: dict[str, Parts], where: str) -> tuple[dict[str, dict[str, Parts]], dict[str, str], list[str]]:
+    """({folder of a split: its images' paths below it}, what each is, images beside them); all empty: no splits.
 
     Raises:
       UserError: it can't be told whether a folder is a split.
     """
     folders = {path[0] for path in paths.values() if len(path) > 1}
     kinds = {folder: kind for folder in sorted(folders) if (kind := split_kind(folder))}
+    if not _several(kinds):
+        kinds |= paired_kinds(sorted(folders))
     unknown = sorted(folders - kinds.keys())
-    several = len({"test" if kind == "val" else kind for kind in kinds.values()}) > 1
+    several = _several(kinds)
     if kinds and (several or not unknown):
         parts = {
             folder: {name: path[1:] for name, path in paths.items() if path[0] == folder and len(path) > 1}
             for folder in kinds
         }
-        return parts, [name for name, path in paths.items() if path[0] not in kinds or len(path) == 1]
+        return parts, kinds, [name for name, path in paths.items() if path[0] not in kinds or len(path) == 1]
     if kinds:  # one, beside folders of other names: a class of trains, or splits under a name that is not known
         below = {folder: {p[1] for p in paths.values() if p[0] == folder and len(p) > 2} for folder in folders}
         for folder in kinds:
@@ -237,7 +270,7 @@ def _splits(paths: dict[str, Parts], where: str) -> tuple[dict[str, dict[str, Pa
                         f"{where}: {shown(folder)!r} is called as a split is and {shown(other)!r} has the same folders "
                         f"in it: rename {shown(other)!r} to train, test or val, or give {shown(folder)!r} alone"
                     )
-        return {}, []
+        return {}, {}, []
     inner = {path[1] for path in paths.values() if len(path) > 2}
     deep = {path[0] for path in paths.values() if len(path) > 2}
     kinds = {folder: kind for folder in sorted(inner) if (kind := split_kind(folder))}
@@ -247,18 +280,22 @@ def _splits(paths: dict[str, Parts], where: str) -> tuple[dict[str, dict[str, Pa
             folder: {name: (p[0], *p[2:]) for name, p in paths.items() if len(p) > 2 and p[1] == folder}
             for folder in kinds
         }
-        return parts, [name for name, path in paths.items() if len(path) <= 2]
-    return {}, []
+        return parts, kinds, [name for name, path in paths.items() if len(path) <= 2]
+    return {}, {}, []
 
 
-def _chosen(parts: dict[str, dict[str, Parts]], split: str, where: str) -> str:
-    """The folder of a split.
+def _several(kinds: dict[str, str]) -> bool:
+    return len({"test" if kind == "val" else kind for kind in kinds.values()}) > 1
+
+
+def _chosen(kinds: dict[str, str], split: str, where: str) -> str:
+    """The folder of a split; kinds: of all that are there.
 
     Raises:
       UserError: there is none, or more than one.
     """
     for kind in _SPLITS[split]:
-        found = sorted(folder for folder in parts if split_kind(folder) == kind)
+        found = sorted(folder for folder, own in kinds.items() if own == kind)
         if len(found) > 1:
             raise UserError(
                 f"{where} has {len(found)} folders for {kind} ({', '.join(map(shown, found))}): put them into one, "
@@ -266,7 +303,7 @@ def _chosen(parts: dict[str, dict[str, Parts]], split: str, where: str) -> str:
             )
         if found:
             return found[0]
-    there = ", ".join(map(shown, sorted(parts)))
+    there = ", ".join(map(shown, sorted(kinds)))
     raise UserError(f"{where} has no {' or '.join(_SPLITS[split])} folder, only {there}")
 
 
@@ -284,14 +321,21 @@ def _unwrapped_split(part: dict[str, Parts], name: str, parts: dict[str, dict[st
 
 
 def _classes(
-    parts: dict[str, dict[str, Parts]], chosen: str
+    parts: dict[str, dict[str, Parts]], chosen: str, where: str
 ) -> tuple[dict[str, Parts], tuple[str, ...], list[str], str]:
-    """(the chosen split's images, classes over all splits, strays beside them, a remark) of splits; no class: ()."""
+    """(the chosen split's images, classes over all splits, strays beside them, a remark) of splits; no class: ().
+
+    Raises:
+      UserError: they are images and their masks.
+    """
     folders: set[str] = set()
     for part in parts.values():
         loose = sum(len(path) == 1 for path in part.values())
         if 2 * loose < len(part):
             folders |= {path[0] for path in part.values() if len(path) > 1}
+    if (masks := {f for f in folders if f.lower() in _MASKS}) and {f.lower() for f in folders} & _FILLERS:
+        told = ", ".join(map(shown, sorted(folders)))
+        raise UserError(f"{where} holds {told}: {shown(min(masks))!r} is no class; give the folder of images alone")
     own = parts[chosen]
     beside = [name for name, path in own.items() if len(path) == 1]
     inside = {path[0] for path in own.values() if len(path) > 1}

@@ -8,6 +8,7 @@ without going through those before it. So a streamed run has the images of a mem
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -20,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from jax_sngan.data import resize
+from jax_sngan.data.resize import BrokenImage
 from jax_sngan.system.budget import DECODING
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.machine import cores
@@ -28,6 +30,7 @@ PIECE = 64  # images that a worker hands over at once: small enough that all wor
 AHEAD = 2  # steps that are decoded beforehand
 MOST_WORKERS = 16  # by default
 SHARED_MEMORY = "/dev/shm"  # through which grain's workers hand arrays over; 64 MB in a container of Docker's
+_UNTOLD = "ignore:resource_tracker:UserWarning"  # as Python's option -W has it
 
 Plan = Callable[[int, int], np.ndarray]  # step, rollbacks -> the rows [n] that it takes
 
@@ -173,6 +176,11 @@ class _Reader:
                     self._iterator = self._start(step, rollbacks)
                     parts = [next(self._iterator) for _ in range(self.parts)]
                 self.waited, self.taken, self.since = 0.0, 0, time.monotonic()
+        except BrokenImage as error:
+            raise BrokenImage(
+                f"{error}; mend or remove it, or leave out all such by --skip-broken: the same command goes on from "
+                "the last checkpoint"
+            ) from error
         except RuntimeError as error:
             raise UserError(
                 f"a process that decodes images of {self.images.where} has ended ({error}); fewer --stream-workers "
@@ -264,6 +272,9 @@ def _end_with_parent() -> None:
 def _signals_blocked() -> Iterator[None]:
     """Processes begun within never see SIGINT or SIGTERM: a terminal and SLURM send them to all, and what is to be done
     then the trainer decides. Here they reach another thread, or wait for the end of the block."""
+    # What is decoded and not taken when a run ends early the tracker removes; with this it does so without a word.
+    if _UNTOLD not in sys.warnoptions:
+        sys.warnoptions.append(_UNTOLD)
     multiprocessing.get_context("spawn").Event()  # starts Python's resource tracker, which would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
 
 from jax_sngan.runs.log import MetricsFile, Values
 from jax_sngan.runs.loggers import Logger, TensorBoard, back, close
 from jax_sngan.system.terminal import shown
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # of a notebook without ipywidgets: the bar is text there
+    from tqdm.auto import tqdm
 
 
 class RunLog:

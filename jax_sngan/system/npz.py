@@ -17,23 +17,40 @@ from jax_sngan.system.regular_files import open_regular
 NUMBERS = "biuf"  # kinds of numpy's types: bool, integers, floating point
 
 
-def read_npz(path: Path, *choices: tuple[str, ...]) -> list[np.ndarray | None]:
+class NotPlain(UserError):
+    """An array holds something else than what is read."""
+
+
+def read_npz(path: Path, *choices: tuple[str, ...], texts: bool = False) -> list[np.ndarray | None]:
     """Arrays of numbers from an npz.
 
     Args:
       path: the file.
       choices: for each array, the names under which it may stand.
+      texts: they may hold texts too.
     Returns:
       for each of choices the array under the first name that is there, read-only; None if none is.
     Raises:
-      UserError: it is damaged or no npz, an array holds objects, or all of them are larger than a file of this size may
-        unpack to.
+      NotPlain: an array holds objects.
+      UserError: it is damaged or no npz, or all of them are larger than a file of this size may unpack to.
     """
 
     def chosen(there: dict[str, zipfile.ZipInfo]) -> list[zipfile.ZipInfo | None]:
         return [next((there[name] for name in names if name in there), None) for names in choices]
 
-    return _read(path, chosen, NUMBERS)
+    return _read(path, chosen, f"{NUMBERS}US" if texts else NUMBERS)
+
+
+def names_in(path: Path) -> list[str]:
+    """What the arrays of an npz are called. Raises UserError as read_npz."""
+    names: list[str] = []
+
+    def none(there: dict[str, zipfile.ZipInfo]) -> list[zipfile.ZipInfo | None]:
+        names.extend(there)
+        return []
+
+    _read(path, none, NUMBERS)
+    return names
 
 
 def read_whole_npz(path: Path) -> dict[str, np.ndarray]:
@@ -104,7 +121,8 @@ def _header(path: Path, name: str, f: IO[bytes], kinds: str) -> tuple[tuple[int,
     except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
         raise damaged(path, f"{name[:80]!r} is no array") from e
     if dtype.kind not in kinds:
-        raise UserError(f"{path}: array {name[:80]!r} holds {str(dtype)[:80]}, not plain numbers")
+        plain = "numbers or texts" if "U" in kinds else "numbers"
+        raise NotPlain(f"{path}: array {name[:80]!r} holds {str(dtype)[:80]}, not plain {plain}")
     return shape, fortran, dtype, f.tell()
 
 
