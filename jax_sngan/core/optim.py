@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -70,7 +70,7 @@ def adam(config: OptimizerConfig, steps: int | None = None) -> NumberByNumber:
         return jax.tree.map(lambda d: -rate.astype(d.dtype) * d, direction), state
 
     made = NumberByNumber(along.init, update)
-    made.rate = lambda step: learning_rate(config, step, steps or 0)
+    made.rate = partial(learning_rate, config, steps=steps or 0)
     return made
 
 

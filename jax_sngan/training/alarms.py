@@ -38,7 +38,8 @@ class _Condition:
     lines: int  # in a row
     remedy: str
     since: int | None = None  # the step of the first line of the row
-    count: int = 0
+    count: int = 0  # of the row so far
+    lasted: int = 0  # the same, and lines between them that did not say
 
 
 def _d_has_won(line: Values, before: list[Values]) -> Seen | bool:
@@ -140,13 +141,16 @@ class Alarms:
             return []
         found = []
         for one in self._of:
-            seen = one.seen(line, self.lines)
+            # Compared with what was before the row began.
+            seen = one.seen(line, self.lines[: len(self.lines) - one.lasted])
+            one.lasted += one.since is not None
             if seen is False:
                 continue
             if seen is None:
-                one.since, one.count = None, 0
+                one.since, one.count, one.lasted = None, 0, 0
                 continue
-            one.since = step if one.since is None else one.since
+            if one.since is None:
+                one.since, one.lasted = step, 1
             one.count += 1
             if one.count == one.lines:
                 found.append(Alarm(one.name, f"alarm       {one.name}: {seen}, since step {one.since}; {one.remedy}"))

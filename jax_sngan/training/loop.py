@@ -1,6 +1,7 @@
 """The training loop of both frameworks: steps, and after them logs, pictures, scores, checkpoints. Knows neither."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,9 +233,11 @@ def _collect(job: Training) -> None:
         job.watch(now.step, logs)
     for i, numbers in enumerate(logs):
         for name, value in numbers.items():
-            if not job.watch and not np.all(np.isfinite(value)):
+            if not job.watch and not name.endswith("_norm") and not np.all(np.isfinite(value)):
                 raise _diverged(job, now.step - len(logs) + 1 + i, name)
-        now.unlogged.append({name: float(np.mean(value, dtype=np.float64)) for name, value in numbers.items()})
+        # A norm overflows long before the numbers that it is of: those tell whether the run may go on.
+        means = {name: float(np.mean(value, dtype=np.float64)) for name, value in numbers.items()}
+        now.unlogged.append({name: min(mean, sys.float_info.max) for name, mean in means.items()})
 
 
 def _draw(job: Training) -> None:
