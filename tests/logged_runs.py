@@ -35,7 +35,8 @@ def write_logged_run(
             "d_fake_std": 0.6 + noise, "d_accuracy_real": 0.5 + t / 3, "d_accuracy_fake": 0.5 + t / 4, "penalty": 0.1,
             "g_grad_norm": 10 ** (-2 * t), "d_grad_norm": 1.5 + noise, "g_update_norm": 1e-3, "d_update_norm": 2e-3,
             "g_learning_rate": 2e-4 * (1 - t), "d_learning_rate": 4e-4, "g_average_distance": math.exp(-3 * t),
-            "images_per_second": 900 + 20 * noise, "memory_mb": 512.0, "data_wait_s": 0.001, "my_number": step**2,
+            "images_per_second": 900 + 20 * noise, "memory_mb": 512.0, "g_spread": 1 - t / 2,
+            "data_wait_s": 0.001, "my_number": step**2,
         }  # fmt: skip
         for i, layer in enumerate(layers):
             line |= {f"d_sigma/{layer}": 1 + i + t, f"d_singular_value/{layer}": 1 + i + 1.1 * t}

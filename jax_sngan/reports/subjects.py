@@ -107,11 +107,13 @@ SUBJECTS = (
         "What the discriminator says",
         "Its raw scores: high means real. As long as the two means stay apart by less than their spread, D is unsure "
         "and G learns. An accuracy of 1 on both, or means that run away from each other, says that D has won; an "
-        "accuracy near one half, that it can't tell them apart.",
+        "accuracy near one half, that it can't tell them apart. Samples whose spread falls to 0 beside that of real "
+        "images are a few images, many times: mode collapse.",
         (
             Panel("Mean score", r"d_(real|fake)", "score"),
             Panel("Spread of the scores", r"d_(real|fake)_std", "standard deviation"),
             Panel("Share that D tells right", r"d_accuracy(_real|_fake)?", "share", level=0.5),
+            Panel("How varied the samples are, beside real images", r"g_spread", "share", level=1.0),
         ),
     ),
     Subject(
@@ -151,7 +153,8 @@ SUBJECTS = (
         "speed",
         "Speed and memory",
         "Real images that D saw a second while steps were done (pictures, scores and checkpoints are not counted), "
-        "memory, and how long a step waited for its data: where that is much of a step, a faster device helps nothing.",
+        "the most memory so far, and how long images were fetched since the last line of the log: where that is much "
+        "of the time, a faster device helps nothing.",
         (
             Panel("Images a second", r"images_per_second", "images / s"),
             Panel("Memory", r"memory_mb|.*_memory_mb", "MB"),
