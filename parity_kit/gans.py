@@ -13,6 +13,7 @@ import torch
 from flax import nnx
 
 from jax_sngan.core.gan import GAN
+from jax_sngan.interop import state_dicts
 from jax_sngan.models.network import Network, Variables, network_of
 from jax_sngan.system.errors import UserError
 from parity_kit import loading
@@ -204,7 +205,7 @@ class Carried:
                 name = pair.torch.names.get(f)
                 if name is not None and name in state:
                     found[f"{SHORT[self.role]}/{name}"] = self.layouts.slot(
-                        pair, f, loading.as_numpy(name, state[name])
+                        pair, f, state_dicts.as_numpy(name, state[name])
                     )
         return found
 

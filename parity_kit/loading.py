@@ -97,11 +97,10 @@ def read(state_dict: Mapping[str, Any] | str | Path) -> tuple[list[TorchLayer], 
     """The layers of a state dict or file, and what was taken off."""
     if isinstance(state_dict, (str, Path)):
         state_dict = _file(Path(state_dict))
-    found, trail = state_dicts.unwrapped(state_dict)
-    arrays = {name: as_numpy(name, a) for name, a in found.items()}
+    found = state_dicts.unwrapped(state_dict)
+    arrays = {name: state_dicts.as_numpy(name, a) for name, a in found.arrays.items()}
     short, prefixes = state_dicts.without_prefixes(arrays)
-    notes = [f"found under {' / '.join(trail)}"] if trail else []
-    notes += [f"prefixes taken off: {', '.join(prefixes)}"] if prefixes else []
+    notes = found.notes(prefixes)
     return list(state_dicts.layers_of(arrays, short).values()), notes
 
 
@@ -114,20 +113,6 @@ def _file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers meet: each of them is a file that can't be read
         raise UserError(f"{path}: torch can't read it: {' '.join(str(error).split())[:200]}") from None
-
-
-def as_numpy(name: str, a: Any) -> np.ndarray:
-    """A copy of a tensor, or an array, in numpy; bfloat16 becomes float32, which holds it."""
-    if isinstance(a, torch.Tensor):
-        a = a.detach().cpu()
-        a = a.float() if a.dtype in (torch.bfloat16, torch.float16) else a.clone()
-        a = a.numpy()
-    a = np.asarray(a)
-    if a.dtype.name in ("bfloat16", "float16"):
-        a = a.astype(np.float32)
-    if a.dtype.kind not in "fiub":
-        raise UserError(f"{name} holds {a.dtype}, not numbers")
-    return a
 
 
 def matched(torch_layers: list[TorchLayer], layers: list[NnxLayer], names: Names | None) -> Loaded:

@@ -15,9 +15,10 @@ import numpy as np
 
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.state import TrainState
-from jax_sngan.interop import torch_layout
-from jax_sngan.interop.adoption import NetworkFile, adopt, release
+from jax_sngan.interop import bare_networks, state_dicts, torch_layout
+from jax_sngan.interop.adoption import NetworkFile, adopt, named, release
 from jax_sngan.interop.public_programs import PROGRAMS
+from jax_sngan.interop.safetensors import read_safetensors
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.log import lines_up_to
@@ -28,6 +29,7 @@ from jax_sngan.system.files import new_folder, write_whole
 from jax_sngan.system.invocation import called, install_command
 from jax_sngan.system.npz import read_whole_npz
 
+_WEIGHT_NORM = ("weight_g", "parametrizations.weight.original0")
 SUFFIX = {"mimicry": ".pth", "authors": ".npz"}  # of a network's file
 
 
@@ -63,29 +65,47 @@ def read_torch_run(workdir: Path, step: str) -> Run:
 
 def read_file(path: Path, pair: str | None, given: dict[str, Any]) -> tuple[Run, str | None]:
     """A lone state.pt, or networks of another program; with that program's name."""
-    contents = None if is_npz(path) else torch_checkpoints().read_contents(path)
+    contents = contents_of(path)
     if isinstance(contents, dict) and {"config", "state"} <= contents.keys():
         return from_torch(path, torch_checkpoints().from_contents(path, contents)), None
-    files = [network_file(path, contents)]
+    files = network_files(path, contents)
     if pair:
-        other = Path(pair)
-        files.append(network_file(other, None if is_npz(other) else torch_checkpoints().read_contents(other)))
+        files += network_files(Path(pair), contents_of(Path(pair)))
     program, config, state, networks = adopt(files, given)
     fresh = [*({"generator", "discriminator"} - set(networks)), "optimisers"]
-    origin = f"{' and '.join(networks)} of {PROGRAMS[program].title}, fresh {' and '.join(fresh)}"
+    title = PROGRAMS[program].title if program in PROGRAMS else bare_networks.TITLE
+    notes = "".join(f" ({'; '.join(file.notes)})" for file in files if file.notes)
+    origin = f"{' and '.join(networks)} of {title}{notes}, fresh {' and '.join(fresh)}"
     return Run(config, state, {}, [], "", origin), program
 
 
-def network_file(path: Path, contents: Any) -> NetworkFile:
-    """A Chainer npz, torch-mimicry's checkpoint, or a bare state dict; contents: what torch found in the file."""
-    if contents is None:
-        return NetworkFile(path, read_whole_npz(path), None)
-    step = None
-    if isinstance(contents, dict) and "model_state_dict" in contents:
-        step, contents = contents.get("global_step"), contents["model_state_dict"]
-        if step is not None and not (type(step) is int and 0 <= step < 2**31):
-            raise UserError(f"{path}: global_step must be a number of steps, got {step!r}")
-    return NetworkFile(path, torch_checkpoints().arrays(path, contents), step)
+def contents_of(path: Path) -> Any:
+    """What a file holds: arrays by name of an .npz or .safetensors, and of torch's files whatever is in them."""
+    if is_npz(path):
+        return read_whole_npz(path)
+    return read_safetensors(path) if path.suffix == ".safetensors" else torch_checkpoints().read_contents(path)
+
+
+def network_files(path: Path, contents: Any) -> list[NetworkFile]:
+    """The networks of a Chainer npz, of torch-mimicry's checkpoint, or of anybody's state dict of their layers.
+
+    Raises:
+      UserError: there is no state dict in it, or not of dense arrays of numbers.
+    """
+    step = contents.get("global_step") if isinstance(contents, dict) and "model_state_dict" in contents else None
+    if step is not None and not (type(step) is int and 0 <= step < 2**31):
+        raise UserError(f"{path}: global_step must be a number of steps, got {step!r}")
+    files = []
+    with named(path):
+        for found in state_dicts.networks(contents):
+            plain = all(isinstance(a, np.ndarray) for a in found.arrays.values())
+            arrays = found.arrays if plain else torch_checkpoints().arrays(path, found.arrays)
+            short, prefixes = state_dicts.without_prefixes(arrays)
+            numbers = {short[n]: state_dicts.as_numpy(n, a) for n, a in arrays.items()}
+            notes = found.notes(prefixes)
+            notes += ["weight norm multiplied out"] if any(n.endswith(_WEIGHT_NORM) for n in arrays) else []
+            files.append(NetworkFile(path, numbers, step, tuple(notes)))
+    return files
 
 
 def is_npz(path: Path) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_sngan.config.architectures import ARCHITECTURES, RESNET_PLANS
-from jax_sngan.config.schema import ModelConfig
+from jax_sngan.config.schema import ModelConfig, replace
+from jax_sngan.interop.state_dicts import TorchLayer, layers_of, missing_v, spelled
 from jax_sngan.interop.torch_layout import Flat, check_fit, network_entries, variables_from_torch, variables_to_torch
 from jax_sngan.models.network import Variables
 from jax_sngan.system.errors import UserError
@@ -78,7 +79,7 @@ def places(program: str, config: ModelConfig, network: str) -> list[Place]:
     """Every array that a program stores of a network, "generator" or "discriminator"."""
     names = PROGRAMS[program]
     found = []
-    for tree, entries in network_entries(config, network)._asdict().items():
+    for tree, entries in network_entries(in_old_names(config), network)._asdict().items():
         for entry in sorted(entries, key=lambda e: e.name.endswith("bias")):  # scales before shifts
             *layer, leaf = entry.name.split(".")
             leaves = names.leaves
@@ -125,7 +126,7 @@ def _translate(program: str, config: ModelConfig, network: str, reference: Flat)
 
 def write(program: str, config: ModelConfig, network: str, variables: Variables) -> Flat:
     """A network's variables under a program's names and in its layouts."""
-    return _translate(program, config, network, variables_to_torch(config, network, variables))
+    return _translate(program, config, network, variables_to_torch(in_old_names(config), network, variables))
 
 
 def read(program: str, config: ModelConfig, network: str, arrays: Mapping[str, np.ndarray]) -> Variables:
@@ -135,22 +136,18 @@ def read(program: str, config: ModelConfig, network: str, arrays: Mapping[str, n
       UserError: names the missing, the extra and the misshapen entries.
     """
     dtype = np.dtype(config.dtype)
-    flat = {n: a.astype(dtype) if a.dtype.kind in "fiu" else a for n, a in one_spelling(program, arrays).items()}
-    expected = {n: (dtype, shape) for n, shape in shapes(program, config, network).items()}
-    check_fit(flat, {n: kind for n, kind in expected.items() if n not in _without_v(arrays)})
-    reference = {p.reference: p.from_theirs(flat[p.name]) for p in places(program, config, network) if p.name in flat}
-    for entry in network_entries(config, network).spectral:
-        if entry.name not in reference:
-            layer = entry.name.removesuffix("weight_v")
-            weight, u = reference[f"{layer}weight_orig"], reference[f"{layer}weight_u"]
-            v = u @ weight.reshape(len(weight), -1)
-            reference[entry.name] = v / np.maximum(np.linalg.norm(v), np.asarray(1e-12, dtype))
-    return variables_from_torch(config, network, reference)
+    flat = one_spelling(program, arrays)
+    flat |= missing_v(_layers(arrays)) if program == "mimicry" else {}
+    flat = {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in flat.items()}
+    check_fit(flat, {n: (dtype, shape) for n, shape in shapes(program, config, network).items()})
+    reference = {p.reference: p.from_theirs(flat[p.name]) for p in places(program, config, network)}
+    reference |= {n: v.astype(dtype) for n, v in missing_v(_layers(reference)).items()}  # Chainer stores no v
+    return variables_from_torch(in_old_names(config), network, reference)
 
 
 def shapes(program: str, config: ModelConfig, network: str) -> dict[str, tuple[int, ...]]:
     """The shape of every array that a program stores of a network, by its name."""
-    entries = [e for tree in network_entries(config, network) for e in tree]
+    entries = [e for tree in network_entries(in_old_names(config), network) for e in tree]
     blank = {e.name: e.to_torch(np.broadcast_to(np.False_, e.shape)) for e in entries}
     return {name: a.shape for name, a in _translate(program, config, network, blank).items()}
 
@@ -159,18 +156,22 @@ def one_spelling(program: str, arrays: Mapping[str, np.ndarray]) -> Flat:
     """A file's arrays under the names of `write`, without the counts and sigmas that nothing reads.
 
     torch-mimicry has two spectral norms, torch's and its own, and its cGAN-PD for 32 pixels takes its own in the last
-    two layers: l5.weight, l5.sn_u [1, out] and l5.sn_sigma, no v. Training computes the same with both.
+    two layers: l5.weight, l5.sn_u [1, out] and l5.sn_sigma, no v. Training computes the same with both. A file may
+    also have been written with torch's parametrizations, or with weight norm, which is multiplied out.
     """
-    its = PROGRAMS[program]
-    flat = {name: a for name, a in arrays.items() if name.split(its.separator)[-1] != its.ignored}
     if program == "mimicry":
-        for layer in (name.removesuffix(".sn_u") for name in arrays if name.endswith(".sn_u")):
-            flat.pop(f"{layer}.sn_sigma", None)
-            u = flat.pop(f"{layer}.sn_u")
-            flat[f"{layer}.weight_u"] = u[0] if u.ndim == 2 and len(u) == 1 else u
-            if f"{layer}.weight" in flat:
-                flat[f"{layer}.weight_orig"] = flat.pop(f"{layer}.weight")
-    return flat
+        return spelled(_layers(arrays))
+    its = PROGRAMS[program]
+    return {name: a for name, a in arrays.items() if name.split(its.separator)[-1] != its.ignored}
+
+
+def _layers(arrays: Mapping[str, np.ndarray]) -> dict[str, TorchLayer]:
+    return layers_of(arrays, {name: name for name in arrays})
+
+
+def in_old_names(config: ModelConfig) -> ModelConfig:
+    """A config whose arrays bear the names of torch.nn.utils.spectral_norm, in whichever order it iterates."""
+    return replace(config, {"spectral_norm.order": "v_first"})
 
 
 def own_spelling(program: str, config: ModelConfig, network: str, arrays: Flat) -> Flat:
@@ -189,10 +190,6 @@ def own_spelling(program: str, config: ModelConfig, network: str, arrays: Flat) 
         weight, u = arrays[f"{layer}.weight_orig"], arrays[f"{layer}.weight_u"]
         flat |= {f"{layer}.weight": weight, f"{layer}.sn_u": u[None], f"{layer}.sn_sigma": np.ones(1, u.dtype)}
     return flat
-
-
-def _without_v(arrays: Mapping[str, np.ndarray]) -> set[str]:
-    return {name.replace(".sn_u", ".weight_v") for name in arrays if name.endswith(".sn_u")}
 
 
 def recognise(names: Iterable[str]) -> tuple[str, str]:
@@ -219,7 +216,9 @@ def model_options(program: str, network: str, arrays: Mapping[str, np.ndarray]) 
     Raises:
       UserError: no image size has that many blocks, or the network is too narrow for its size.
     """
-    its, arrays = PROGRAMS[program], one_spelling(program, arrays)
+    its = PROGRAMS[program]
+    # A kernel tells its shape whether it is normalised or not.
+    arrays = {name.replace("weight_orig", "weight"): a for name, a in one_spelling(program, arrays).items()}
     blocks = len({name.split(its.separator)[0] for name in arrays if name.startswith("block")})
 
     def axis(i: int, *name: str) -> int | None:
@@ -238,11 +237,11 @@ def model_options(program: str, network: str, arrays: Mapping[str, np.ndarray]) 
     else:
         last = next((n for n in (5, 6, 7) if any(name.startswith(f"l{n}{its.separator}") for name in arrays)), 5)
         size = {4: 32, 5: 64 if last == 6 else 48, 6: 128}.get(blocks)
-        width = axis(1, f"l{last}", its.leaves["weight_orig"])
+        width = axis(1, f"l{last}", its.leaves["weight"])
         found = {
             "discriminator_width": width,
-            "channels": axis(1, "block1", "c1", its.leaves["weight_orig"]),
-            "num_classes": axis(0, "l_y", its.leaves["weight_orig"]) or 0,
+            "channels": axis(1, "block1", "c1", its.leaves["weight"]),
+            "num_classes": axis(0, "l_y", its.leaves["weight"]) or 0,
             "score_bias": f"l{last}{its.separator}{its.leaves['bias']}" in arrays,
         }
     if size is None:

@@ -74,11 +74,9 @@ def _draw(config: ModelConfig) -> Callable[..., Any]:
 
 def largest_error(found: np.ndarray, expected: np.ndarray) -> float:
     """max|found - expected|; infinite where shapes differ or something is not finite."""
-    if found.shape != expected.shape:
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return math.inf
-    if not np.isfinite(found).all():
-        return math.inf
-    return float(np.max(np.abs(found - expected), initial=0.0))
+    return float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
 
 
 def as_json(recording: Recording, found: Replay, tolerance: float) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 numpy in, numpy out, in torch's own names and layouts; what they become in JAX is their reader's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jax_sngan.system.errors import UserError
+from jax_sngan.system.terminal import listed
 
 # Keys under which programs save a network's state dict, looked for from the first.
 WRAPPERS = (
@@ -20,6 +21,11 @@ WRAPPERS = (
 PREFIXES = (
     "module.", "_orig_mod.", "model.", "net.", "network.", "netG.", "netD.", "generator.", "discriminator.", "G.", "D.",
 )  # fmt: skip
+# Both networks of one checkpoint, each under a key of its own, or before every name of it.
+PAIRS = (
+    ("generator", "discriminator"), ("netG", "netD"), ("G", "D"), ("g", "d"), ("G_state_dict", "D_state_dict"),
+)  # fmt: skip
+_DEEPEST = 16  # wrappers in wrappers
 _COUNTERS = ("num_batches_tracked", "sn_sigma")  # read by no forward pass that is carried over
 _PARAMETRIZED = "parametrizations.weight."
 # Leaf names -> our field, where they stand for themselves.
@@ -41,23 +47,109 @@ class TorchLayer:
     folded: str = ""  # what was multiplied into the weight, in words
 
 
-def unwrapped(contents: Any) -> tuple[dict[str, Any], list[str]]:
-    """(name -> array, the keys that it was under). Only mappings are entered.
+class Found(NamedTuple):
+    """A state dict in a file's contents."""
+
+    arrays: dict[str, Any]
+    trail: list[str]  # the keys that it was under
+    aside: list[str]  # keys beside the arrays that hold none
+
+    def notes(self, prefixes: list[str]) -> list[str]:
+        """For a person: where it was, and what was taken off its names or left."""
+        notes = [f"found under {' / '.join(self.trail)}"] if self.trail else []
+        notes += [f"prefixes taken off: {', '.join(prefixes)}"] if prefixes else []
+        return notes + ([f"no array and left aside: {listed(self.aside, 12)}"] if self.aside else [])
+
+
+def _levels(contents: Any) -> Iterator[tuple[Mapping[Any, Any], list[str]]]:
+    """(a mapping, the keys that it was under), from the outside inwards, down to one with arrays."""
+    trail: list[str] = []
+    while isinstance(contents, Mapping) and len(trail) <= _DEEPEST:
+        yield contents, trail
+        key = next((k for k in WRAPPERS if isinstance(contents.get(k), Mapping)), None)
+        if key is None or any(hasattr(a, "shape") for a in contents.values()):
+            return
+        trail, contents = [*trail, key], contents[key]
+
+
+def unwrapped(contents: Any) -> Found:
+    """The arrays of the innermost wrapper. Only mappings are entered.
 
     Raises:
       UserError: there is no state dict in it.
     """
-    trail: list[str] = []
-    while isinstance(contents, Mapping):
-        arrays = {str(name): a for name, a in contents.items() if hasattr(a, "shape")}
-        if arrays:
-            return arrays, trail
-        key = next((k for k in WRAPPERS if isinstance(contents.get(k), Mapping)), None)
-        if key is None:
-            raise UserError(f"no state dict in it; its keys are {', '.join(map(str, list(contents)[:12])) or 'none'}")
-        trail.append(key)
-        contents = contents[key]
-    raise UserError(f"a state dict is a mapping of names to arrays, got {type(contents).__name__}")
+    level, trail = next(reversed([*_levels(contents)]), (None, []))
+    if level is None:
+        raise UserError(f"a state dict is a mapping of names to arrays, got {type(contents).__name__}")
+    arrays = {str(name): a for name, a in level.items() if hasattr(a, "shape")}
+    if not arrays:
+        raise UserError(f"no state dict in it; its keys are {listed(list(map(str, level)), 12) or 'none'}")
+    return Found(arrays, trail, [str(name) for name in level if str(name) not in arrays])
+
+
+def networks(contents: Any) -> list[Found]:
+    """`unwrapped` of each network that a file holds: of both where it has a generator and a discriminator.
+
+    Raises:
+      UserError: there is no state dict in it.
+    """
+    for level, trail in _levels(contents):
+        for pair in PAIRS:
+            if all(isinstance(level.get(key), Mapping) for key in pair):
+                inner = [(key, unwrapped(level[key])) for key in pair]
+                return [found._replace(trail=[*trail, key, *found.trail]) for key, found in inner]
+    found = unwrapped(contents)
+    short, _ = without_prefixes(found.arrays)
+    for pair in PAIRS:
+        halves = [{n: a for n, a in found.arrays.items() if short[n].startswith(f"{key}.")} for key in pair]
+        if all(halves) and sum(map(len, halves)) == len(found.arrays):
+            return [found._replace(arrays=half) for half in halves]
+    return [found]
+
+
+def as_numpy(name: str, a: Any) -> np.ndarray:
+    """A copy of a torch tensor, or an array, in numpy; bfloat16 and float16 become float32, which holds them.
+
+    Raises:
+      UserError: it holds no numbers.
+    """
+    if hasattr(a, "detach"):
+        a = a.detach().cpu()
+        a = (a.float() if str(a.dtype) in ("torch.bfloat16", "torch.float16") else a.clone()).numpy()
+    a = np.asarray(a)
+    if a.dtype.name in ("bfloat16", "float16"):
+        a = a.astype(np.float32)
+    if a.dtype.kind not in "fiub":
+        raise UserError(f"{name} holds {a.dtype}, not numbers")
+    return a
+
+
+def spelled(layers: Mapping[str, TorchLayer]) -> dict[str, np.ndarray]:
+    """Layers under the names of torch.nn.utils.spectral_norm, whichever they had; without a v that is not stored."""
+    leaves = {"mean": "running_mean", "var": "running_var", "u": "weight_u", "v": "weight_v"}
+    found = {}
+    for layer in layers.values():
+        for name, a in layer.arrays.items():
+            orig = layer.spectral or layer.names[name].endswith("weight_orig")
+            leaf = "weight_orig" if name == "weight" and orig else leaves.get(name, name)
+            found[f"{layer.name}.{leaf}".lstrip(".")] = a
+    return found
+
+
+def missing_v(layers: Mapping[str, TorchLayer], transposed: str = "") -> dict[str, np.ndarray]:
+    """By its name in `spelled`, the v of each layer that stores none (vector_v); none where u does not fit the kernel.
+
+    Args:
+      transposed: the beginning of the names of transposed convolutions; "": there are none.
+    """
+    found = {}
+    for layer in layers.values():
+        if layer.spectral and "v" not in layer.arrays:
+            axis = 1 if transposed and layer.name.startswith(transposed) else 0
+            weight, u = layer.arrays["weight"], layer.arrays["u"]
+            if weight.ndim > 1 and u.shape == (weight.shape[axis],):
+                found[f"{layer.name}.weight_v"] = vector_v(layer, axis)
+    return found
 
 
 def without_prefixes(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -121,7 +213,7 @@ def _layer(name: str, leaves: dict[str, tuple[str, np.ndarray]]) -> TorchLayer:
         if g in leaves:
             need(g, v)
             (_, length), (given, direction) = leaves.pop(g), leaves.pop(v)
-            layer.arrays["weight"], layer.names["weight"] = _weight_norm(length, direction), given
+            layer.arrays["weight"], layer.names["weight"] = _weight_norm(name, length, direction), given
             layer.folded = "weight norm"
     for weight, u, v in (
         ("weight_orig", "weight_u", "weight_v"),
@@ -147,9 +239,14 @@ def _layer(name: str, leaves: dict[str, tuple[str, np.ndarray]]) -> TorchLayer:
     return layer
 
 
-def _weight_norm(length: np.ndarray, direction: np.ndarray) -> np.ndarray:
+def _weight_norm(name: str, length: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """g v / |v|, the norm over all axes but the one that g keeps (Salimans & Kingma 2016, eq. 2)."""
     wide = np.asarray(direction, np.float64)
+    if np.ndim(length) and (
+        np.ndim(length) != wide.ndim or any(n not in (1, m) for n, m in zip(length.shape, wide.shape, strict=True))
+    ):
+        shapes = f"{list(length.shape)} do not fit its kernel {list(wide.shape)}"
+        raise UserError(f"{name or 'the network'}: a weight norm's lengths {shapes}")
     axes = tuple(i for i in range(wide.ndim) if np.ndim(length) != wide.ndim or np.shape(length)[i] == 1)
     return np.asarray(length, np.float64) * wide / np.sqrt(np.sum(wide**2, axis=axes, keepdims=True))
 
@@ -173,7 +270,10 @@ def vector_v(layer: TorchLayer, out_axis: int) -> np.ndarray:
     if layer.normalised is None:
         v = w.T @ u
         return v / max(float(np.linalg.norm(v)), 1e-12)
-    sigma = float(np.mean(np.asarray(layer.arrays["weight"], np.float64) / layer.normalised))
+    if layer.normalised.shape != layer.arrays["weight"].shape:
+        raise UserError(f"{layer.name or 'the network'}: weight and weight_orig are of different shapes")
+    square = _not_zero(layer, float(np.vdot(layer.normalised, layer.normalised)))
+    sigma = float(np.vdot(layer.normalised, np.asarray(layer.arrays["weight"], np.float64))) / square
     v = np.linalg.pinv(w) @ u  # torch's pinverse(W^T W) W^T u, without squaring what is nearly singular
     return v * (sigma / _not_zero(layer, float(u @ w @ v)))
 

@@ -102,7 +102,7 @@ def read_contents(path: str | os.PathLike[str]) -> Any:
 
 
 def arrays(path: str | os.PathLike[str], tensors: Any) -> dict[str, np.ndarray]:
-    """A state dict as numpy arrays.
+    """A state dict as numpy arrays; bfloat16 and float16 as float32, which holds them.
 
     Raises:
       UserError: it is no dict of dense tensors by name; path is for its text.
@@ -119,7 +119,8 @@ def arrays(path: str | os.PathLike[str], tensors: Any) -> dict[str, np.ndarray]:
         if not isinstance(tensor, torch.Tensor):
             raise UserError(f"{path}: {name} must be a tensor, got {type(tensor).__name__}")
         try:
-            found[name] = tensor.detach().numpy()
+            wide = tensor.dtype in (torch.bfloat16, torch.float16)  # float32 holds both; numpy has no bfloat16
+            found[name] = (tensor.detach().float() if wide else tensor.detach()).numpy()
         except (TypeError, RuntimeError) as error:  # sparse, quantised, on no device, or of a type that numpy lacks
             raise UserError(f"{path}: {name} is no dense array of numbers ({tensor.dtype}, {tensor.layout})") from error
     return found
