@@ -24,7 +24,7 @@ LAYERS = [
     ["evaluation"],
     ["training"],
     ["benchmark", "export", "lipschitz"],
-    ["study"],
+    ["study", "search"],
     ["accelerator_check"],
     ["commands"],
 ]
