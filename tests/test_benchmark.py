@@ -1,11 +1,17 @@
 """The benchmark: what it makes of measurements, what it measures, and what it says to a wrong option."""
 
 import json
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
-from jax_sngan.benchmark import workloads
-from jax_sngan.benchmark.runner import Plan, measure
+from conftest import ROOT
+from jax_sngan.benchmark import paired, workloads
+from jax_sngan.benchmark.runner import Plan, measure, torch_version
 from jax_sngan.system.errors import UserError
 
 # The keys that whoever reads the result relies on.
@@ -90,3 +96,98 @@ def test_the_default_kinds_are_kinds(platform, arithmetic):
         workloads.check_kind(kind, platform, arithmetic)
     assert ("autocast" in chosen) == (platform == "gpu" and arithmetic == "bfloat16")
     assert any("graphs" in kind for kind in chosen) == (platform == "gpu")
+
+
+def test_an_interval_for_the_median_is_of_order_statistics():
+    assert paired.median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None  # holds it with 15/16 at most
+    assert paired.median_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == [1.0, 6.0]
+    ordered = [float(i) for i in range(15)]
+    assert paired.median_interval(ordered) == [3.0, 11.0]  # scipy.stats.binomtest's: 0.9648; one further in: 0.8815
+    rng = np.random.default_rng(0)
+    found = [paired.median_interval(sorted(rng.standard_cauchy(15))) for _ in range(2000)]
+    assert 0.95 < np.mean([low <= 0 <= high for low, high in found]) < 0.98
+
+
+def test_slower_is_said_only_where_it_is():
+    rng = np.random.default_rng(0)
+    drift = 1 + np.linspace(0, 1, 15)  # a machine that gets twice as slow meanwhile
+    burst = np.ones(15)
+    burst[[2, 7, 14]] = 4.0  # and other work in some of the pairs, on one side alone
+
+    def told(factor):
+        noise = rng.normal(1, 0.03, (2, 15))
+        return paired.verdict(factor * drift * burst * noise[0], drift * noise[1])
+
+    same, slow, fast = (told(factor) for factor in (1.0, 1.15, 0.8))
+    assert (same["slower"], same["faster"]) == (False, False)
+    assert same["interval"][0] < 1 < same["interval"][1]
+    assert (slow["slower"], slow["faster"]) == (True, False)
+    assert (fast["slower"], fast["faster"]) == (False, True)
+    few = paired.verdict([2.0] * 3, [1.0] * 3)
+    assert (few["ratio"], few["interval"], few["slower"]) == (2.0, None, False)
+    barely = paired.verdict([1.015] * 15, [1.0] * 15)  # two processes of one program differ as much
+    assert barely["interval"] == [1.015, 1.015]
+    assert not barely["slower"]
+
+
+def test_two_commits_are_measured_in_turn():
+    if not (ROOT / ".git").exists():
+        pytest.skip("an unpacked archive has no commits")
+    small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
+    with paired.checked_out("HEAD") as (commit, tree):
+        assert (tree / "jax_sngan/__init__.py").is_file()
+        # What stands in that tree is what is run: here a step that takes half a second longer.
+        side = tree / "jax_sngan/benchmark/server.py"
+        quick, slow = ("                " + call for call in ("repeat(count)", "time.sleep(0.5); repeat(count)"))
+        assert quick in side.read_text()
+        side.write_text(side.read_text().replace(quick, slow))
+        row = paired.measure_pairs(workloads.workloads()["fashion"], tree, 2, small)
+    assert len(commit) == 40
+    assert not tree.exists()
+    listed = subprocess.run(["git", "worktree", "list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert str(tree) not in listed.stdout
+    assert len(row["seconds"]["now"]) == len(row["seconds"]["then"]) == 2
+    assert row["then_s"] > row["now_s"] + 0.4
+    assert (row["interval"], row["faster"]) == (None, False)  # two pairs say nothing yet
+    assert commit[:12] in paired.table({"commit": commit, "rows": [row]})
+
+
+def test_processes_are_started_anew_after_some_pairs(monkeypatch):
+    starts = []
+
+    def pairs(work, tree, count, *rest):
+        starts.append(count)
+        return iter([(1.0, 1.25)] * count)
+
+    monkeypatch.setattr(paired, "_pairs", pairs)
+    row = paired.measure_pairs(workloads.workloads()["fashion"], ROOT, 12, {})
+    assert starts == [5, 5, 2]
+    assert (row["ratio"], row["interval"], row["faster"]) == (0.8, [0.8, 0.8], True)
+    assert paired.table({"commit": "0" * 40, "rows": [row]}).endswith("12   faster")
+
+
+def test_torch_may_have_an_environment_of_its_own(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
+    plan = Plan(1, 100.0, kinds=("eager",), changes=small, torch_python=str(python))
+    row = measure(workloads.workloads()["fashion"], plan)
+    assert (tmp_path / "asked").read_text().startswith("-m torch_ref.benchmark.torch_side fashion")
+    if find_spec("torch"):
+        assert row["torch_best"] == "eager"
+        assert torch_version(str(python)) == version("torch")
+    else:
+        assert "torch" in row["failed"]["eager"]
+        assert torch_version(str(python)) is None
+
+
+def test_what_is_wrong_of_a_comparison_is_named(script, tmp_path):
+    assert script("benchmark.py", "--against=HEAD", "--kinds=eager").is_one_line("--kinds", "--against")
+    assert script("benchmark.py", "--against=HEAD", "--check=a.json").is_one_line("--check", "--against")
+    assert script("benchmark.py", "--against=no-such-commit").is_one_line("--against", "no such commit")
+    missing = script("benchmark.py", "--torch-python", tmp_path / "none")
+    assert missing.is_one_line("--torch-python", "none", "No such file")
+    assert script("benchmark.py", "--torch-python=/bin/false").is_one_line(
+        "--torch-python", "/bin/false", "exit code 1"
+    )

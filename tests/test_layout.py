@@ -25,7 +25,7 @@ LAYERS = [
     ["training"],
     ["reports"],
     ["benchmark", "export", "lipschitz"],
-    ["study"],
+    ["study", "search"],
     ["accelerator_check"],
     ["commands"],
 ]

@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from jax_sngan.benchmark.workloads import ARITHMETICS, Workload, growth, row
 from jax_sngan.runs.provenance import version_of
+from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_whole
 from jax_sngan.system.machine import cores, processor
+from jax_sngan.system.terminal import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 5.0  # seconds that a side has to end by itself
@@ -26,16 +28,17 @@ STEPS = 10  # of a repetition on a GPU or TPU
 class Side:
     """A process that serves one workload (server.serve)."""
 
-    def __init__(self, command: Sequence[str], log: Path):
+    def __init__(self, command: Sequence[str], log: Path, *, root: Path = ROOT, python: str = sys.executable):
+        """root: the folder whose packages it runs; python: by which interpreter."""
         self._log = log.open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [python, "-m", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            cwd=ROOT,
-            env=environment(),
+            cwd=root,
+            env=environment(root),
         )
 
     def read(self) -> dict[str, Any]:
@@ -70,9 +73,9 @@ class Side:
         self._log.close()
 
 
-def environment() -> dict[str, str]:
+def environment(root: Path = ROOT) -> dict[str, str]:
     """Of a side. JAX would take three quarters of a GPU's memory beforehand, which the other side needs too."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"PYTHONPATH": path}
 
 
@@ -85,6 +88,12 @@ class Plan(NamedTuple):
     arithmetic: str = "float32"
     device: str = "auto"  # of torch's side, as RunConfig.device
     changes: Mapping[str, Any] = {}  # of the workload's config
+    torch_python: str = sys.executable  # the interpreter of torch's side
+
+
+def side_arguments(work: Workload, folder: Path, arithmetic: str, changes: Mapping[str, Any]) -> list[str]:
+    """What a side is told on its command line."""
+    return [work.name, str(folder), json.dumps(ARITHMETICS[arithmetic] | dict(changes))]
 
 
 def measure(work: Workload, plan: Plan) -> dict[str, Any]:
@@ -94,7 +103,7 @@ def measure(work: Workload, plan: Plan) -> dict[str, Any]:
       RuntimeError: JAX's side failed; one of torch's may, and the row says why.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [work.name, folder, json.dumps(ARITHMETICS[plan.arithmetic] | dict(plan.changes))]
+        arguments = side_arguments(work, Path(folder), plan.arithmetic, plan.changes)
         sides = {"jax": Side(["jax_sngan.benchmark.jax_side", *arguments], Path(folder) / "jax.log")}
         try:
             told = {"jax": sides["jax"].read()}
@@ -103,7 +112,7 @@ def measure(work: Workload, plan: Plan) -> dict[str, Any]:
             on_cpu = told["jax"]["platform"] == "cpu"
             for kind in plan.kinds:
                 command = ["torch_ref.benchmark.torch_side", *arguments, kind, plan.device]
-                sides[kind] = Side(command, Path(folder) / f"{kind}.log")
+                sides[kind] = Side(command, Path(folder) / f"{kind}.log", python=plan.torch_python)
                 if on_cpu:  # elsewhere they get ready beside each other, for which a CPU would have no memory to spare
                     told[kind] = sides[kind].read()
             told |= {kind: sides[kind].read() for kind in plan.kinds if kind not in told}
@@ -142,17 +151,41 @@ def probe() -> dict[str, Any]:
     return found
 
 
-def machine(probed: Mapping[str, Any]) -> dict[str, Any]:
-    """What the numbers are of."""
-    return {
-        "platform": probed["platform"],
-        "device": processor() if probed["platform"] == "cpu" else probed["device"],
-        "processor": processor(),
-        "cores": cores(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    } | {name: version_of(name) for name in ("jax", "jaxlib", "flax", "numpy", "torch")}
+def torch_version(python: str) -> str | None:
+    """The torch that an interpreter has; None: none.
+
+    Raises:
+      UserError: it cannot be run.
+    """
+    program = (
+        "import importlib.util as u, importlib.metadata as m; print(m.version('torch') if u.find_spec('torch') else '')"
+    )
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, text=True)
+    except OSError as error:
+        raise UserError(f"--torch-python must be a Python, got {shown(python)}: {error.strerror or error}") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UserError(f"--torch-python must be a Python, got {shown(python)}: {last}")
+    return done.stdout.strip() or None
+
+
+def machine(probed: Mapping[str, Any], torch_python: str | None = None) -> dict[str, Any]:
+    """What the numbers are of; torch_python: the interpreter of torch's side, where that is another."""
+    torch = version_of("torch") if torch_python is None else torch_version(torch_python)
+    return (
+        {
+            "platform": probed["platform"],
+            "device": processor() if probed["platform"] == "cpu" else probed["device"],
+            "processor": processor(),
+            "cores": cores(),
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        }
+        | {name: version_of(name) for name in ("jax", "jaxlib", "flax", "numpy")}
+        | {"torch": torch}
+    )
 
 
 def starts(preset: str) -> dict[str, float]:

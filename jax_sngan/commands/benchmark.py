@@ -1,6 +1,6 @@
 """Step time and memory of every network: JAX against torch eager, channels_last, compiled and more, in one run.
 
-Exit code 1: --check found something slower than in the stored run.
+Exit code 1: --check found something slower than in the stored run, or --against than at that commit.
 """
 
 import argparse
@@ -14,12 +14,16 @@ from jax_sngan.config.schema import RunConfig, replace
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import read_json, write_json
 
+REPETITIONS, PAIRS = 3, 15
+
 
 def main() -> int:
     """The exit code."""
     workloads = plan.workloads()
     arguments = read(workloads)
     stored = read_json(arguments.check) if arguments.check else None
+    if arguments.against is not None:
+        return compare(arguments, workloads)
     if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("rows"), list)):
         raise UserError(f"--check: {arguments.check} is no result of the benchmark")
     result = measure(arguments, workloads)
@@ -33,6 +37,47 @@ def main() -> int:
     return 1 if slower else 0
 
 
+def compare(arguments: argparse.Namespace, workloads: dict[str, plan.Workload]) -> int:
+    """Measures against another commit; the exit code.
+
+    Raises:
+      UserError: there is no such commit, or this machine has no such arithmetic.
+    """
+    from jax_sngan.benchmark import paired
+    from jax_sngan.benchmark import runner as run
+
+    with paired.checked_out(arguments.against) as (commit, tree):
+        probed = run.probe()
+        chosen = chosen_arithmetics(arguments, probed)
+        changes = {"batch_size": 8} if arguments.quick else {}
+        pairs = 1 if arguments.quick else arguments.repetitions or PAIRS
+        rows = []
+        for name in arguments.work or plan.DEFAULT:
+            for arithmetic in chosen:
+                print(f"{name}, {arithmetic} …", file=sys.stderr, flush=True)
+                rows.append(paired.measure_pairs(workloads[name], tree, pairs, changes, arithmetic))
+    against = {"commit": commit, "rows": rows}
+    if arguments.json != "-":
+        print(paired.table(against))
+    if arguments.json:
+        facts = {"machine": run.machine(probed), "matmul_gflops": probed["gflops"]["float32"], "changes": changes}
+        write_json(arguments.json, facts | {"rows": [], "against": against})
+    return 1 if any(row["slower"] for row in rows) else 0
+
+
+def chosen_arithmetics(arguments: argparse.Namespace, probed: dict[str, Any]) -> list[str]:
+    """Those that are asked for, else all that there are.
+
+    Raises:
+      UserError: this machine has not one that is asked for.
+    """
+    peaks, platform = probed["gflops"], probed["platform"]
+    for arithmetic in (chosen := arguments.arithmetic or list(peaks)):
+        if arithmetic not in peaks:
+            raise UserError(f"--arithmetic must be of {', '.join(peaks)} on a {platform.upper()}, got {arithmetic}")
+    return list(chosen)
+
+
 def read(workloads: dict[str, plan.Workload]) -> argparse.Namespace:
     """The line.
 
@@ -43,7 +88,12 @@ def read(workloads: dict[str, plan.Workload]) -> argparse.Namespace:
     parser.add_argument(
         "--work", nargs="+", metavar="NAME", help=f"of {', '.join(workloads)} (default {' '.join(plan.DEFAULT)})"
     )
-    parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="of each side, in turn (default 3)")
+    parser.add_argument(
+        "--repetitions",
+        type=int,
+        metavar="N",
+        help=f"of each side, in turn (default {REPETITIONS}; --against: {PAIRS})",
+    )
     parser.add_argument(
         "--kinds",
         nargs="+",
@@ -57,13 +107,23 @@ def read(workloads: dict[str, plan.Workload]) -> argparse.Namespace:
         metavar="NAME",
         help=f"of products, of {', '.join(plan.ARITHMETICS)} (default: all on a GPU, float32 on a CPU)",
     )
+    parser.add_argument(
+        "--torch-python", metavar="PATH", help="the Python of torch's side (default: this one), which needs no jax"
+    )
     parser.add_argument("--device", default="auto", help="of torch: cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--quick", action="store_true", help="a small batch and one repetition: to see that it works")
     parser.add_argument("--starts", action="store_true", help="also the first and the second start of `fashion`")
     parser.add_output("--sweep", "also how cost grows, drawn there", ".png")
     parser.add_argument("--check", metavar="STORED.json", help="say what became slower since a stored run")
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="JAX's side alone, beside that of another commit: pairs of steps in turn"
+    )
     parser.add_output("--json", "write the result there", ".json")
     arguments = parser.parse()
+    of_torch = ("check", "kinds", "torch_python", "starts", "sweep")
+    if arguments.against is not None and (given := [name for name in of_torch if getattr(arguments, name)]):
+        option = f"--{given[0].replace('_', '-')}"
+        raise UserError(f"{option} is of another measurement than --against, which compares two commits: give one")
     for option, values, known in (
         ("--work", arguments.work, workloads),
         ("--arithmetic", arguments.arithmetic, plan.ARITHMETICS),
@@ -72,7 +132,7 @@ def read(workloads: dict[str, plan.Workload]) -> argparse.Namespace:
             if value not in known:
                 raise UserError(f"{option} must be of {', '.join(known)}; got {value}")
     replace(RunConfig(), {"device": arguments.device})  # refuses what is no device
-    if arguments.repetitions < 1:
+    if arguments.repetitions is not None and arguments.repetitions < 1:
         raise UserError(f"--repetitions must be at least 1, got {arguments.repetitions}")
     return arguments
 
@@ -86,17 +146,18 @@ def measure(arguments: argparse.Namespace, workloads: dict[str, plan.Workload]) 
     from jax_sngan.benchmark import runner as run
 
     changes = {"batch_size": 8} if arguments.quick else {}
-    repetitions = 1 if arguments.quick else arguments.repetitions
+    repetitions = 1 if arguments.quick else arguments.repetitions or REPETITIONS
+    python = arguments.torch_python
+    if python is not None:
+        run.torch_version(python)  # told before anything is measured
     probed = run.probe()
     platform, peaks = probed["platform"], probed["gflops"]
-    for arithmetic in (chosen := arguments.arithmetic or list(peaks)):
-        if arithmetic not in peaks:
-            raise UserError(f"--arithmetic must be of {', '.join(peaks)} on a {platform.upper()}, got {arithmetic}")
+    for arithmetic in (chosen := chosen_arithmetics(arguments, probed)):
         for kind in arguments.kinds or ():
             plan.check_kind(kind, platform, arithmetic)
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {
-        "machine": run.machine(probed),
+        "machine": run.machine(probed, python),
         "matmul_gflops": peaks["float32"],
         "matmul_gflops_by_arithmetic": peaks,
         "changes": changes,
@@ -106,7 +167,9 @@ def measure(arguments: argparse.Namespace, workloads: dict[str, plan.Workload]) 
         for arithmetic in chosen:
             print(f"{name}, {arithmetic} …", file=sys.stderr, flush=True)
             kinds = arguments.kinds or plan.kinds(platform, arithmetic)
-            how = run.Plan(repetitions, peaks[arithmetic], kinds, arithmetic, arguments.device, changes)
+            how = run.Plan(
+                repetitions, peaks[arithmetic], kinds, arithmetic, arguments.device, changes, python or sys.executable
+            )
             rows.append(run.measure(workloads[name], how))
     if arguments.starts:
         result |= run.starts("fashion")

@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "a run's generator as StableHLO, ONNX or a web page",
     "certify": "how steep a run's discriminator is, bounded from both sides",
     "compare": "train the GAN family side by side, and tell of it on one page",
+    "search": "search settings that give better pictures at the same cost",
     "replay": "replay a recorded training trajectory of a public program",
     "convert": "checkpoints between JAX, PyTorch and public programs",
     "parity": "measure JAX against PyTorch, from one operation to a whole training",

@@ -19,6 +19,7 @@ SCRIPTS = {
     "export": "export.py",
     "certify": "certify.py",
     "compare": "compare_gans.py",
+    "search": "search.py",
     "replay": "replay.py",
     "convert": "convert_checkpoint.py",
     "parity": "parity_report.py",
