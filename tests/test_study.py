@@ -19,6 +19,7 @@ TINY = dataclasses.replace(
     point_steps=3,
     point_width=4,
     point_batch=8,
+    remedy_base="non_saturating",
     remedies={"ring": ("tenth_of_data",)},
     critic_steps=2,
     critic_width=4,
@@ -50,7 +51,7 @@ def test_the_contract(study):
     assert written == json.loads((out / "study_rows.json").read_text())
     assert [(r["gan"], r["data"], r["seed"], r["remedy"]) for r in written["rows"]] == [
         *((gan, "ring", 0, None) for gan in SOME),
-        (plan.REMEDY_BASE, "ring", 0, "tenth_of_data"),
+        (TINY.remedy_base, "ring", 0, "tenth_of_data"),
     ]
     for row in written["rows"]:
         assert row["modes"] == 8

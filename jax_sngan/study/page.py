@@ -6,7 +6,7 @@ from typing import Any
 from jax_sngan.reports import pages
 from jax_sngan.reports.plots import Plot
 from jax_sngan.study import summary
-from jax_sngan.study.plan import CRITICS, GANS, IMAGES, N_DIS, POINTS, REMEDY_BASE, Size
+from jax_sngan.study.plan import CRITICS, GANS, IMAGES, N_DIS, POINTS, Size
 from jax_sngan.study.training import CONFIDENCE, POINTS_SCORED
 
 Pictures = dict[str, bytes | list[Plot]]  # by the name of their file: a PNG or GIF, or curves to draw
@@ -106,10 +106,10 @@ def _remedies(told: dict[str, Any], pictures: Pictures) -> str:
         return ""
     intro = (
         "<p>Against collapse one reads: more varied data, dropout, batch normalisation, another learning rate, fewer "
-        f"updates of D, another loss. Each was tried alone on the {escape(GANS[REMEDY_BASE].title)}. (“A tenth of the "
-        "data” is the other way round: what it loses speaks for more data.) What bounds D is the family's own remedy: "
-        "the last line is the same GAN with spectral normalisation. A change counts if it is larger than the "
-        "deviation of the plain GAN's seeds; more modes at a worse quality are a blur that touches all of them.</p>"
+        "updates of D, another loss, spectral normalisation. Each was tried alone on the GAN of the first line. (“A "
+        "tenth of the data” is the other way round: what it loses speaks for more data.) A change counts if it is "
+        "larger than the deviation of the plain GAN's seeds; more modes at a worse quality are a blur that touches all "
+        "of them.</p>"
     )
     return intro + "\n".join(parts)
 

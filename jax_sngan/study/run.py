@@ -108,8 +108,8 @@ def draw(done: list[Finished]) -> page.Pictures:
             made[f"{data}-field.png"] = figures.fields(first)
             made[f"{data}-lipschitz.png"] = figures.lipschitz(family)
             made[f"{data}.gif"] = figures.animation(first)
-            base = [f for f in first if f.run.gan == plan.REMEDY_BASE]
             remedies = [f for f in done if f.run.data == data and f.run.remedy and f.run.seed == 0]
+            base = [f for f in first if f.run.gan in {r.run.gan for r in remedies}]
             if remedies:
                 made[f"{data}-remedies.png"] = figures.density([*base, *remedies])
         made[f"{data}-losses.png"] = figures.losses(first)

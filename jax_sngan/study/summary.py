@@ -4,7 +4,7 @@ before it has counted."""
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from jax_sngan.study.plan import GANS, POINTS, REMEDIES, REMEDY_BASE, SPECTRAL
+from jax_sngan.study.plan import GANS, POINTS, REMEDIES, SPECTRAL
 
 Row = dict[str, Any]
 DATA_TITLES = {
@@ -197,17 +197,18 @@ def by_seed(rows: list[Row], data: str) -> list[list[str]]:
 def remedies(rows: list[Row], data: str) -> list[list[str]]:
     """A line a remedy, on the seeds that it was tried on: modes covered seed by seed, high quality, and the verdict.
 
-    First the GAN without one, last the same GAN with spectral norm. [] where none was tried.
+    First the GAN without one, last the same GAN with spectral norm, where the family has it. [] where none was tried.
     """
     tried = {name: mine for name in REMEDIES if (mine := of(rows, data, name))}
     if not tried:
         return []
     seeds = set.intersection(*({r["seed"] for r in mine} for mine in tried.values()))
-    plain = [r for r in of(rows, data) if r["gan"] == REMEDY_BASE]
-    spectral = [r for r in of(rows, data) if r["gan"] == f"sngan_{REMEDY_BASE}"]
+    base = next(iter(tried.values()))[0]["gan"]
+    plain = [r for r in of(rows, data) if r["gan"] == base]
+    spectral = [r for r in of(rows, data) if r["gan"] == f"sngan_{base}"]
     lines = []
     for title, mine, verdict in (
-        (f"{GANS[REMEDY_BASE].title}, without a remedy", plain, ""),
+        (f"{GANS[base].title}, without a remedy", plain, ""),
         *((REMEDIES[name].title, mine, verdict_of(rows, data, name)) for name, mine in tried.items()),
         ("spectral normalisation of D", spectral, _verdict(plain, [r for r in spectral if r["seed"] in seeds])),
     ):
@@ -237,7 +238,8 @@ def collapse(rows: list[Row], data: str) -> str:
 
 def verdict_of(rows: list[Row], data: str, remedy: str) -> str:
     """What a remedy did on the seeds that both have. "" without rows."""
-    return _verdict([r for r in of(rows, data) if r["gan"] == REMEDY_BASE], of(rows, data, remedy))
+    changed = of(rows, data, remedy)
+    return _verdict([r for r in of(rows, data) if changed and r["gan"] == changed[0]["gan"]], changed)
 
 
 def _verdict(plain: list[Row], changed: list[Row]) -> str:
