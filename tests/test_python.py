@@ -80,8 +80,11 @@ def test_a_preset_by_name_is_the_command_lines(programs: dict[str, str], tmp_pat
     assert command.returncode == 0, err
     here.save(tmp_path / "here")
     # This process runs programs without XLA's optimisation (conftest.py), and so to rounding alone.
+    # In G's biases before its batch normalisation Adam makes steps of rounding: what has these in it is left out.
+    of_biases = {"g_average_distance", "g_update_norm"}
     for a, b in zip(*(logs.lines(tmp_path / name) for name in ("command", "here")), strict=True):
-        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+        rest = ({name: v for name, v in line.items() if name not in of_biases} for line in (a, b))
+        assert next(rest) == pytest.approx(next(rest), rel=1e-4, abs=1e-5)
     assert here.config == sn.load(tmp_path / "command").config
 
 
