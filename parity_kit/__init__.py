@@ -13,10 +13,13 @@ except ModuleNotFoundError as error:
     ) from None
 
 from parity_kit.climb import Climb, climb
-from parity_kit.compare import compare
+from parity_kit.compare import assert_equal, compare
 from parity_kit.gans import TorchGAN
 from parity_kit.loading import Loaded, load_state_dict
 from parity_kit.replaying import replay
 from parity_kit.report import Difference, Report
 
-__all__ = ["Climb", "Difference", "Loaded", "Report", "TorchGAN", "climb", "compare", "load_state_dict", "replay"]
+__all__ = [
+    "Climb", "Difference", "Loaded", "Report", "TorchGAN",
+    "assert_equal", "climb", "compare", "load_state_dict", "replay",
+]  # fmt: skip

@@ -46,6 +46,16 @@ class Climb:
         """The largest relative error before the whole runs."""
         return max((r.error for r in self.rows if r.of != "runs"), default=0.0)
 
+    def raise_if_different(self) -> None:
+        """For a test, as Report.raise_if_different.
+
+        Raises:
+          AssertionError: a rung failed; its text is the table.
+        """
+        __tracebackhide__ = True
+        if not self.passed:
+            raise AssertionError(f"the two differ\n{self}")
+
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""
         rows = [{"rung": r.of, "case": r.what, "error": finite(r.error), "passed": r.passed} for r in self.rows]

@@ -70,6 +70,28 @@ def compare(
         return report
 
 
+def assert_equal(
+    torch_module: torch.nn.Module,
+    nnx_module: nnx.Module,
+    inputs: Any,
+    passes: int = 3,
+    names: Names | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> Report:
+    """compare, for a test: the report where the two agree.
+
+    Raises:
+      AssertionError: they differ; its text is the report, with the first layer and what kind of mistake it looks like.
+      UserError: as compare.
+    """
+    __tracebackhide__ = True
+    report = compare(torch_module, nnx_module, inputs, passes, names, tolerance=tolerance, seed=seed)
+    report.raise_if_different()
+    return report
+
+
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     def array(a: Any) -> Any:
         if a is None or isinstance(a, (bool, str)):

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jax_sngan.interop.replay import largest_error
+
 
 @dataclass(frozen=True)
 class Row:
@@ -53,6 +55,16 @@ class Report:
     def worst(self) -> float:
         """The largest relative error of all rows."""
         return max((row.error for row in self.rows), default=0.0)
+
+    def raise_if_different(self) -> None:
+        """For a test: nothing where all rows are within the tolerance.
+
+        Raises:
+          AssertionError: the two differ; its text is the report.
+        """
+        __tracebackhide__ = True  # pytest shows the line of the test
+        if not self.passed:
+            raise AssertionError(f"the two differ\n{self}")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""
@@ -102,10 +114,16 @@ def finite(x: float) -> float | None:
     return x if math.isfinite(x) else None
 
 
-def relative(found: np.ndarray, expected: np.ndarray, scale: float = 0.0) -> float:
-    """max|found - expected| over the largest of |expected| and `scale`; inf where shapes differ or something is not
-    finite."""
-    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return float("inf")
-    largest = max(float(np.max(np.abs(expected), initial=0)), scale, 1e-30)
-    return float(np.max(np.abs(found - expected), initial=0)) / largest
+def relative(found: np.ndarray, expected: np.ndarray, least: float = 0.0, *, scale: float | None = None) -> float:
+    """max|found - expected| over the largest of |expected|; inf where shapes differ or something is not finite.
+
+    The largest entry is the scale: an entry near zero beside large ones is a sum of large terms that cancel, and
+    carries their rounding. Where all that is expected is zero, any difference is too large.
+
+    Args:
+      least: what the scale is at least. scale: in place of the largest entry.
+    """
+    error = largest_error(found, expected)
+    if scale is None:
+        scale = float(np.max(np.abs(expected), initial=0)) if error < math.inf else 1.0
+    return error / max(scale, least, 1e-300)

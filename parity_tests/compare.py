@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_TINY = 1e-300  # where everything expected is zero, any difference at all is too large
+from parity_kit.report import relative
 
 
 class Tolerance(float):
@@ -56,18 +56,8 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def relative_error(actual: Any, expected: Any) -> float:
-    """max|actual - expected| / max|expected|; infinite where shapes differ or something is not finite.
-
-    The largest entry is the scale: an entry near zero beside large ones is a sum of large terms that cancel, and
-    carries their rounding.
-    """
-    a, b = to_numpy(actual), to_numpy(expected)
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return float("inf")
-    if a.size == 0:
-        return 0.0
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), _TINY))
+    """parity_kit's measure of an error, of either framework's arrays: max|actual - expected| / max|expected|."""
+    return relative(to_numpy(actual), to_numpy(expected))
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float, what: str = "") -> None:

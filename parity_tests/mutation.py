@@ -4,45 +4,64 @@
     python -m parity_tests.mutation --only "hinge sign"   some of them, by name
     python -m parity_tests.mutation --quick               only the test that each mistake names
     python -m parity_tests.mutation --markdown            the table of docs/parity.md
-    python -m parity_tests.mutation --generated 20        mistakes made by a program (`generated`), and the share caught
+    python -m parity_tests.mutation --generated 300       mistakes made by a program (`generated`), and the share caught
+    python -m parity_tests.mutation --generated 60 --quick    only the test that caught each last time (`caught.json`)
 
-Exit code 1 if a mistake is not caught. A mistake is caught by a test that reaches its assertion and fails there:
-code that does not import or does not run has not been caught.
+Exit code 1 if a mistake is not caught. A mistake is caught by a test that reaches its assertion and fails there: code
+that does not import or does not run has not been caught. Of mistakes that a program made, those are caught too, and
+those of `survivors` are known to change no result.
 
-Before a rung is first tried, it is run on a copy without a mistake, and the lines of jax_sngan that it reaches are
-noted. A rung that does not reach a mistake's line cannot fail by it and is not run again. Of a rung's files the one
-with the test that the mistake names comes first, and in it that test; a rung below the named one runs all. So the rung
-that is printed is the lowest that fails.
+Before a file of tests is first tried, it is run on a copy without a mistake, and the lines of jax_sngan that each test
+reaches are noted. What does not reach a mistake's line cannot fail by it and is not run. Of a rung's files the one with
+the test that the mistake names comes first, and in it that test; a rung below the named one runs all. So the rung that
+is printed is the lowest that fails. A program's mistakes are tried by the tests that reach them, the cheapest first.
 """
 
 import argparse
-import ast
 import json
-import os
+import queue
+import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from parity_tests import generated
 from parity_tests.mistakes import MISTAKES, Mistake
+from parity_tests.reach import (
+    FIRST,
+    ROOT,
+    BrokenLadder,
+    BrokenRun,
+    Reach,
+    Server,
+    copy_repository,
+    run_tests,
+    statement,
+)
+from parity_tests.survivors import reason
 
-ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("jax_sngan", "torch_ref", "parity_kit", "parity_tests", "scripts", "conftest.py", "pyproject.toml")
 SHOWN = 200  # characters of a failure's message
+CAUGHT = ROOT / "parity_tests" / "caught.json"
+BUDGET = 120.0  # seconds of a processor that the tests of one program's mistake may take, as they took when watched
+# What holds the same files beside the rungs, of tests/.
+BESIDE = [
+    "conv", "export", "inputs", "lipschitz", "operator_norm", "precision", "shared_expectations", "spectral_norm",
+    "update",
+]  # fmt: skip
 
 
 class Result(NamedTuple):
     """What became of one mistake."""
 
     mistake: Mistake
-    rung: int | None  # the lowest that failed; None: not caught
-    test: str  # that failed first, in its file
+    rung: int | None  # the lowest that failed; 0: a test of tests/; None: not caught
+    test: str  # that failed first
     why: str  # its message, or why the mistake counts as not caught
     seconds: float
 
@@ -50,63 +69,19 @@ class Result(NamedTuple):
         """What is printed."""
         if self.rung is None:
             return f"{self.mistake.name}: NOT CAUGHT ({self.why})"
-        return f"{self.mistake.name}: caught by rung {self.rung}: {self.test}: {self.why} ({self.seconds:.0f} s)"
-
-
-class BrokenRung(Exception):
-    """The rung did not run to an assertion."""
-
-
-class BrokenLadder(Exception):
-    """A rung fails without a mistake."""
-
-
-class Reached:
-    """The lines of jax_sngan that each rung reaches; a rung is run for them when they are first asked for."""
-
-    def __init__(self, source: Path, scratch: Path, cache: Path, highest: int):
-        self.rungs = [rung for rung in rungs(source) if rung_of(rung) <= highest]  # upwards
-        self._source, self._scratch, self._cache = source, scratch, cache
-        self._locks = {rung: threading.Lock() for rung in self.rungs}
-        self._lines: dict[str, dict[str, set[int]]] = {}  # rung -> file of jax_sngan -> its lines
-
-    def by(self, rung: str, file: str) -> set[int]:
-        """The lines of one file of jax_sngan.
-
-        Raises:
-          BrokenLadder: the rung fails without a mistake.
-        """
-        with self._locks[rung]:
-            if rung not in self._lines:
-                try:
-                    self._lines[rung] = reached_lines(self._source, self._scratch / rung, self._cache, rung)
-                except BrokenRung as error:
-                    raise BrokenLadder(str(error)) from error
-            return self._lines[rung].get(file, set())
+        by = f"rung {self.rung}" if self.rung else "tests/"
+        return f"{self.mistake.name}: caught by {by}: {self.test}: {self.why} ({self.seconds:.0f} s)"
 
 
 def rung_of(file: str) -> int:
-    """The N of test_N_….py."""
-    return int(file.split("_")[1])
+    """The N of test_N_….py; 0 for what is of no rung."""
+    name = file.removeprefix("parity_tests/").removeprefix("test_").partition("_")[0]
+    return int(name) if name.isdigit() else 0
 
 
 def rungs(root: Path) -> list[str]:
     """The ladder's files, upwards."""
     return sorted((f.name for f in root.glob("parity_tests/test_[0-9]*_*.py")), key=rung_of)
-
-
-def copy_repository(source: Path, target: Path) -> Path:
-    """What the ladder needs of a repository, in a new folder below target; the source is only read."""
-    copy = target / "repository"
-    copy.mkdir(parents=True)
-    for name in COPIED:
-        if (source / name).is_dir():
-            shutil.copytree(source / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source / name, copy)
-    if (shared := ROOT.parent / "shared").is_dir():  # conftest.shared_dir looks beside the repository
-        (target / "shared").symlink_to(shared)
-    return copy
 
 
 def mistaken(source: str, mistake: Mistake) -> tuple[str, int]:
@@ -120,93 +95,121 @@ def mistaken(source: str, mistake: Mistake) -> tuple[str, int]:
     return source.replace(mistake.old, mistake.new), source[: source.index(mistake.old)].count("\n") + 1
 
 
-def statement(source: str, line: int) -> range:
-    """The lines of the smallest statement around a line; of one with a body, those before its body."""
-    found = range(line, line + 1)
-    for node in ast.walk(ast.parse(source)):  # from the outside inwards
-        if isinstance(node, ast.stmt) and node.end_lineno is not None and node.lineno <= line <= node.end_lineno:
-            body = getattr(node, "body", None)
-            end = body[0].lineno - 1 if body else node.end_lineno
-            found = range(node.lineno, max(end, node.lineno) + 1)
-    return found if line in found else range(line, line + 1)
+class Trial:
+    """What trying mistakes needs: a state of the tree, what its tests reach, and what has been found."""
+
+    def __init__(self, scratch: Path, keep: Path, highest: int, *, quick: bool, jobs: int = 1):
+        self.source = copy_repository(ROOT, scratch / "source")  # one state of the tree, whatever is edited meanwhile
+        self.quick, self.scratch, self.cache = quick, scratch, keep / "compiled"
+        self.reach = Reach(self.source, keep / "reach", self.cache)
+        self.rungs = [f"parity_tests/{file}" for file in rungs(self.source) if rung_of(file) <= highest]
+        self.beside = [f"tests/test_{name}.py" for name in BESIDE]
+        self.kills: dict[str, Counter[str]] = defaultdict(Counter)  # file of jax_sngan -> tests that caught something
+        self.servers: queue.Queue[Server] = queue.Queue()
+        for _ in range(jobs):
+            self.servers.put(Server(self.source, self.cache, self.files()))
+
+    def files(self) -> list[str]:
+        """What may be asked; of --quick no more than has caught something."""
+        if not self.quick:
+            return [*self.rungs, *self.beside]
+        return sorted({test.partition("::")[0] for test in json.loads(CAUGHT.read_text()).values()})
+
+    def close(self) -> None:
+        """Ends the servers."""
+        while not self.servers.empty():
+            self.servers.get().close()
+
+    def runs(self, mistake: Mistake, lines: set[int]) -> Iterator[list[str]]:
+        """The tests to run, run by run."""
+        if mistake.test:
+            own = f"parity_tests/{mistake.test}"
+            file = own.partition("::")[0]
+            if self.quick:
+                yield [own]
+                return
+            for rung in sorted(self.rungs, key=lambda r: (rung_of(r), r != file)):
+                if lines & self.reach.lines(rung, mistake.file):
+                    yield from ([own], [rung]) if rung == file else ([rung],)
+            return
+        if self.quick:
+            yield quick_tests(mistake)
+            return
+        tests = self.reach.order([*self.rungs, *self.beside], mistake.file, lines, self.kills[mistake.file])
+        yield tests[:FIRST]
+        rest, spent = [], 0.0
+        for test in tests[FIRST:]:
+            spent += self.reach.of(test.partition("::")[0])[test].seconds
+            if spent <= BUDGET:
+                rest.append(test)
+        yield rest
+
+    def run(self, mistake: Mistake, wrong: str, tests: list[str]) -> dict[str, Any] | None:
+        """The failure of the first test that fails with a mistake made; None where all pass.
+
+        Raises:
+          BrokenRun: something stopped the tests otherwise.
+        """
+        if not mistake.test:
+            server = self.servers.get()
+            try:
+                limit = BUDGET if self.quick else 2 * BUDGET
+                seen = server.run(mistake.file, wrong, tests, limit) if server.has(tests) else None
+            finally:
+                self.servers.put(server)
+            if seen is not None:
+                return seen["failure"]
+        copy = copy_repository(self.source, Path(tempfile.mkdtemp(dir=self.scratch)))
+        try:
+            (copy / "jax_sngan" / mistake.file).write_text(wrong)
+            return run_tests(copy, self.cache, tests)["failure"]
+        finally:
+            shutil.rmtree(copy.parent)
+
+    def judge(self, mistake: Mistake) -> Result:
+        """Makes the mistake and runs what reaches it until something fails."""
+        start = time.monotonic()
+
+        def result(rung: int | None, test: str, why: str) -> Result:
+            return Result(mistake, rung, test.removeprefix("parity_tests/"), why[:SHOWN], time.monotonic() - start)
+
+        right = (self.source / "jax_sngan" / mistake.file).read_text()
+        wrong, line = mistaken(right, mistake)
+        ran: list[str] = []
+        try:
+            for tests in self.runs(mistake, set(statement(right, line))):
+                if not tests:
+                    continue
+                ran += tests
+                if failure := self.run(mistake, wrong, tests):
+                    self.kills[mistake.file][failure["test"]] += 1
+                    return result(rung_of(failure["test"]), failure["test"], failure["error"])
+        except BrokenRun as error:
+            made = not mistake.test  # by a program: what stops the tests has been caught too
+            test = re.match(r"(\S+::.*?) did not reach", str(error))
+            by = test[1] if test else ran[-1]
+            return result(rung_of(by) if made else None, by if made else "", str(error))
+        told = ", ".join(t.removeprefix("parity_tests/") for t in ran) if len(ran) < 4 else f"{len(ran)} tests"
+        return result(None, "", f"ran {told}" if ran else "no test reaches the line")
 
 
-def run_tests(copy: Path, cache: Path, tests: list[str], *, reach: bool = False) -> dict[str, Any]:
-    """What the witness saw of a pytest run in a copy: {"failure": None or {...}, "lines": {file: [...]}}.
-
-    Raises:
-      BrokenRung: pytest ended otherwise than with passes or a failed test, as when a file does not import.
-    """
-    seen = copy.parent / "witness.json"
-    seen.unlink(missing_ok=True)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "parity_tests.witness", f"--witness={seen}"]
-    # Programs that a mistake does not change are compiled once for all copies.
-    compiled = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    environment = compiled | os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *(["--reach"] if reach else []), *tests],
-        cwd=copy,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    if run.returncode not in (0, 1) or not seen.is_file():
-        last = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()][-1:]
-        raise BrokenRung(f"pytest exited with {run.returncode}: {''.join(last)}")
-    witnessed = json.loads(seen.read_text())
-    if (run.returncode == 1) != (witnessed["failure"] is not None):
-        raise BrokenRung(f"pytest exited with {run.returncode} and the failure was {witnessed['failure']}")
-    if witnessed["failure"] and not witnessed["failure"]["asserted"]:
-        raise BrokenRung(f"{witnessed['failure']['test']} did not reach its assertion: {witnessed['failure']['error']}")
-    return witnessed
+def key(mistake: Mistake) -> str:
+    """By which a program's mistake is known wherever its line stands."""
+    return f"{mistake.file}: {mistake.old.strip()} -> {mistake.new.strip()}"
 
 
-def reached_lines(source: Path, target: Path, cache: Path, rung: str) -> dict[str, set[int]]:
-    """The lines of jax_sngan that a rung runs, file by file, in a copy without a mistake.
-
-    Raises:
-      BrokenRung: the rung fails without one.
-    """
-    witnessed = run_tests(copy_repository(source, target), cache, [f"parity_tests/{rung}"], reach=True)
-    if witnessed["failure"]:
-        raise BrokenRung(f"{witnessed['failure']['test']} fails without a mistake: {witnessed['failure']['error']}")
-    return {file: set(lines) for file, lines in witnessed["lines"].items()}
+def full_name(test: str) -> str:
+    """A result's test as pytest has it."""
+    return test if test.startswith("tests/") else f"parity_tests/{test}"
 
 
-def judge(mistake: Mistake, source: Path, target: Path, cache: Path, reached: Reached | None) -> Result:
-    """Makes the mistake in a copy and runs the rungs that reach it, upwards; only the named test if reached is None."""
-    start = time.monotonic()
-
-    def result(rung: int | None, test: str, why: str) -> Result:
-        return Result(mistake, rung, test, why[:SHOWN], time.monotonic() - start)
-
-    copy = copy_repository(source, target)
-    file = copy / "jax_sngan" / mistake.file
-    right = file.read_text()
-    wrong, line = mistaken(right, mistake)
-    file.write_text(wrong)
-    made = not mistake.test  # by a program: what stops the ladder has been caught too
-    own, lines = mistake.test.split("::")[0], set(statement(right, line))
-    climbed = []
-    try:
-        for rung in [own] if reached is None else sorted(reached.rungs, key=lambda r: (rung_of(r), r != own)):
-            if reached is not None and not lines & reached.by(rung, mistake.file):
-                continue
-            climbed.append(rung)
-            named = [[f"parity_tests/{mistake.test}"]] if rung == own else []
-            for tests in [*named, *([[f"parity_tests/{rung}"]] if reached is not None else [])]:
-                if failure := run_tests(copy, cache, tests)["failure"]:
-                    return result(rung_of(rung), failure["test"].removeprefix("parity_tests/"), failure["error"])
-    except BrokenRung as error:
-        return result(rung_of(climbed[-1]) if made else None, "", str(error))
-    finally:
-        shutil.rmtree(target)
-    return result(None, "", f"ran {', '.join(climbed)}" if climbed else "no rung reaches the line")
+def quick_tests(mistake: Mistake) -> list[str]:
+    """The test that caught a program's mistake last time; of a new one those that caught most in its file."""
+    stored: dict[str, str] = json.loads(CAUGHT.read_text())
+    if key(mistake) in stored:
+        return [stored[key(mistake)]]
+    counted = Counter(test for name, test in stored.items() if name.startswith(f"{mistake.file}: "))
+    return [test for test, _ in counted.most_common(FIRST)]
 
 
 def chosen(names: list[str] | None) -> list[Mistake]:
@@ -230,8 +233,30 @@ def table(results: list[Result]) -> str:
     return "\n".join(rows)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def kept_results(file: Path, mistakes: Iterable[Mistake]) -> dict[str, Result]:
+    """Mistakes that an earlier run found caught."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    found = {row["key"]: row for row in rows if row["rung"] is not None}
+    return {
+        key(m): Result(m, *(found[key(m)][name] for name in Result._fields[1:])) for m in mistakes if key(m) in found
+    }
+
+
+def summary(results: list[Result]) -> str:
+    """The last line: how many were caught, and of a sample the interval."""
+    caught = sum(r.rung is not None for r in results)
+    if not results or results[0].mistake.test:
+        return f"{caught} of {len(results)} mistakes caught"
+    same = sum(r.rung is None and reason(key(r.mistake)) is not None for r in results)
+    low, high = generated.interval(caught, len(results) - same)
+    return (
+        f"{len(results)} mistakes, {same} of which change no result; {caught} of {len(results) - same} caught, "
+        f"{caught / max(len(results) - same, 1):.1%}: between {low:.1%} and {high:.1%} of all like them"
+    )
+
+
+def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Mistake]]:
+    """(the options, the mistakes to try)."""
     parser = argparse.ArgumentParser(
         prog="python -m parity_tests.mutation", description=(__doc__ or "").splitlines()[0]
     )
@@ -239,50 +264,74 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="run only the test that each mistake names")
     parser.add_argument("--generated", type=int, metavar="N", help="a sample of mistakes made by a program")
     parser.add_argument("--seed", type=int, default=0, help="of that sample")
-    parser.add_argument("--up-to", type=int, default=7, metavar="RUNG", help="the highest rung to run")
+    parser.add_argument("--up-to", type=int, metavar="RUNG", help="the highest rung to run (7; with --generated 5)")
     parser.add_argument("--jobs", type=int, default=1, help="mistakes tried at a time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    parser.add_argument("--store", action="store_true", help="note what caught each for --quick, in caught.json")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="goes on from what an earlier run left here")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/parity.md at the end")
     options = parser.parse_args(arguments)
     try:
         mistakes = chosen(options.only)
+        if options.store and (options.generated is None or options.quick):
+            parser.error("--store needs --generated, and no --quick")
         if options.generated is not None:
-            if options.only or options.quick or options.markdown or options.generated < 1:
-                parser.error("--generated must be at least 1, and without --only, --quick and --markdown")
+            if options.only or options.markdown or options.generated < 1:
+                parser.error("--generated must be at least 1, and without --only and --markdown")
             mistakes = generated.mistakes(ROOT, options.generated, options.seed)
     except ValueError as error:
         parser.error(str(error))
+    if options.quick and options.generated is not None:
+        if lacking := sorted({m.file for m in mistakes if not quick_tests(m)}):
+            parser.error(
+                f"--quick: caught.json has no test for {', '.join(lacking)}; --store it first, without --quick"
+            )
+    if options.up_to is None:
+        options.up_to = 7 if options.generated is None else 5
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    return options, mistakes
 
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options, mistakes = parsed(arguments)
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder, ThreadPoolExecutor(options.jobs) as pool:
-        scratch, cache = Path(folder), Path(folder) / "compiled"
-        source = copy_repository(ROOT, scratch / "source")  # one state of the tree, whatever is edited meanwhile
-        reached = None if options.quick else Reached(source, scratch, cache, options.up_to)
-        tried = pool.map(lambda im: judge(im[1], source, scratch / str(im[0]), cache, reached), enumerate(mistakes))
+        keep: Path = options.keep or Path(folder) / "keep"
+        keep.mkdir(parents=True, exist_ok=True)
+        trial = Trial(Path(folder), keep, options.up_to, quick=options.quick, jobs=options.jobs)
+        before = kept_results(keep / "results.jsonl", mistakes)
+        tried = pool.map(lambda m: before.get(key(m)) or trial.judge(m), mistakes)
         try:
             for result in tried:
                 results.append(result)
                 print(result.line(), flush=True)
+                if key(result.mistake) not in before:
+                    with (keep / "results.jsonl").open("a") as kept:
+                        kept.write(json.dumps(as_row(result)) + "\n")
         except BrokenLadder as error:
             print(f"the ladder fails as it is: {error}", file=sys.stderr)
             pool.shutdown(cancel_futures=True)
             return 1
+        finally:
+            trial.close()
 
-    missed = [r for r in results if r.rung is None]
-    low, high = generated.interval(len(results) - len(missed), len(results))
-    told = f": between {low:.1%} and {high:.1%} of all like them" if options.generated else ""
-    print(f"{len(results) - len(missed)} of {len(results)} mistakes caught{told}")
+    print(summary(results))
     if options.markdown:
         print(table(results))
+    if options.store:
+        caught = {key(r.mistake): full_name(r.test) for r in results if r.rung is not None and "::" in r.test}
+        CAUGHT.write_text(json.dumps(caught, indent=0, sort_keys=True) + "\n")
     if options.json:
-        rows: list[dict[str, Any]] = [
-            r.mistake._asdict() | {"rung": r.rung, "caught_by": r.test, "why": r.why, "seconds": round(r.seconds, 1)}
-            for r in results
-        ]
-        options.json.write_text(json.dumps({"mistakes": rows}, indent=1) + "\n")
-    return 1 if missed else 0
+        options.json.write_text(json.dumps({"mistakes": [as_row(r) for r in results]}, indent=1) + "\n")
+    return 1 if any(r.rung is None and reason(key(r.mistake)) is None for r in results) else 0
+
+
+def as_row(result: Result) -> dict[str, Any]:
+    """A result as JSON."""
+    found = {"rung": result.rung, "test": result.test, "why": result.why, "seconds": round(result.seconds, 1)}
+    return result.mistake._asdict() | found | {"key": key(result.mistake)}
 
 
 if __name__ == "__main__":

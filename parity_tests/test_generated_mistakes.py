@@ -1,11 +1,14 @@
 """The program that makes mistakes: each is one line that still parses, of every kind, the same for the same seed."""
 
 import ast
+import importlib
 import re
+import shutil
+import sys
 
 import pytest
 
-from parity_tests import generated, mutation
+from parity_tests import forks, generated, mutation, reach
 
 ALL = generated.mistakes(mutation.ROOT)
 
@@ -48,6 +51,79 @@ def test_of_a_small_file():
     assert found["Gt for GtE"] == "return g(x, y) - 2.0 if (x >= 0) else -y"
     assert found["USub left out"] == "return g(x, y) - 2.0 if x > 0 else (y)"
     assert found["3.0 for 2.0"] == "return g(x, y) - 3.0 if x > 0 else -y"
+
+
+def test_an_edit_leaves_the_rest_of_a_sample_as_it_was(tmp_path):
+    """What is taken depends on what it is: a list that is shuffled would be another one after every commit."""
+    shutil.copytree(mutation.ROOT / "jax_sngan", tmp_path / "jax_sngan")
+    edited = tmp_path / "jax_sngan" / "core" / "losses.py"
+    edited.write_text('"""Edited."""\n\nBETWEEN = 1 + 2\n' + edited.read_text())
+    before, after = (
+        [(m.file, m.old, m.new) for m in generated.mistakes(root, 100, 5)] for root in (mutation.ROOT, tmp_path)
+    )
+    assert len(set(before) - set(after)) <= 2
+
+
+SOURCE = """
+LIMIT = 3
+def plain(x, y=2):
+    return x + y
+def maker(step):
+    def made(x):
+        return x + step
+    return made
+class Counter:
+    start = 1
+    def count(self, x):
+        return [a + self.start for a in x]
+ADD = maker(5)
+"""
+MADE = {  # of the changed line, what plain(1), ADD(1), maker(5)(1) and Counter().count([1]) give then
+    "return x + y": ("return x - y", [-1, 6, 6, [2]]),
+    "return x + step": ("return x * step", [3, 5, 5, [2]]),
+    "[a + self.start": ("[a - self.start", [3, 6, 6, [0]]),
+    # None of a function's own code: made in a copy of the repository.
+    "LIMIT = 3": ("LIMIT = 4", None),
+    "start = 1": ("start = 2", None),
+    "y=2": ("y=3", None),
+    "maker(5)": ("maker(6)", None),
+    "x + step": ("x + 7", None),  # closes over nothing any more
+}
+
+
+@pytest.mark.parametrize("old", MADE)
+def test_a_mistake_is_made_in_the_functions_that_are_there(old, tmp_path, monkeypatch):
+    new, expected = MADE[old]
+    path = tmp_path / "small_module.py"
+    path.write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "small_module", raising=False)
+    module = importlib.import_module("small_module")
+    assert forks.make(path, SOURCE.replace(old, new)) == (expected is not None)
+    if expected is not None:
+        found = [module.plain(1), module.ADD(1), module.maker(5)(1), module.Counter().count([1])]
+        assert found == expected
+
+
+def test_a_process_that_forks_tells_a_mistake_from_none(tmp_path):
+    source = reach.copy_repository(mutation.ROOT, tmp_path / "source")
+    server = reach.Server(source, tmp_path / "compiled", ["parity_tests/test_4_losses.py"])
+    right = (source / "jax_sngan/core/losses.py").read_text()
+    test = "parity_tests/test_4_losses.py::test_values_known_in_closed_form[hinge]"
+    old, new = "relu(1 - real)", "relu(2 - real)"
+    try:
+        found = server.run("core/losses.py", right.replace(old, new), [test], 60)
+        assert found["failure"]["test"] == test
+        assert server.run("core/losses.py", right.replace(old, "relu(1.0 - real)"), [test], 60)["failure"] is None
+        assert server.run("core/losses.py", right + "\nMORE = 1\n", [test], 60) is None
+        with pytest.raises(reach.BrokenRun, match="did not reach its assertion: NameError"):
+            server.run("core/losses.py", right.replace(old, "relu(one - real)"), [test], 60)
+        first = "    return jnp.mean(jax.nn.relu(1 - real)"
+        endless = right.replace(first, f"    while True: pass\n{first}")
+        with pytest.raises(reach.BrokenRun, match="SIGXCPU"):
+            server.run("core/losses.py", endless, [test], 2)
+    finally:
+        server.close()
 
 
 def test_the_interval():

@@ -97,10 +97,10 @@ def test_the_named_test_need_not_be_the_catcher_and_unreached_rungs_are_not_run(
     )
     line = mutation.mistaken((PACKAGE / "core/losses.py").read_text(), mistake)[1]
     lines = {"test_1_ops.py": {line + 1}, "test_4_losses.py": {line}}  # of core/losses.py
-    reached = mutation.Reached(mutation.ROOT, tmp_path, tmp_path / "cache", 7)
-    monkeypatch.setattr(reached, "rungs", list(lines))
-    monkeypatch.setattr(reached, "by", lambda rung, file: lines[rung])
-    result = mutation.judge(mistake, mutation.ROOT, tmp_path / "copy", tmp_path / "cache", reached)
+    trial = mutation.Trial(tmp_path / "scratch", tmp_path / "keep", 7, quick=False)
+    monkeypatch.setattr(trial, "rungs", [f"parity_tests/{rung}" for rung in lines])
+    monkeypatch.setattr(trial.reach, "lines", lambda rung, file: lines[rung.removeprefix("parity_tests/")])
+    result = trial.judge(mistake)
     assert result.rung == 4
     assert "test_loss_and_gradients" in result.test
 
@@ -108,6 +108,7 @@ def test_the_named_test_need_not_be_the_catcher_and_unreached_rungs_are_not_run(
 def test_a_statement_reaches_over_its_lines():
     source = "def f(x):\n    y = [\n        x,\n    ]\n    if (\n        x\n    ):\n        return y\n    return x\n"
     assert [list(mutation.statement(source, n)) for n in (3, 6, 8)] == [[2, 3, 4], [5, 6, 7], [8]]
+    assert list(mutation.statement(source, 1)) == list(range(1, 10))  # a default: whoever runs the function
 
 
 def test_an_unknown_name_is_refused(capsys):

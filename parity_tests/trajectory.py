@@ -22,8 +22,9 @@ from jax_sngan.data import datasets
 from jax_sngan.data.mixtures import grid
 from jax_sngan.interop import torch_layout
 from jax_sngan.system.jax_internals import known
+from parity_kit.report import relative
 from parity_tests.compare import to_numpy
-from parity_tests.trees import TINY, biases_before_batch_norm
+from parity_tests.trees import biases_before_batch_norm
 from parity_tests.variations import VARIATIONS, threads
 
 Flat = dict[str, np.ndarray]
@@ -297,11 +298,8 @@ def errors(config: ModelConfig, actual: Flat, expected: Flat) -> dict[str, tuple
         if ".exp_avg." in name:
             second = kernels.get(name, name).replace(".exp_avg.", ".exp_avg_sq.")
             scale = max(scale, float(np.sqrt(np.max(expected[second]))))
-        error = float(np.max(np.abs(a.astype(np.float64) - b))) / max(scale, TINY)
-        if not np.isfinite(error):
-            error = float("inf")
         group = group_of(name, name in kernels)
-        found[group] = max(found.get(group, (0.0, name)), (error, name))
+        found[group] = max(found.get(group, (0.0, name)), (relative(a, b, scale=scale), name))
     return found
 
 
