@@ -29,6 +29,7 @@ COMMANDS = {
     "accelerator-check": "try it all on a GPU or TPU, in 10 minutes",
     "plot-runs": "learning curves of runs, seeds as a band",
     "plot-sample-size": "how a Frechet distance depends on the number of images",
+    "make-pretrained": "pack a run's generator as the package ships it",
     "make-fashion10k": "choose the images of `fashion` again, or verify them",
 }
 # By name alone: this package imports neither, and both need PyTorch.

@@ -29,6 +29,7 @@ SCRIPTS = {
     "accelerator-check": "accelerator_check.py",
     "plot-runs": "plot_runs.py",
     "plot-sample-size": "plot_sample_size.py",
+    "make-pretrained": "make_pretrained.py",
     "make-fashion10k": "make_fashion10k.py",
 }
 _PACKAGE = Path(__file__).resolve().parents[1]
