@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what editors and type checkers see of the table below
     from jax_sngan.core.step import train_step
     from jax_sngan.data.datasets import Dataset, load_data
     from jax_sngan.models.network import build
+    from jax_sngan.runs.pretrained import pretrained
     from jax_sngan.runs.run import Run, load
     from jax_sngan.system.errors import UserError
     from jax_sngan.training.interface import train
@@ -53,6 +54,7 @@ _HOME = {
     "nn": "",
     "preset": "config.presets",
     "presets": "config.presets",
+    "pretrained": "runs.pretrained",
     "train": "training.interface",
     "train_step": "core.step",
     "with_protocol": "config.reference_programs",
@@ -82,6 +84,7 @@ __all__ = [
     "nn",
     "preset",
     "presets",
+    "pretrained",
     "train",
     "train_step",
     "with_protocol",

@@ -99,6 +99,10 @@ def test_the_wheel_alone_trains_and_samples(installed: Path, environment: dict[s
     assert loaded.stderr == ""  # no warning of another library's
     assert told.startswith(f"{installed.parent}/lib")
     assert told.endswith("(2, 28, 28, 1)\n")
+    program = "import jax_sngan as sn; run = sn.pretrained('fashion'); print(run, run.sample(64).shape)"
+    assert done([python, "-c", program], tmp_path, environment).endswith("no discriminator) (64, 28, 28, 1)\n")
+    done([sngan, "sample", "fashion", "--pretrained", "--grid=garments.png"], tmp_path, environment)
+    assert (tmp_path / "garments.png").stat().st_size
 
 
 def test_each_package_can_be_imported_or_says_which_extra_to_take(

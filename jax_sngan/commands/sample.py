@@ -1,7 +1,9 @@
-"""Makes images from a run's Orbax checkpoint: a grid, an npz of all of them, or an interpolation."""
+"""Makes images from a run's Orbax checkpoint, or from a generator that ships with the package: a grid, an npz of all of
+them, or an interpolation."""
 
 import argparse
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,25 +13,25 @@ from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_json, write_whole
 from jax_sngan.system.terminal import shown
 
+if TYPE_CHECKING:
+    from jax_sngan.runs.run import Run
+
 BATCH = 960  # images that are made at once and not kept, but for those that are drawn
 
 
 def main() -> None:
-    """Writes what is asked for; without --grid, --npz or --interpolate a grid in WORKDIR/samples."""
+    """Writes what is asked for; without --grid, --npz or --interpolate a grid in WORKDIR/samples, or here."""
     arguments = read()
 
-    from jax_sngan.commands.own_gan import own_gan
-    from jax_sngan.runs import pictures, run  # after the options are checked: jax takes a second to load
+    from jax_sngan.runs import pictures  # after the options are checked: jax takes a second to load
     from jax_sngan.runs.labels import numbers_of
 
-    gan = None if arguments.gan is None else own_gan(arguments.gan)
-    generator = run.load(
-        arguments.workdir, arguments.step, gan=gan, average=not arguments.raw, standing=arguments.standing_statistics
-    )
+    generator = opened(arguments)
     labels = None if arguments.labels is None else numbers_of(arguments.labels, generator.class_names)
     made, notes = [], {}
     if not (arguments.grid or arguments.npz or arguments.interpolate):
-        arguments.grid = f"{arguments.workdir}/samples/sample_{generator.step:06d}_seed{arguments.seed}.png"
+        place = f"{arguments.workdir}_" if arguments.pretrained else f"{arguments.workdir}/samples/sample_"
+        arguments.grid = f"{place}{generator.step:06d}_seed{arguments.seed}.png"
     num = arguments.num
     if arguments.grid or arguments.npz:
         latents = generator.latents(num, seed=arguments.seed, truncation=arguments.truncation)
@@ -69,14 +71,35 @@ def main() -> None:
         write_json(arguments.json, {"step": generator.step, "num": arguments.num, "files": made})
 
 
+def opened(arguments: argparse.Namespace) -> "Run":
+    """The run that the line names.
+
+    Raises:
+      UserError: there is none.
+    """
+    from jax_sngan.commands.own_gan import own_gan
+    from jax_sngan.runs import pretrained, run
+
+    if arguments.pretrained:
+        shipped = pretrained.pretrained(arguments.workdir)
+        return shipped.standing(arguments.standing_statistics) if arguments.standing_statistics else shipped
+    gan = None if arguments.gan is None else own_gan(arguments.gan)
+    return run.load(
+        arguments.workdir, arguments.step, gan=gan, average=not arguments.raw, standing=arguments.standing_statistics
+    )
+
+
 def read() -> argparse.Namespace:
     """The line.
 
     Raises:
-      UserError: a number out of its range.
+      UserError: a number out of its range, or an option that is of runs alone.
     """
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run")
+    parser.add_argument("workdir", metavar="WORKDIR", help="folder of a run; with --pretrained a name, as fashion")
+    parser.add_argument(
+        "--pretrained", action="store_true", help="a trained generator that ships with the package, by its name"
+    )
     parser.add_step()
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images (default 64)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
@@ -96,6 +119,9 @@ def read() -> argparse.Namespace:
     parser.add_output("--interpolate", "write a closed walk through the latent space", ".gif")
     parser.add_output("--json", "write what was made", ".json")
     arguments = parser.parse()
+    for option, given in (("--step", arguments.step != "latest"), ("--raw", arguments.raw), ("--gan", arguments.gan)):
+        if arguments.pretrained and given:
+            raise UserError(f"{option} is of a run; with --pretrained there is the averaged generator alone")
     if arguments.num < 1:
         raise UserError(f"--num must be at least 1, got {arguments.num}")
     if not 0 <= arguments.seed < 2**32:

@@ -31,6 +31,7 @@ COMMANDS = {
     "plot-runs": "learning curves of runs, seeds as a band",
     "plot-sample-size": "how a Frechet distance depends on the number of images",
     "plot-lag": "how far sigma lags behind the singular value, over runs",
+    "make-pretrained": "pack a run's generator as the package ships it",
     "make-fashion10k": "choose the images of `fashion` again, or verify them",
 }
 # By name alone: this package imports neither, and both need PyTorch.

@@ -67,6 +67,11 @@ class Run(Generator):
         self.config, self.classes, self.class_names = config, gan.num_classes, names_of(config, gan.num_classes)
         self._discriminator, self._state, self._record = cache(discriminator), state, record
 
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """What it was made by and trained on (provenance.provenance); None where that is not known."""
+        return self._record().origin
+
     def score(self, images: np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """The discriminator's raw scores in evaluation mode: higher looks more real to it; the loss gives their unit.
 

@@ -31,6 +31,7 @@ SCRIPTS = {
     "plot-runs": "plot_runs.py",
     "plot-sample-size": "plot_sample_size.py",
     "plot-lag": "plot_lag.py",
+    "make-pretrained": "make_pretrained.py",
     "make-fashion10k": "make_fashion10k.py",
 }
 _PACKAGE = Path(__file__).resolve().parents[1]
