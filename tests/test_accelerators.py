@@ -391,7 +391,7 @@ def test_the_table_has_a_cell_for_each_preset_and_target(
         "| `fashion` | *not compiled* | *batch 64* |",
         "| `points` | *not compiled* | *not compiled* |",
     ]
-    assert script("compile_table.py", "nothing").is_one_line("unknown preset nothing", "fashion")
+    assert script("compile_table.py", "nothing").is_one_line("unknown preset 'nothing'", "fashion")
     assert script("compile_table.py", "fashion", "--on=h100/x").is_one_line("h100/N", "'h100/x'")
 
 

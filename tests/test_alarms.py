@@ -61,7 +61,9 @@ def test_a_spectral_norm_whose_u_is_frozen(monkeypatch: pytest.MonkeyPatch, caps
         return iterate(self, variables._replace(spectral=jax.tree.map_with_path(first, variables.spectral)))
 
     monkeypatch.setattr(Network, "iterate", frozen)
-    sn.train("points", steps=200, **(SMALL | {"batch_size": 63}), **OFTEN)  # of no other test's compiled step
+    sn.train(
+        "points", steps=200, **(SMALL | {"model.discriminator_width": 31}), **OFTEN
+    )  # of no other test's compiled programs
     assert told(capsys) == ["sigma"]
 
 

@@ -122,6 +122,8 @@ class Run(Generator):
             (folder / "metrics.jsonl").write_text(record.lines, encoding="utf-8")
             for step, images in record.pictures.items():
                 pictures.save_grid(folder / "samples" / f"{step:06d}.png", images)
+            if self.step >= self.config.steps:
+                pictures.save_training(folder / "samples", self.step)
             resuming = training_command(self.config, target)
             if record.gan is not None or self.config.data == GIVEN:
                 resuming = f"jax_sngan.train(…, workdir={str(target)!r}), given the same GAN, data and options"
