@@ -192,9 +192,8 @@ def test_a_run_is_exported_by_the_script(script: Callable, tiny_run: Path, tmp_p
     told = json.loads((tmp_path / "told.json").read_text())
     assert [t["file"] for t in told] == ["tiny.onnx", "tiny-2.onnx"]
     assert told[0] == json.loads((tmp_path / "two" / "tiny.json").read_text())
-    assert (told[0]["step"], told[0]["preset"], set(told[0]["metrics"])) == (
-        3, "tiny", {"d_loss", "g_loss", "d_real", "d_fake"},
-    )  # fmt: skip
+    assert (told[0]["step"], told[0]["preset"]) == (3, "tiny")
+    assert set(told[0]["metrics"]) >= {"d_loss", "g_loss", "d_real", "d_fake"}
     assert told[0]["check"]["latents"] == 256
     assert told[0]["check"]["max_abs_error"] <= 1e-5
     again = script("export.py", tiny_run, "--format=onnx", "--out=two")

@@ -17,6 +17,7 @@ ALWAYS = ("fashion", "wgan", "wgan_gp", "points", "cifar10_cnn", "cifar10_projec
 TOLERANCE = 1e-9  # relative; sums in another order leave 1e-12 after 50 steps of these small networks
 
 ROUNDING = 1e-6  # above the sum of a bias that batch normalisation cancels: its gradient is rounding alone
+# The running means behind such a bias hold it; with it they part where XLA fuses a step otherwise (dcgan: 2.6e-9).
 
 
 def close(found: dict, expected: dict, what: str) -> None:
@@ -28,6 +29,8 @@ def close(found: dict, expected: dict, what: str) -> None:
             close(found[name], value, f"{what} {name}")
         elif name.endswith("bias") and value < ROUNDING:
             assert found[name] < ROUNDING, f"{what} {name}"
+        elif what == "statistics" and name.endswith("mean"):
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=ROUNDING, err_msg=f"{what} {name}")
         else:
             np.testing.assert_allclose(found[name], value, rtol=TOLERANCE, atol=TOLERANCE, err_msg=f"{what} {name}")
 
