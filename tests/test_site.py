@@ -104,7 +104,8 @@ def test_a_search_finds_the_task_before_the_source(site: Path, tmp_path: Path) -
             ("eight GPUs", ["scaling.html#one-machine-with-eight-gpus"]),
         ):
             page.open(f"{address}index.html")
-            page.until("document.querySelector('[data-md-component=search-query]')")
+            # All scripts have run then, assets/search.js too, which takes an option's dashes off.
+            page.until("document.readyState === 'complete'")
             page.run(f"""(() => {{
                 const query = document.querySelector("[data-md-component=search-query]");
                 query.focus();
