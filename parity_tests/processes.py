@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_sngan.runs.log import OF_THE_MACHINE
+from jax_sngan.runs.log import repeatable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,8 +30,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def lines(workdir: Path) -> list[dict[str, float]]:
     """Those of a run's log, without what is of the machine and the hour."""
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in OF_THE_MACHINE} for line in found]
+    return [repeatable(json.loads(line)) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 OF_THE_STATE = re.compile(r"step|g_average_distance|._learning_rate|._(sigma|singular_value)/.*")

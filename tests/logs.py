@@ -4,17 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jax_sngan.runs.log import OF_THE_MACHINE
-
-
-def told(line: dict[str, Any]) -> dict[str, Any]:
-    """A line's values that a run repeated elsewhere has too."""
-    return {name: value for name, value in line.items() if name not in OF_THE_MACHINE}
+from jax_sngan.runs.log import repeatable
 
 
 def lines(workdir: Path) -> list[dict[str, Any]]:
     """Those of each line of a run's metrics.jsonl."""
-    return [told(json.loads(line)) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [repeatable(json.loads(line)) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def texts(workdir: Path) -> list[str]:

@@ -24,7 +24,7 @@ import jax_sngan
 from conftest import ROOT
 from jax_sngan.config.schema import ModelConfig, RunConfig, TrainConfig, replace
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
-from jax_sngan.runs.log import last_logged, take_up
+from jax_sngan.runs.log import last_logged, repeatable, take_up
 from jax_sngan.runs.selection import choose_start, steps_in
 from jax_sngan.runs.workdir import check_start, take
 from jax_sngan.training.trainer import train
@@ -113,7 +113,7 @@ def test_no_state_that_a_power_cut_can_leave_loses_a_checkpoint(
             if i in trained:
                 workdir = tmp_path / "resumed/run"
                 train(CONFIG, replace(RUN, {"workdir": str(workdir)}))
-                assert logs.lines(workdir) == [logs.told(json.loads(line)) for line in recorded.log]
+                assert logs.lines(workdir) == [repeatable(json.loads(line)) for line in recorded.log]
                 assert steps_in(workdir / "checkpoints") == [STEPS]
                 jax.tree.map(np.testing.assert_array_equal, state_of(workdir), state_of(recorded.workdir))
                 shutil.rmtree(tmp_path / "resumed")

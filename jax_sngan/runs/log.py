@@ -24,6 +24,11 @@ Values = Mapping[str, float | np.ndarray]  # numbers, and [n] of which a histogr
 Line = tuple[bytes, int, dict[str, Any]]  # as it stands, its step, its values: numbers, and lists of numbers
 
 
+def repeatable(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line's values that the same run has on another machine and at another hour too."""
+    return {name: value for name, value in line.items() if name not in OF_THE_MACHINE}
+
+
 class MetricsFile:
     """metrics.jsonl as a logger (runs/loggers.py); it has no images."""
 

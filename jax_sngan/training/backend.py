@@ -22,6 +22,7 @@ from jax_sngan.data.datasets import Dataset
 from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.sample import Generator, averaged
+from jax_sngan.system.compilation_cache import told_by_source_lines
 from jax_sngan.system.machine import peak_memory
 from jax_sngan.training.loop import Make, Numbers, Progress
 
@@ -43,6 +44,7 @@ class JaxBackend:
         split: bool = False,
         dispatch: int = 1,
         watch_all: bool = False,
+        own_lines: bool = False,
         origin: dict[str, Any] | None = None,
         compiler_options: Mapping[str, Any] | None = None,
     ):
@@ -53,6 +55,8 @@ class JaxBackend:
           mesh: devices that share each batch; None: one device. split: sharding.place's.
           dispatch: steps in one program, at most.
           watch_all: whether observe tells each layer's norms and D's scores too.
+          own_lines: whether `text` has to name source files as they are here. A program of the cache on the disk has
+            those of where and when it was compiled, since the cache takes programs that differ in nothing else for one.
           origin: provenance.provenance(), for the checkpoints.
           compiler_options: XLA's, of the steps and of the pictures.
         """
@@ -62,7 +66,8 @@ class JaxBackend:
         self._logs: list[tuple[int, Logs]] = []  # on the device, oldest first: (steps, their logs)
         self._drawn: tuple[Any, ...] | None = None  # by compile, for the steps that follow it
         self._last: Inputs | None = None  # of the last step, where all is watched
-        self._watch_all, self._waited = watch_all, 0.0  # seconds since used() was called
+        self._watch_all, self._own_lines = watch_all, own_lines
+        self._waited = 0.0  # seconds since used() was called
         own = drawing(gan, config)
         self._inputs: Callable[[Dataset, int, int], Inputs] = (
             partial(draw_inputs, own) if mesh is None else sharded_inputs(mesh, own)
@@ -86,7 +91,10 @@ class JaxBackend:
     def compile(self, step: int, count: int, rollbacks: int) -> None:
         """See loop.Backend. The jitted function finds the program that is made here."""
         self._drawn = self._draw(step, count, rollbacks)
-        self._compiled = self._program.lower(self.state, *self._drawn).compile()
+        if self._own_lines:
+            jax.clear_caches()  # an earlier run of this process may have taken the program from the disk
+        with told_by_source_lines(self._own_lines):
+            self._compiled = self._program.lower(self.state, *self._drawn).compile()
 
     def text(self) -> str:
         """Of the compiled program of one step or of several, once `compile` has made it."""

@@ -137,6 +137,7 @@ class SetUp(NamedTuple):
             split=run.shard_state,
             dispatch=run.dispatch,
             watch_all=run.log_level == "full",
+            own_lines=bool(run.profile_steps),
             origin=provenance("jax", self.data.identity(), self.devices),
             compiler_options=compiler_options(run.deterministic, self.platform),
         )
