@@ -279,11 +279,17 @@ def training_step(
         rounds["made"], moved = generator.passes(state.generator, inputs.d_latents, inputs.d_labels, keys)
         state = state._replace(generator=moved)
 
-    def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Logs]:
-        made = part.pop("made", None)
-        return discriminator_update(gan, state, inputs._replace(**part), made=made, mesh=mesh, split=split)
+    names: list[str] = []  # of the logs: known once the scan has traced a round
 
-    state, d_logs = lax.scan(one_round, state, rounds, unroll=gan.n_dis == 1)
+    def one_round(state: TrainState, part: dict[str, Array]) -> tuple[TrainState, Array]:
+        made = part.pop("made", None)
+        state, logs = discriminator_update(gan, state, inputs._replace(**part), made=made, mesh=mesh, split=split)
+        names[:] = sorted(logs)
+        # One array, as a scan writes each of its results by a kernel of its own.
+        return state, jnp.stack(watch.at_one_precision([logs[name] for name in names]))
+
+    state, rows = lax.scan(one_round, state, rounds, unroll=gan.n_dis == 1)
+    d_logs = {name: rows[:, i] for i, name in enumerate(names)}
     if gan.update_order == "discriminator_first":
         state, logs = update_g(state)
     return state._replace(step=state.step + 1), logs | d_logs

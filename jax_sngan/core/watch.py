@@ -55,6 +55,8 @@ def norms(letter: str, gradients: Any, before: Any, after: Any, *, by_layer: boo
       {"g_grad_norm": [], "g_update_norm": []}, and with by_layer g_grad_norm/LAYER, g_update_norm/LAYER.
     """
     change = jax.tree.map(jnp.subtract, after, before)
+    # Written by the kernel that updates, while `before` is at hand: what read it later would have it copied first.
+    change = lax.platform_dependent(change, cpu=lambda change: change, default=lax.optimization_barrier)
     logs = {}
     for name, tree in (("grad_norm", gradients), ("update_norm", change)):
         logs[f"{letter}_{name}"] = norm(tree)
@@ -68,9 +70,15 @@ def norm(tree: Any) -> Array:
     leaves = [jnp.abs(leaf) for leaf in jax.tree.leaves(tree) if leaf.size]
     if not leaves:
         return jnp.zeros(())
-    kind = max([jnp.dtype(jnp.float32), *(leaf.dtype for leaf in leaves)], key=lambda dtype: jnp.finfo(dtype).bits)
-    leaves = [leaf.astype(kind) for leaf in leaves]
+    leaves = at_one_precision(leaves)
     return jnp.sqrt(lax.platform_dependent(leaves, cpu=_square_sum, default=_joined_square_sum))
+
+
+def at_one_precision(arrays: list[Array]) -> list[Array]:
+    """Arrays of floats in the finest of their types, or in float32 where that is finer."""
+    types = [jnp.dtype(jnp.float32), *(a.dtype for a in arrays)]
+    finest = max(types, key=lambda dtype: jnp.finfo(dtype).bits)
+    return [a.astype(finest) for a in arrays]
 
 
 def _square_sum(leaves: list[Array]) -> Array:
@@ -78,7 +86,11 @@ def _square_sum(leaves: list[Array]) -> Array:
 
 
 def _joined_square_sum(leaves: list[Array]) -> Array:
-    """As one array, for what launches a kernel for each sum; a CPU would pay for the copy."""
+    """As one array, for what launches a kernel for each sum; a CPU would pay for the copy.
+
+    Kernels of convolutions begin with the channels out, as cuDNN leaves their gradients: the order of a sum is free.
+    """
+    leaves = [jnp.moveaxis(leaf, -1, 0) if leaf.ndim == 4 else leaf for leaf in leaves]
     return jnp.sum(jnp.square(jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])))
 
 
