@@ -12,7 +12,7 @@ from browser import browser, chromium
 from logged_runs import LAYERS, SCORE, write_logged_run
 from PIL import Image
 
-from conftest import TINY, Outcome
+from conftest import ROOT, TINY, Outcome
 from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import replace
 from jax_sngan.reports import curves, pages, plots, report, subjects
@@ -185,10 +185,17 @@ def test_a_scores_name_in_words(name: str, metric: str, protocol: str) -> None:
 
 
 def test_every_number_is_drawn_once() -> None:
-    names = ["d_loss", "g_loss", "penalty", "d_sigma/a", "d_sigma/b", "fcd_1k_test", "fcd_1k_test_raw", "odd", "odd/x"]
+    names = ["d_loss", "g_loss", "d_penalty", "d_sigma/a", "d_sigma/b", "fcd_1k_test", "fcd_1k_test_raw", "odd", "odd/x"]
     found = subjects.arranged(names)
     assert sorted(n for _, panels in found for _, mine in panels for n in mine) == sorted(names)
     assert [s.key for s, _ in found] == ["scores", "losses", "sigma", "others"]
+
+
+def test_every_plot_is_of_a_documented_name() -> None:
+    documented = re.findall(r"`([\w/]+)`", (ROOT / "docs/watching.md").read_text())
+    names = [*documented, *(name.replace("d_", "g_", 1) for name in documented)]
+    panels = [panel for subject in subjects.SUBJECTS for panel in subject.panels]
+    assert [p.pattern for p in panels if not any(re.fullmatch(p.pattern, name) for name in names)] == []
 
 
 def test_a_plot_leaves_out_what_cannot_be_drawn() -> None:
