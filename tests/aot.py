@@ -16,7 +16,7 @@ from jax_sngan.accelerators.hlo import parse
 from jax_sngan.accelerators.report import collectives, figures
 from jax_sngan.accelerators.targets import target
 from jax_sngan.config.presets import preset
-from jax_sngan.config.schema import RunConfig, UserError
+from jax_sngan.config.schema import RunConfig, TrainConfig, UserError
 from jax_sngan.core.inputs import input_shapes
 from jax_sngan.core.sharding import SPLIT, split_spec
 from jax_sngan.core.state import create_state
@@ -61,10 +61,10 @@ def gathered(devices: int) -> int:
 
 
 class Steps:
-    """The compiled steps of one test file's target: each once, in a process of its own."""
+    """The compiled steps of one target: each once, in a process of its own."""
 
-    def __init__(self, name: str, folder: Path):
-        self.to, self.folder = target(name), folder
+    def __init__(self, name: str, folder: Path, config: TrainConfig = CONFIG):
+        self.to, self.folder, self.config = target(name), folder, config
         self._once = cache(self._compiled)
 
     def of(self, devices: int, split: bool = False) -> tuple[Compiled, dict[str, Any]]:
@@ -73,7 +73,7 @@ class Steps:
 
     def _compiled(self, devices: int, split: bool) -> tuple[Compiled, dict[str, Any]]:
         run = RunConfig(mesh=f"data={devices}", shard_state=split) if devices > 1 else RunConfig()
-        request: Request = compiling.request_for(CONFIG, run, self.to, quick=self.to.chip.platform == "tpu")
+        request: Request = compiling.request_for(self.config, run, self.to, quick=self.to.chip.platform == "tpu")
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("XLA_FLAGS", raising=False)  # conftest's are for programs that run in a test
             step = compiling.compiled(request, print, folder=self.folder)

@@ -1,8 +1,12 @@
 """`fashion`'s own step by XLA's CUDA compiler, for one H100 and for eight, without a GPU."""
 
+from pathlib import Path
+
 import pytest
 from aot import INPUT_BYTES, NORMALISED, SPLIT_BYTES, STATE_BYTES, Steps, assert_shared, assert_summed, gathered, needs
 from aot import SUMMED as SIMPLIFIED
+
+from jax_sngan.config.presets import preset
 
 pytestmark = needs("h100")
 DEVICES = 8
@@ -73,3 +77,9 @@ def test_kernels_are_launched_a_few_hundred_times(steps: Steps) -> None:
     told = steps.of(1)[1]
     assert 100 <= told["kernels"] <= 450
     assert told["seconds"]["estimate"] is None
+
+
+@pytest.mark.long
+def test_a_resnets_step_launches_1300_kernels_at_most(tmp_path: Path) -> None:
+    """cifar10_resnet's, five D updates and one of G, with all that `--log-level basic` tells (measured 1,267)."""
+    assert Steps("h100", tmp_path, preset("cifar10_resnet")).of(1)[1]["kernels"] <= 1300

@@ -325,7 +325,13 @@ def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
     return step.trace(state, placed)
 
 
-@pytest.mark.parametrize("name", names())
+# Of presets that differ in the size of their images alone, one; the others behind the mark.
+_LIKE_ANOTHER = ("celeba64", "cifar100_projection", "imagenet128_projection", "stl10_resnet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long) if n in _LIKE_ANOTHER else n for n in names()]
+)
 def test_every_presets_step_on_a_mesh_is_made_for_every_backend(name: str) -> None:
     # As it is, not narrower: on a CPU the number of channels decides about the form. Nothing of it is computed.
     traced = traced_on_a_mesh(preset(name), split=False)

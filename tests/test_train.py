@@ -93,7 +93,7 @@ def test_a_linear_schedule_fixes_the_number_of_steps(tiny_run: Path, tmp_path: P
         train(replace(linear, {"steps": 8}), RunConfig(workdir=str(tmp_path / "run")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_saves_and_the_run_resumes_to_the_same_bits(
     programs: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:

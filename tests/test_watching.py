@@ -64,7 +64,7 @@ def test_norms_are_those_of_the_update() -> None:
 
 
 def test_an_accelerators_sum_is_a_cpus() -> None:
-    leaves = [np.random.default_rng(0).normal(size=shape) for shape in ((3, 4), (5,), ())]
+    leaves = [np.random.default_rng(0).normal(size=shape) for shape in ((3, 4), (5,), (), (3, 3, 2, 4))]
     expected = sum(np.sum(leaf**2) for leaf in leaves)
     for form in (watch._square_sum, watch._joined_square_sum):
         np.testing.assert_allclose(form([jnp.asarray(leaf) for leaf in leaves]), expected, rtol=1e-12)
