@@ -50,6 +50,16 @@ def test_a_critic_that_nothing_bounds(capsys: pytest.CaptureFixture[str]) -> Non
     assert "exploding" in told(capsys)
 
 
+def test_a_generator_that_makes_one_image(capsys: pytest.CaptureFixture[str]) -> None:
+    """One without batch normalisation that learns thirty times as fast as D goes to whatever D takes for real."""
+    data = sn.load_data("fashion", image_size=28, channels=1)
+    options = {"loss": "non_saturating", "n_dis": 1, "model.generator_norm": "none", **UNNORMALISED, **MLP}
+    often = {"log_every": 10, "sample_every": 20}
+    hot = options | {"model.generator_width": 64, "model.discriminator_width": 64} | rates(1e-2, 3e-4)
+    sn.train("fashion", data=data, steps=120, seed=1, **hot, **often)
+    assert told(capsys) == ["collapse"]
+
+
 def test_a_spectral_norm_whose_u_is_frozen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """As where a user's code forgets to carry it: each pass starts from the first u again."""
     iterate = Network.iterate
