@@ -1,9 +1,9 @@
 """climb: a whole GAN beside its torch program, rung by rung: networks, losses, one update, whole runs."""
 
-import html
-import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,29 +17,38 @@ from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import Inputs, draw_inputs, drawing
 from jax_sngan.core.state import TrainState, first_state
 from jax_sngan.core.step import train_step
+from jax_sngan.reports import plots
 from jax_sngan.system.errors import UserError
+from parity_kit import page
 from parity_kit.gans import SHORT, Carried, TorchGAN, in_float64, wide_copy
+from parity_kit.growth import Flat, Growth, Run, grow, moved
 from parity_kit.matching import Names
-from parity_kit.report import Row, finite, relative
+from parity_kit.rows import Row, Tolerance, finite, largest, relative, worst
 
-# Relative, in float64. Losses: torch's softplus is straight above 20, which is off by 2e-9. One update. A whole run, or
-# ten times torch's own growth if that is more.
-LOSS, UPDATE, RUN = 1e-8, 1e-9, 1e-8
-_MOVED = 1e-15  # by how much, relatively, the second torch run's start is moved
+# Relative, in float64; what a whole run may at least.
+LOSS = Tolerance(1e-8, "torch's softplus is straight above 20, which is off by 2e-9")
+UPDATE = Tolerance(1e-9, "one update in float64: rounding of 1e-14, in a run's first step 1e-12 after Adam's division")
+RUN = Tolerance(1e-8, "a whole run in float64, whose rounding grows to 1e-11")
+LOSSES = ("d_loss", "g_loss")
+MOMENTS = {"mu": "exp_avg", "nu": "exp_avg_sq"}  # optax's names and torch's
+_RECORDED = (1, 2, 3, 5, 8, 13, 20, 30, 50, 80, 120, 200, 300, 500, 800)  # the steps after which runs are compared
 
 
 @dataclass
 class Climb:
-    """What was found on the way up."""
+    """What was found on the way up; the project's own report is one, of its rungs' tests."""
 
     rows: list[Row]
     # {"step", "apart", "torch", "losses"}: the largest error of a parameter, torch's from itself, and of the losses
     growth: list[dict[str, float]] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)  # to be drawn, as Growth.plot gives them
+    error: str = ""  # what could not be run
+    about: dict[str, Any] = field(default_factory=dict)  # what else as_json has
 
     @property
     def passed(self) -> bool:
-        """Whether every row is within its tolerance."""
-        return all(row.passed for row in self.rows)
+        """Whether there are rows, every one within its tolerance."""
+        return bool(self.rows) and all(row.passed for row in self.rows) and not self.error
 
     @property
     def worst(self) -> float:
@@ -58,56 +67,105 @@ class Climb:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""
-        rows = [{"rung": r.of, "case": r.what, "error": finite(r.error), "passed": r.passed} for r in self.rows]
-        growth = [{name: finite(x) for name, x in entry.items()} for entry in self.growth]
-        return {"passed": self.passed, "rows": rows, "growth": growth}
-
-    def __str__(self) -> str:
-        width = max(len(r.what) for r in self.rows)
-        lines = [f"{r.of:8}  {r.what:{width}}  {r.error:.1e}  {'ok' if r.passed else 'FAIL'}" for r in self.rows]
-        lines += ["", "step   parameters, nnx from torch   torch from itself, its start moved by 1e-15   losses"]
-        lines += [f"{g['step']:<6.0f} {g['apart']:<28.1e} {g['torch']:<44.1e} {g['losses']:.1e}" for g in self.growth]
-        return "\n".join([*lines, "PASS" if self.passed else "FAIL"])
-
-    def plot(self, path: str | Path) -> None:
-        """The growth of both differences, on logarithmic axes; the suffix says the format."""
-        figure = self._figure()
-        figure.savefig(path, dpi=120)
-
-    def _figure(self) -> Any:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 3.6), layout="constrained")
-        axes = figure.subplots()
-        steps = [g["step"] for g in self.growth]
-        for name, label in (("apart", "nnx from torch"), ("torch", "torch from itself")):
-            axes.loglog(steps, [max(g[name], 1e-17) for g in self.growth], marker="o", markersize=3, label=label)
-        axes.set_xlabel("training steps")
-        axes.set_ylabel("largest relative difference of a parameter")
-        axes.legend()
-        return figure
-
-    def html(self, path: str | Path) -> None:
-        """A page of its own: the table and the plot."""
-        drawn = io.StringIO()
-        self._figure().savefig(drawn, format="svg")
-        picture = drawn.getvalue()
-        cells = "".join(
-            f"<tr><td>{html.escape(r.of)}</td><td>{html.escape(r.what)}</td><td>{r.error:.1e}</td>"
-            f"<td>{'ok' if r.passed else 'FAIL'}</td></tr>"
-            for r in self.rows
-        )
-        Path(path).write_text(
-            "<!doctype html><meta charset=utf-8><title>From rung to rung</title><style>body{font:16px sans-serif;"
-            "max-width:50em;margin:2em auto}td,th{padding:.2em .8em;text-align:left}</style>"
-            f"<h1>{'Passed' if self.passed else 'Failed'}</h1><table><tr><th>rung<th>case<th>relative error<th></tr>"
-            f"{cells}</table>{picture[picture.index('<svg') :]}",
-            encoding="utf-8",
-        )
+        cases = [row.as_json() for row in self.rows]
+        drawn = [c | {"lines": {n: list(map(finite, ys)) for n, ys in c["lines"].items()}} for c in self.curves]
+        return {"passed": self.passed, **self.about, "cases": cases, "growth": drawn, "growth_error": self.error}
 
     def dumps(self) -> str:
         """as_json as text."""
         return json.dumps(self.as_json(), allow_nan=False, indent=1)
+
+    def __str__(self) -> str:
+        rungs, width = (max((len(getattr(r, name)) for r in self.rows), default=0) for name in ("of", "what"))
+        lines = [f"{r.of:{rungs}}  {r.what:{width}}  {r.error:.1e}  {'ok' if r.passed else 'FAIL'}" for r in self.rows]
+        if self.growth:
+            lines += ["", "step   parameters, nnx from torch   torch from itself, its start moved by 1e-15   losses"]
+        lines += [f"{g['step']:<6.0f} {g['apart']:<28.1e} {g['torch']:<44.1e} {g['losses']:.1e}" for g in self.growth]
+        return "\n".join([*lines, *filter(None, [self.error]), "PASS" if self.passed else "FAIL"])
+
+    def plot(self, path: str | Path) -> None:
+        """The growth of the differences, on a logarithmic axis; the suffix says the format."""
+        plots.figure([page.plot(curve) for curve in self.curves], len(self.curves)).savefig(path, dpi=120)
+
+    def html(self, path: str | Path) -> None:
+        """A page of its own: the table, each error beside its tolerance and the reason for it, and the plot."""
+        Path(path).write_text(self.page("From rung to rung"), encoding="utf-8")
+
+    def page(self, title: str, head: str = "", **more: Any) -> str:
+        """That page's text; further arguments as page.page takes them."""
+        failed = sum(not row.passed for row in self.rows)
+        text = f"{failed} of {len(self.rows)} cases failed" if failed else "nothing was measured"
+        text = text if failed or not self.rows else f"{len(self.rows)} cases, all within their tolerances"
+        head = f"<h1>{escape(title)}</h1>\n{page.verdict(self.passed, text)}{head}"
+        return page.page(f"{title}: {'PASS' if self.passed else 'FAIL'}", self.rows, self.curves, head=head, **more)
+
+
+class _Torch:
+    """One run of the torch program, for `grow`: its arrays by the names that `Carried` gives them."""
+
+    def __init__(self, gan: Any, carried: list[Carried]):
+        self.gan, self.carried = gan, carried
+        self.logs: dict[str, Any] = {}
+
+    def step(self, inputs: Inputs) -> None:
+        """One training step."""
+        self.logs = self.gan.step(_tensors(inputs))
+
+    def record(self) -> Flat:
+        """Losses, parameters, state and moments."""
+        found = {name: self.logs[name].detach().numpy() for name in LOSSES}
+        for c in self.carried:
+            module, optimizer = getattr(self.gan, c.role), getattr(self.gan, f"{c.role}_optimizer")
+            found |= {name: a.copy() for name, a in c.theirs(module.state_dict()).items()}
+            for moment in MOMENTS.values():
+                named = module.named_parameters()
+                own = {n: optimizer.state[p][moment] for n, p in named if moment in optimizer.state[p]}
+                found |= {f"{moment} {name}": a.copy() for name, a in c.theirs(own).items()}
+        return found
+
+
+class _Jax:
+    """The same of the GAN."""
+
+    def __init__(self, gan: GAN, state: TrainState, carried: list[Carried]):
+        self.advance, self.state, self.carried = train_step(gan), state, carried
+        self.logs: Any = {}
+
+    def step(self, inputs: Inputs) -> None:
+        """One training step."""
+        self.state, self.logs = self.advance(self.state, jax.tree.map(jnp.asarray, inputs))
+
+    def record(self) -> Flat:
+        """Losses, parameters, state and moments."""
+        found = {name: np.asarray(self.logs[name]) for name in LOSSES}
+        for c in self.carried:
+            variables, optimizer = getattr(self.state, c.role), getattr(self.state, f"{c.role}_opt")
+            found |= c.ours(variables)
+            for ours, moment in MOMENTS.items():
+                if (own := _moments(optimizer, ours)) is not None:
+                    found |= {f"{moment} {n}": a for n, a in c.ours(variables._replace(params=own)).items()}
+        return found
+
+
+def _apart(parameters: set[str]) -> Callable[[Flat, Flat], dict[str, tuple[float, str]]]:
+    """Errors of two records by group, each over the largest entry of its layer."""
+    roles = {short: role for role, short in SHORT.items()}
+
+    def group(key: str) -> str:
+        if key in LOSSES:
+            return key
+        moment, _, name = key.rpartition(" ")
+        return f"the {roles[name[0]]}'s {moment or ('parameters' if name in parameters else 'state')}"
+
+    def errors(found: Flat, expected: Flat) -> dict[str, tuple[float, str]]:
+        scales: dict[tuple[str, str], float] = {}
+        for key, a in expected.items():
+            layer = group(key), key.rpartition(".")[0]
+            scales[layer] = max(scales.get(layer, 0.0), largest(a))
+        there = {key: a for key, a in expected.items() if key in found}
+        return worst(found, there, lambda key: scales[group(key), key.rpartition(".")[0]], group)
+
+    return errors
 
 
 def climb(
@@ -140,29 +198,27 @@ def climb(
     with jax.enable_x64(True):
         wide = in_float64(gan)
         _check_step(torch_gan, wide)
-        theirs, moved = wide_copy(torch_gan), wide_copy(torch_gan)
-        _move(moved, seed)
+        theirs, other = wide_copy(torch_gan), wide_copy(torch_gan)
+        _move(other, seed)
         plan = drawing(wide, batch_size=batch_size, seed=seed)
         inputs = [_floats(draw_inputs(plan, images, k)) for k in range(steps)]
         carried, state = _start(theirs, wide, inputs[0], names or {})
+        named = {f"{SHORT[c.role]}/{n}" for c in carried for n, _ in getattr(theirs, c.role).named_parameters()}
         found = Climb(_losses(torch_gan, wide, seed))
-        step = train_step(wide)
-        records = {n for n in (1, 2, 3, 5, 8, 13, 20, 30, 50, 80, 120, 200, 300, 500, 800) if n <= steps} | {steps}
-        for k in range(steps):
-            state, logs = step(state, jax.tree.map(jnp.asarray, inputs[k]))
-            other, again = (own.step(_tensors(inputs[k])) for own in (theirs, moved))
-            del again
-            if k == 0:
-                found.rows += _update(carried, state, theirs, logs, other)
-            if k + 1 in records:
-                own = max(c.apart(_params(c, moved), _params(c, theirs))[0] for c in carried)
-                apart = max(c.apart(_ours(c, state), _params(c, theirs))[0] for c in carried)
-                losses = max(relative(np.asarray(logs[n]), other[n].detach().numpy()) for n in ("d_loss", "g_loss"))
-                found.growth.append({"step": float(k + 1), "apart": apart, "torch": own, "losses": losses})
-        last = found.growth[-1]
-        allowed = max(RUN, 10 * last["torch"])
-        found.rows.append(Row("runs", f"parameters after {steps} steps", last["apart"], last["apart"] <= allowed))
-        return found
+        runs: dict[str, Run] = {"jax": _Jax(wide, state, carried), "torch, moved": _Torch(other, carried)}
+        records = {n for n in _RECORDED if n <= steps} | {steps}
+        growth = grow(_Torch(theirs, carried), runs, inputs, records, _apart(named))
+    parameters = [group for group in growth.curves["jax"] if group.endswith("parameters")]
+    for i, step in enumerate(growth.steps):
+        apart, own = (max(of(group)[i] for group in parameters) for of in (growth.jax, growth.torch))
+        losses = max(growth.jax(name)[i] for name in LOSSES)
+        found.growth.append({"step": float(step), "apart": apart, "torch": own, "losses": losses})
+    last = found.growth[-1]
+    allowed = RUN if 10 * last["torch"] <= RUN else Tolerance(10 * last["torch"], "ten times torch's own growth")
+    found.rows += [*_update(growth), Row("runs", f"parameters after {steps} steps", last["apart"], allowed)]
+    note = "torch: its start moved by 1e-15"
+    found.curves.append(growth.plot(f"float64, {steps} steps", [*LOSSES, *parameters], note))
+    return found
 
 
 def _check_step(torch_gan: Any, gan: GAN) -> None:
@@ -192,7 +248,7 @@ def _move(gan: Any, seed: int) -> None:
     draw = np.random.default_rng(seed)
     with torch.no_grad():
         for p in (*gan.generator.parameters(), *gan.discriminator.parameters()):
-            p.mul_(torch.from_numpy(1 + _MOVED * draw.choice([-1.0, 1.0], tuple(p.shape))))
+            p.copy_(torch.from_numpy(moved(p.numpy(), draw)))
 
 
 def _start(theirs: Any, gan: GAN, inputs: Inputs, names: dict[str, Names]) -> tuple[list[Carried], TrainState]:
@@ -231,39 +287,19 @@ def _losses(torch_gan: Any, gan: GAN, seed: int) -> list[Row]:
             value, own = jax.value_and_grad(lambda r, f, ours=ours: ours(r, f), argnums=1)(*given)
             error = relative(np.asarray(value), expected.detach().numpy())
             error = max(error, relative(np.asarray(own), slopes[1].numpy() if slopes[1] is not None else 0 * fake))
-            rows.append(Row("losses", f"{what} and its gradient, {case}", error, error <= LOSS))
+            rows.append(Row("losses", f"{what} and its gradient, {case}", error, LOSS))
     return rows
 
 
-def _update(carried: list[Carried], state: TrainState, theirs: Any, logs: Any, other: Any) -> list[Row]:
-    rows = []
-    for name in ("d_loss", "g_loss"):
-        error = relative(np.asarray(logs[name]), other[name].detach().numpy())
-        rows.append(Row("update", name, error, error <= UPDATE))
-    for c in carried:
-        variables, module = getattr(state, c.role), getattr(theirs, c.role)
-        error, name = c.apart(c.ours(variables), c.theirs(module.state_dict()))
-        rows.append(Row("update", f"the {c.role}'s parameters and state ({name})", error, error <= UPDATE))
-        optimizer = getattr(theirs, f"{c.role}_optimizer")
-        named = dict(module.named_parameters())
-        for ours, torchs in (("mu", "exp_avg"), ("nu", "exp_avg_sq")):
-            moments = {n: optimizer.state[p][torchs] for n, p in named.items() if torchs in optimizer.state[p]}
-            own = _moments(getattr(state, f"{c.role}_opt"), ours)
-            if moments and own is not None:
-                error, name = c.apart(c.ours(variables._replace(params=own)), c.theirs(moments))
-                rows.append(Row("update", f"the {c.role}'s {torchs} ({name})", error, error <= UPDATE))
-    return rows
+def _update(growth: Growth) -> list[Row]:
+    """What the first step has left behind."""
+    return [
+        Row("update", group if group in LOSSES else f"{group} ({names[0]})", growth.jax(group)[0], UPDATE)
+        for group, names in growth.arrays.items()
+    ]
 
 
 def _moments(optimizer: Any, name: str) -> Any:
     """Adam's trees in an optax state, wherever they are."""
     entries = jax.tree.leaves(optimizer, is_leaf=lambda x: hasattr(x, "mu") and hasattr(x, "nu"))
     return next((getattr(e, name) for e in entries if hasattr(e, name)), None)
-
-
-def _params(c: Carried, gan: Any) -> dict[str, np.ndarray]:
-    return c.theirs(dict(getattr(gan, c.role).named_parameters()))
-
-
-def _ours(c: Carried, state: TrainState) -> dict[str, np.ndarray]:
-    return c.ours(getattr(state, c.role))

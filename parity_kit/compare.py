@@ -13,7 +13,8 @@ from parity_kit import loading
 from parity_kit.layers import layers_of
 from parity_kit.locate import Layouts, find_flats, locate
 from parity_kit.matching import Names
-from parity_kit.report import Difference, Report, Row, relative
+from parity_kit.report import Difference, Report
+from parity_kit.rows import Row, largest, relative
 from parity_kit.sides import Pass, has_dropout, nnx_in, run_nnx, run_torch, torch_in
 
 TOLERANCE = 1e-9  # relative; rounding of a network in float64 is 1e-15 to 1e-11, the smallest known mistake 1e-7
@@ -196,8 +197,7 @@ class _Run:
         return theirs, ours, gradients
 
     def _row(self, of: str, what: str, found: np.ndarray, expected: np.ndarray, scale: float, rows: list[Row]) -> None:
-        error = relative(found, expected, scale)
-        rows.append(Row(of, what, error, error <= self.tolerance))
+        rows.append(Row(of, what, relative(found, expected, scale), self.tolerance))
 
     def _outputs(self, of: str, theirs: Pass, ours: Pass, rows: list[Row]) -> None:
         if len(theirs.outputs) != len(ours.outputs):
@@ -232,7 +232,7 @@ class _Run:
                     expected = self.layouts.slot(pair, f, theirs.gradients[name])
                     own.append((f"gradient of {pair.nnx.path}.{f}", gradients[id(slot.variable)], expected))
             # A bias in front of a normalisation has a true gradient of zero: the layer's largest is the scale.
-            scale = max((float(np.max(np.abs(e), initial=0)) for _, _, e in own), default=0.0)
+            scale = max((largest(e) for _, _, e in own), default=0.0)
             wanted += [(*entry, scale) for entry in own]
         whole = max((scale for *_, scale in wanted), default=0.0)
         for what, found, expected, scale in wanted:

@@ -20,7 +20,6 @@ from parity_kit import loading
 from parity_kit.layers import NnxLayer, layers_of
 from parity_kit.locate import Layouts, find_flats
 from parity_kit.matching import Names
-from parity_kit.report import relative
 from parity_kit.sides import nnx_in
 
 SHORT = {"generator": "g", "discriminator": "d"}
@@ -208,16 +207,3 @@ class Carried:
                         pair, f, state_dicts.as_numpy(name, state[name])
                     )
         return found
-
-    def layer_of(self, name: str) -> str:
-        """The layer that an array belongs to: what its error is measured by."""
-        return name.rpartition(".")[0]
-
-    def apart(self, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> tuple[float, str]:
-        """The largest error and its array, each over the largest entry of its layer."""
-        scales: dict[str, float] = {}
-        for name, a in theirs.items():
-            layer = self.layer_of(name)
-            scales[layer] = max(scales.get(layer, 0.0), float(np.max(np.abs(a), initial=0)))
-        errors = [(relative(ours[n], a, scales[self.layer_of(n)]), n) for n, a in theirs.items() if n in ours]
-        return max(errors, default=(0.0, ""))

@@ -152,7 +152,7 @@ def _attach(found: list[NnxLayer], path: str, part: nnx.Module, uv: dict[str, nn
     """Gives u and v to the layer that they are of: the module itself, what it wraps, or what holds it."""
     parent = path.rpartition(".")[0]
     own_layer = [x for x in found if x.path == path]
-    wrapped = [x for x in found if x.path.startswith(f"{path}.")] if path else []
+    wrapped = [x for x in found if x.path.startswith(f"{path}.") or (x.path and not path)]
     holder = [x for x in found if x.path == parent]
     for layers in (own_layer, wrapped, holder):
         if len(layers) == 1 and "weight" in layers[0].slots:

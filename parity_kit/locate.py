@@ -15,7 +15,8 @@ from parity_kit.case import Case
 from parity_kit.layers import layers_of, modules
 from parity_kit.loading import Flat, Loaded, candidate_flats
 from parity_kit.matching import Pair
-from parity_kit.report import Difference, Row, relative
+from parity_kit.report import Difference
+from parity_kit.rows import Row, relative
 from parity_kit.sides import Call, outputs_of, record_nnx, record_torch, torch_in
 
 _EQUAL = 1e-10  # relative: inputs of a layer that count as the same

@@ -1,23 +1,10 @@
 """What a comparison found: every number beside its tolerance, and the first layer at which the two part."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from jax_sngan.interop.replay import largest_error
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison of one pass."""
-
-    of: str  # "pass 1, training"
-    what: str  # "output", "gradient of conv1.weight", "bn.running_mean after it"
-    error: float  # max|nnx - torch| over the scale; inf where shapes differ or something is not finite
-    passed: bool
+from parity_kit.rows import Row, finite
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""
-        rows = [asdict(row) | {"error": finite(row.error)} for row in self.rows]
+        rows = [{"of": r.of, "what": r.what, "error": finite(r.error), "passed": r.passed} for r in self.rows]
         first = self.first_difference
         return {
             "passed": self.passed,
@@ -107,23 +94,3 @@ class Report:
     def dumps(self) -> str:
         """as_json as text."""
         return json.dumps(self.as_json(), allow_nan=False, indent=1)
-
-
-def finite(x: float) -> float | None:
-    """A number for JSON, which has no infinity."""
-    return x if math.isfinite(x) else None
-
-
-def relative(found: np.ndarray, expected: np.ndarray, least: float = 0.0, *, scale: float | None = None) -> float:
-    """max|found - expected| over the largest of |expected|; inf where shapes differ or something is not finite.
-
-    The largest entry is the scale: an entry near zero beside large ones is a sum of large terms that cancel, and
-    carries their rounding. Where all that is expected is zero, any difference is too large.
-
-    Args:
-      least: what the scale is at least. scale: in place of the largest entry.
-    """
-    error = largest_error(found, expected)
-    if scale is None:
-        scale = float(np.max(np.abs(expected), initial=0)) if error < math.inf else 1.0
-    return error / max(scale, least, 1e-300)

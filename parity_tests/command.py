@@ -8,7 +8,6 @@ import importlib.util
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -16,6 +15,8 @@ from jax_sngan.commands import cli
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_json, write_whole
 from jax_sngan.system.invocation import install_command, this_command
+from parity_kit.climb import Climb
+from parity_kit.rows import summary
 from parity_tests import report, report_page
 
 
@@ -52,9 +53,9 @@ def main() -> int:
             bar.update()
         done[rung].append(line)
         if "environment" in line:
-            cases = [report.as_case(rung, told) for told in done[rung] if told.get("comparisons")]
+            rows = [report.as_row(rung, told) for told in done[rung] if told.get("comparisons")]
             with bar.external_write_mode(file=sys.stderr):
-                print(f"rung {rung}, {titles[rung]}: {report.summary(cases)}", file=sys.stderr)
+                print(f"rung {rung}, {titles[rung]}: {summary(rows)}", file=sys.stderr)
 
     done: dict[int, list[report.Line]] = {rung: [] for rung in chosen}
     ladder = report.Ladder(quick=arguments.quick, tell=tell, torch_device=arguments.torch_device)
@@ -73,9 +74,9 @@ def main() -> int:
     if arguments.html:
         write_whole(arguments.html, lambda path: path.write_text(report_page.page(found), encoding="utf-8"))
     if arguments.json:
-        write_json(arguments.json, found)
+        write_json(arguments.json, found.as_json())
     print(verdict(found), file=sys.stderr if arguments.json == "-" else sys.stdout)
-    return 0 if found["passed"] else 1
+    return 0 if found.passed else 1
 
 
 def rungs(text: str, files: dict[int, list[Path]]) -> list[int]:
@@ -91,9 +92,6 @@ def rungs(text: str, files: dict[int, list[Path]]) -> list[int]:
     return sorted({known[part] for part in text.split(",")})
 
 
-def verdict(found: dict[str, Any]) -> str:
+def verdict(found: Climb) -> str:
     """One line."""
-    text = report.summary(found["cases"])
-    if found["growth_error"]:
-        text += f"; {found['growth_error']}"
-    return f"{'PASS' if found['passed'] else 'FAIL'}: {text}"
+    return f"{'PASS' if found.passed else 'FAIL'}: {'; '.join(filter(None, [summary(found.rows), found.error]))}"

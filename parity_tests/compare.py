@@ -1,42 +1,16 @@
 """How a number of one framework is held against the other's: one measure of error, and one place where it is judged."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from parity_kit.report import relative
-
-
-class Tolerance(float):
-    """A number that an error may not exceed, with the reason why it is that one."""
-
-    reason: str
-
-    def __new__(cls, value: float, reason: str) -> "Tolerance":
-        self = super().__new__(cls, value)
-        self.reason = reason
-        return self
-
+from parity_kit.rows import Row, Tolerance, relative
 
 EXACT = Tolerance(0.0, "equal to the bit: nothing is rounded, or both round the same number once")
 
 
-class Comparison(NamedTuple):
-    """One error that a test held against its tolerance."""
-
-    what: str
-    dtype: str
-    error: float
-    tolerance: float
-
-    @property
-    def share(self) -> float:
-        """The error as a share of its tolerance; infinite where nothing was allowed and there is something."""
-        return 0.0 if self.error == 0 else self.error / self.tolerance if self.tolerance else float("inf")
-
-
 # Where the report listens: report_plugin puts a list here for each test. Without a listener nothing is kept.
-comparisons: list[Comparison] | None = None
+comparisons: list[Row] | None = None
 
 
 def assert_within(error: float, tolerance: float, what: str = "", dtype: str = "float64") -> None:
@@ -46,7 +20,7 @@ def assert_within(error: float, tolerance: float, what: str = "", dtype: str = "
       dtype: the type that the error's number was computed in.
     """
     if comparisons is not None:
-        comparisons.append(Comparison(what, dtype, float(error), tolerance))
+        comparisons.append(Row("", what, float(error), tolerance, dtype))
     assert error <= tolerance, f"{what}: error {error:.2e}, allowed {tolerance:.2e}"
 
 

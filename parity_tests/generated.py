@@ -1,7 +1,7 @@
 """Mistakes made by a program: one operator, constant, argument order or call of a mathematical file changed.
 
     python -m parity_tests.mutation --generated 300 --seed 0 --keep FOLDER    a seeded sample (hours)
-    python -m parity_tests.mutation --generated 60 --quick                    60 of it, by what caught them (minutes)
+    python -m parity_tests.mutation --generated 60 --quick                    of 60, by what caught them (minutes)
 
 Each is one line of one file, as those of `mistakes` are. A mistake that stops the program counts as caught. What
 survives either changes no result, and has its reason in `survivors`, or has found a hole.
@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from parity_tests.mistakes import Mistake
@@ -30,6 +31,12 @@ _KEPT = {"range", "len", "isinstance", "getattr", "zip", "enumerate", "tuple", "
 def mistakes(root: Path, count: int | None = None, seed: int = 0) -> list[Mistake]:
     """A seeded sample of all that can be made, or all of them in the order of files."""
     found = []
+
+    @cache
+    def right(name: str) -> tuple[str, str]:
+        source = (root / "jax_sngan" / name).read_text()
+        return source, ast.dump(ast.parse(source))
+
     for folder in FOLDERS:
         for path in sorted((root / "jax_sngan" / folder).glob("*.py")):
             name = f"{folder}/{path.name}"
@@ -39,14 +46,14 @@ def mistakes(root: Path, count: int | None = None, seed: int = 0) -> list[Mistak
         return found
     # By what each is, not by its place in the list: an edit elsewhere leaves the rest of the sample as it was.
     found.sort(key=lambda m: hashlib.sha256(f"{seed} {m.file} {m.old.strip()} {m.new.strip()}".encode()).digest())
-    real = (m for m in found if _changes_the_program((root / "jax_sngan" / m.file).read_text(), m))
+    real = (m for m in found if _changes_the_program(right(m.file), m))
     return list(itertools.islice(real, count))
 
 
-def _changes_the_program(source: str, mistake: Mistake) -> bool:
-    """Whether it is more than another spelling, and Python still."""
+def _changes_the_program(right: tuple[str, str], mistake: Mistake) -> bool:
+    """Whether it is more than another spelling of a source, given with its tree, and Python still."""
     try:
-        return ast.dump(ast.parse(source.replace(mistake.old, mistake.new))) != ast.dump(ast.parse(source))
+        return ast.dump(ast.parse(right[0].replace(mistake.old, mistake.new))) != right[1]
     except SyntaxError:
         return False
 

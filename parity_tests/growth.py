@@ -15,7 +15,7 @@ import conftest  # noqa: F401  # the settings that the tests run under
 from jax_sngan.config.presets import preset
 from parity_tests import torch_device
 from parity_tests.pairings import config_of
-from parity_tests.trajectory import Growth, run, run_float32
+from parity_tests.trajectory import run, run_float32
 
 STEPS, QUICK_STEPS, F32_STEPS = 200, 40, 50
 MOVES = 2
@@ -25,7 +25,7 @@ NARROW = {"standard CNN": "standard_cnn", "ResNet": "resnet"}
 
 
 def growth_curves(quick: bool) -> list[dict[str, Any]]:
-    """Plots, {"title", "x": steps, "y_label", "lines": {label: relative error}, …} as report_page draws them.
+    """Plots, {"title", "x": steps, "y_label", "lines": {label: relative error}, …} as parity_kit.page draws them.
 
     The narrow networks in float64 and the default preset in float32; quick: the narrow CNN alone.
     """
@@ -36,28 +36,12 @@ def growth_curves(quick: bool) -> list[dict[str, Any]]:
             break
         growth = run(config_of(network, "hinge", "spectral_norm", steps), steps, every=5, moves=MOVES)
         note = "torch: from first parameters moved by 1e-15 of themselves, the larger of two"
-        plots.append(plot(f"float64, narrow {title}, {steps} steps", growth, note))
+        plots.append(growth.plot(f"float64, narrow {title}, {steps} steps", GROUPS, note))
     if not quick:
         growth = run_float32(preset("fashion"), F32_STEPS)
         note = "torch: one thread, channels_last, no oneDNN, the batch reversed, the largest of them"
-        plots.append(plot(f"float32, the preset fashion at its full width, {F32_STEPS} steps", growth, note))
+        plots.append(growth.plot(f"float32, the preset fashion at its full width, {F32_STEPS} steps", GROUPS, note))
     return plots
-
-
-def plot(title: str, growth: Growth, note: str) -> dict[str, Any]:
-    """The groups of one training, each with the project's curve and torch's own."""
-    lines: dict[str, list[float]] = {}
-    for group in (group for group in GROUPS if group in growth.curves["jax"]):
-        lines[f"{group}: JAX against torch"] = growth.jax(group)
-        lines[f"{group}: torch against torch"] = growth.torch(group)
-    return {
-        "title": title,
-        "x": growth.steps,
-        "y_label": "relative error",
-        "runs": 2,  # lines of one colour
-        "lines": lines,
-        "note": note,
-    }
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
     python -m parity_tests.mutation --quick               only the test that each mistake names
     python -m parity_tests.mutation --markdown            the table of docs/parity.md
     python -m parity_tests.mutation --generated 300       mistakes made by a program (`generated`), and the share caught
-    python -m parity_tests.mutation --generated 60 --quick    only the test that caught each last time (`caught.json`)
+    python -m parity_tests.mutation --generated 60 --quick    of these only those that `caught.json` has, by its tests
 
 Exit code 1 if a mistake is not caught. A mistake is caught by a test that reaches its assertion and fails there: code
 that does not import or does not run has not been caught. Of mistakes that a program made, those are caught too, and
@@ -28,6 +28,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ BUDGET = 120.0  # seconds of a processor that the tests of one program's mistake
 # What holds the same files beside the rungs, of tests/.
 BESIDE = [
     "conv", "export", "inputs", "lipschitz", "operator_norm", "precision", "shared_expectations", "spectral_norm",
-    "update",
+    "update", "watching",
 ]  # fmt: skip
 
 
@@ -113,7 +114,7 @@ class Trial:
         """What may be asked; of --quick no more than has caught something."""
         if not self.quick:
             return [*self.rungs, *self.beside]
-        return sorted({test.partition("::")[0] for test in json.loads(CAUGHT.read_text()).values()})
+        return sorted({test.partition("::")[0] for test in stored().values()})
 
     def close(self) -> None:
         """Ends the servers."""
@@ -133,7 +134,7 @@ class Trial:
                     yield from ([own], [rung]) if rung == file else ([rung],)
             return
         if self.quick:
-            yield quick_tests(mistake)
+            yield [stored()[key(mistake)]]
             return
         tests = self.reach.order([*self.rungs, *self.beside], mistake.file, lines, self.kills[mistake.file])
         yield tests[:FIRST]
@@ -203,13 +204,25 @@ def full_name(test: str) -> str:
     return test if test.startswith("tests/") else f"parity_tests/{test}"
 
 
-def quick_tests(mistake: Mistake) -> list[str]:
-    """The test that caught a program's mistake last time; of a new one those that caught most in its file."""
-    stored: dict[str, str] = json.loads(CAUGHT.read_text())
-    if key(mistake) in stored:
-        return [stored[key(mistake)]]
-    counted = Counter(test for name, test in stored.items() if name.startswith(f"{mistake.file}: "))
-    return [test for test, _ in counted.most_common(FIRST)]
+@cache
+def stored() -> dict[str, str]:
+    """By its key, the test that caught a program's mistake last time."""
+    found: dict[str, str] = json.loads(CAUGHT.read_text())
+    return found
+
+
+def quick_part(mistakes: list[Mistake]) -> list[Mistake]:
+    """Those whose test is stored. What an edit has made new is no failure: the next --store tries it.
+
+    Raises:
+      ValueError: there is none.
+    """
+    found = [m for m in mistakes if key(m) in stored()]
+    same = sum(reason(key(m)) is not None for m in mistakes)
+    if not found:
+        raise ValueError("--quick: caught.json has none of these; --store them first, without --quick")
+    print(f"{len(found)} of {len(mistakes)} by the test that caught each; {same} change no result, the others are new")
+    return found
 
 
 def chosen(names: list[str] | None) -> list[Mistake]:
@@ -234,18 +247,18 @@ def table(results: list[Result]) -> str:
 
 
 def kept_results(file: Path, mistakes: Iterable[Mistake]) -> dict[str, Result]:
-    """Mistakes that an earlier run found caught."""
+    """Mistakes that an earlier run found caught, or that have been found to change no result since."""
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    found = {row["key"]: row for row in rows if row["rung"] is not None}
+    found = {row["key"]: row for row in rows if row["rung"] is not None or reason(row["key"]) is not None}
     return {
         key(m): Result(m, *(found[key(m)][name] for name in Result._fields[1:])) for m in mistakes if key(m) in found
     }
 
 
-def summary(results: list[Result]) -> str:
-    """The last line: how many were caught, and of a sample the interval."""
+def summary(results: list[Result], *, quick: bool = False) -> str:
+    """The last line: how many were caught, and of a sample the interval; quick: those were all caught before."""
     caught = sum(r.rung is not None for r in results)
-    if not results or results[0].mistake.test:
+    if quick or not results or results[0].mistake.test:
         return f"{caught} of {len(results)} mistakes caught"
     same = sum(r.rung is None and reason(key(r.mistake)) is not None for r in results)
     low, high = generated.interval(caught, len(results) - same)
@@ -279,13 +292,9 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Mistak
             if options.only or options.markdown or options.generated < 1:
                 parser.error("--generated must be at least 1, and without --only and --markdown")
             mistakes = generated.mistakes(ROOT, options.generated, options.seed)
+            mistakes = quick_part(mistakes) if options.quick else mistakes
     except ValueError as error:
         parser.error(str(error))
-    if options.quick and options.generated is not None:
-        if lacking := sorted({m.file for m in mistakes if not quick_tests(m)}):
-            parser.error(
-                f"--quick: caught.json has no test for {', '.join(lacking)}; --store it first, without --quick"
-            )
     if options.up_to is None:
         options.up_to = 7 if options.generated is None else 5
     if options.jobs < 1:
@@ -317,7 +326,7 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             trial.close()
 
-    print(summary(results))
+    print(summary(results, quick=options.quick))
     if options.markdown:
         print(table(results))
     if options.store:

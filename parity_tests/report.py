@@ -1,4 +1,4 @@
-"""Runs the ladder, one pytest process a rung, and gathers what its comparisons measured into one dict."""
+"""Runs the ladder, one pytest process a rung, and gathers what its comparisons measured: parity_kit's report."""
 
 import ast
 import json
@@ -9,13 +9,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jax_sngan.system.machine import cores
+from parity_kit.climb import Climb
+from parity_kit.rows import Row, Tolerance
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,6 +96,7 @@ LEFT_OUT_OF_QUICK = [
 
 Line = dict[str, Any]  # as report_plugin writes it
 Plot = dict[str, Any]  # as growth.growth_curves makes it
+OPTIONS = ["-q", "-p", "no:cacheprovider"]  # of pytest
 
 
 def rung_files() -> dict[int, list[Path]]:
@@ -178,30 +182,51 @@ class Ladder:
         left_out = [
             f"--deselect={prefix}" for prefix in LEFT_OUT_OF_QUICK if self.quick and prefix.startswith(tuple(files))
         ]
-        lines: list[Line] = []
-        reading, writing = os.pipe()
-        with tempfile.TemporaryFile() as output:
-            options = ["-q", "-p", "no:cacheprovider", "-p", "parity_tests.report_plugin", self.torch_device]
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *options, f"--report-lines=/dev/fd/{writing}", *left_out, *files],
-                cwd=ROOT,
-                env=child_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[writing],
-            )
-            self.processes.append(process)
-            os.close(writing)
-            with os.fdopen(reading) as pipe:
-                for text in pipe:
-                    lines.append(json.loads(text))
-                    with self.lock:
-                        self.tell(rung, lines[-1])
-            code = process.wait()
-            output.seek(0)
-            printed = output.read().decode(errors="replace").strip().splitlines()
-        return lines + ended_early(files[0], lines, code, printed[-1] if printed else "")
+
+        def tell(line: Line) -> None:
+            with self.lock:
+                self.tell(rung, line)
+
+        return run_pytest([self.torch_device, *left_out, *files], tell, self.processes)
+
+
+def run_pytest(
+    arguments: list[str], tell: Callable[[Line], None], processes: list[subprocess.Popen[Any]], *, show: bool = False
+) -> list[Line]:
+    """Every line that report_plugin writes of some tests; where their process dies, failed cases that say how.
+
+    Args:
+      arguments: of pytest; the last is a test or a file.
+      tell: called for every line as it comes.
+      processes: has the process added.
+      show: prints what pytest printed, at the end.
+    """
+    lines: list[Line] = []
+    reading, writing = os.pipe()
+    options = [*OPTIONS, "-p", "parity_tests.report_plugin", f"--report-lines=/dev/fd/{writing}"]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *options, *arguments],
+            cwd=ROOT,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[writing],
+        )
+        processes.append(process)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            for text in pipe:
+                lines.append(json.loads(text))
+                tell(lines[-1])
+        code = process.wait()
+        output.seek(0)
+        text = output.read().decode(errors="replace").strip()
+    if show:
+        print(text)
+    printed = text.splitlines()
+    return lines + ended_early(arguments[-1], lines, code, printed[-1] if printed else "")
 
 
 def ended_early(file: str, lines: list[Line], code: int, printed: str) -> list[Line]:
@@ -216,33 +241,25 @@ def ended_early(file: str, lines: list[Line], code: int, printed: str) -> list[L
     return [{"case": m, "outcome": "failed", "seconds": 0, "message": message, "comparisons": []} for m in missing]
 
 
-def share(comparison: Mapping[str, Any]) -> float:
-    """A comparison's error as a share of its tolerance; infinite where it is not finite."""
-    error, tolerance = comparison["error"], comparison["tolerance"]
-    if error is None or tolerance is None:
-        return math.inf
-    return 0.0 if error == 0 else error / tolerance if tolerance else math.inf
-
-
-def as_case(rung: int, line: Line) -> dict[str, Any]:
+def as_row(rung: int, line: Line) -> Row:
     """A test as the report has it: of its comparisons the one with the largest share of its tolerance."""
     name = line["case"].partition("::")[2] or line["case"]
-    none = {"quantity": "", "dtype": dtype_in(name), "error": None, "tolerance": None, "reason": ""}
-    worst = max(line["comparisons"], key=share, default=none)
-    return {
-        "rung": rung,
-        "case": name,
-        "dtype": worst["dtype"],
-        "error": worst["error"],
-        "tolerance": worst["tolerance"],
-        "passed": line["outcome"] == "passed",
-        "quantity": worst["quantity"],
-        "reason": worst["reason"],
-        "comparisons": len(line["comparisons"]),
-        "seconds": line["seconds"],
-        "message": line["message"],
-        "test": line["case"],
-    }
+    compared = [
+        Row(
+            str(rung), name, math.inf if c["error"] is None else c["error"], Tolerance(c["tolerance"], c["reason"]),
+            c["dtype"], c["quantity"],
+        )
+        for c in line["comparisons"]
+    ]  # fmt: skip
+    worst = max(compared, key=lambda row: row.share, default=Row(str(rung), name, math.inf, math.nan, dtype_in(name)))
+    message = "" if line["outcome"] == "passed" else line["message"] or line["outcome"]
+    more = {"rung": rung, "comparisons": len(compared), "seconds": line["seconds"], "test": line["case"]}
+    return replace(worst, message=message, more=more)
+
+
+def measured(row: Row) -> bool:
+    """Whether a test has measured something, or failed; the others check what has no number."""
+    return bool(row.more["comparisons"] or row.message)
 
 
 def dtype_in(name: str) -> str:
@@ -250,54 +267,30 @@ def dtype_in(name: str) -> str:
     return next((dtype for dtype in ("float64", "float32") if dtype in name), "")
 
 
-def gather(lines: dict[int, list[Line]], growth: list[Plot], growth_error: str, **more: Any) -> dict[str, Any]:
-    """The report.
+def gather(lines: dict[int, list[Line]], growth: list[Plot], growth_error: str, **more: Any) -> Climb:
+    """The report: every test that measured an error, and every test that failed.
 
     Args:
       lines: by rung; these, growth and growth_error as Ladder.run returns them.
-      more: further entries, as they are.
+      more: further entries of its JSON, as they are.
     Returns:
-      passed; cases: every test that measured an error, and every test that failed; checks: tests that passed without a
-      number (what must raise, what must not move); left_out and skipped: ids; machine, versions.
+      beside its rows, in `about`: checks, tests that passed without a number (what must raise, what must not move);
+      left_out and skipped: ids; machine, versions.
     """
-    cases: list[dict[str, Any]] = []
-    checks: list[dict[str, Any]] = []
-    left_out: list[str] = []
-    skipped: list[dict[str, str]] = []
-    environment: dict[str, Any] = {}
-    for rung, told in lines.items():
-        for line in told:
-            left_out += line.get("left_out", [])
-            environment = environment or line.get("environment", {})
-            if line.get("outcome") == "skipped":
-                skipped.append({"case": line["case"], "reason": line["message"]})
-            elif "case" in line:
-                case = as_case(rung, line)
-                (cases if case["comparisons"] or not case["passed"] else checks).append(case)
-    machine = {name: value for name, value in environment.items() if name != "versions"}
-    return {
-        "passed": bool(cases) and all(case["passed"] for case in cases) and not growth_error,
+    told = [(rung, line) for rung, own in lines.items() for line in own]
+    environment = next((line["environment"] for _, line in told if line.get("environment")), {})
+    every = [as_row(rung, line) for rung, line in told if "case" in line and line["outcome"] != "skipped"]
+    checks = [row.as_json() for row in every if not measured(row)]
+    about = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         **more,
         "titles": {str(rung): title for rung, title in rung_titles().items()},
-        "machine": machine,
+        "machine": {name: value for name, value in environment.items() if name != "versions"},
         "versions": environment.get("versions", {}),
-        "cases": cases,
-        "checks": [{name: check[name] for name in ("rung", "case", "passed", "seconds", "test")} for check in checks],
-        "left_out": left_out,
-        "skipped": skipped,
-        "growth": growth,
-        "growth_error": growth_error,
+        "checks": [{n: c[n] for n in ("rung", "case", "seconds", "test")} | {"passed": True} for c in checks],
+        "left_out": [name for _, line in told for name in line.get("left_out", [])],
+        "skipped": [
+            {"case": line["case"], "reason": line["message"]} for _, line in told if line.get("outcome") == "skipped"
+        ],
     }
-
-
-def summary(cases: Iterable[dict[str, Any]]) -> str:
-    """One rung in a few words."""
-    cases = list(cases)
-    failed = [case for case in cases if not case["passed"]]
-    if failed:
-        return f"{len(failed)} of {len(cases)} cases failed, the first: {failed[0]['case']}"
-    worst = max(cases, key=share, default=None)
-    if worst is None:
-        return "nothing measured"
-    return f"{len(cases)} cases within tolerance, the worst at {share(worst):.1%} of it ({worst['case']})"
+    return Climb([row for row in every if measured(row)], curves=growth, error=growth_error, about=about)

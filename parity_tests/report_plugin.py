@@ -80,14 +80,8 @@ class Listener:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Tells the test."""
         found = [
-            {
-                "quantity": c.what,
-                "dtype": c.dtype,
-                "error": c.error if c.error < float("inf") else None,
-                "tolerance": float(c.tolerance),
-                "reason": getattr(c.tolerance, "reason", ""),
-            }
-            for c in compare.comparisons or []
+            {"quantity": row.what} | {n: row.as_json()[n] for n in ("dtype", "error", "tolerance", "reason")}
+            for row in compare.comparisons or []
         ]
         compare.comparisons = None
         seconds = round(self.seconds, 3)

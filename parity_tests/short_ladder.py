@@ -6,15 +6,14 @@ RESULT is JSON, written anew after every case, so that whoever stops it early ha
 """
 
 import argparse
-import json
-import os
 import re
 import subprocess
 import sys
 from typing import Any
 
 from jax_sngan.system.files import write_json
-from parity_tests.report import ROOT, Line, as_case, child_environment, ended_early, summary
+from parity_kit.rows import summary
+from parity_tests.report import OPTIONS, ROOT, Line, as_row, child_environment, measured, run_pytest
 
 # From the whole to its parts: a step is what training does, and the rest says where a step would part.
 CASES = [
@@ -36,7 +35,6 @@ CASES = [
     "test_1_noise.py::test_uniforms",
     "test_3_networks.py::test_passes_agree[standard_cnn-28",
 ]
-OPTIONS = ["-q", "-p", "no:cacheprovider"]  # of pytest
 QUICK = ["test_5_update.py::test_one_step_in_float64[mlp]", "test_1_noise.py::test_published_numbers_of_threefry"]
 
 
@@ -73,15 +71,15 @@ def rung_of(test: str) -> int:
 def told(lines: list[Line], whole: bool) -> dict[str, Any]:
     """The result so far; whole: all cases have been run."""
     run = [line for line in lines if "case" in line and line["outcome"] != "skipped"]
-    every = [as_case(rung_of(line["case"]), line) for line in run]
-    cases = [case for case in every if case["comparisons"] or not case["passed"]]  # the others measure nothing
+    every = [as_row(rung_of(line["case"]), line) for line in run]
+    rows = [row for row in every if measured(row)]
     planned = sum(len(line.get("collected", [])) for line in lines)
     return {
-        "passed": whole and bool(every) and all(case["passed"] for case in every),
+        "passed": whole and bool(every) and all(row.passed for row in rows),
         "planned": planned,
         "run": len(every),
-        "summary": summary(cases),
-        "cases": cases,
+        "summary": summary(rows),
+        "cases": [row.as_json() for row in rows],
         "environment": next((line["environment"] for line in lines if "environment" in line), {}),
     }
 
@@ -97,21 +95,13 @@ def main() -> int:
     names = QUICK if arguments.quick else CASES[: arguments.first]
     tests = selected(names, collect(names, arguments.torch_device))
     lines: list[Line] = []
-    reading, writing = os.pipe()
-    options = [*OPTIONS, "-p", "parity_tests.report_plugin", f"--torch-device={arguments.torch_device}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, f"--report-lines=/dev/fd/{writing}", *tests],
-        cwd=ROOT,
-        env=child_environment(),
-        pass_fds=[writing],
-    )
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        for text in pipe:
-            lines.append(json.loads(text))
-            write_json(arguments.result, told(lines, whole=False))
-    code = process.wait()
-    found = told(lines + ended_early(tests[0], lines, code, ""), whole=True)
+
+    def tell(line: Line) -> None:
+        lines.append(line)
+        write_json(arguments.result, told(lines, whole=False))
+
+    options = [f"--torch-device={arguments.torch_device}"]
+    found = told(run_pytest([*options, *tests], tell, [], show=True), whole=True)
     write_json(arguments.result, found)
     print(found["summary"])
     return 0 if found["passed"] else 1

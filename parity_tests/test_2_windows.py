@@ -10,13 +10,15 @@ import pytest
 import torch
 from flax import nnx
 
+import parity_kit
 import torch_ref.nn.layers
 from jax_sngan.config.spectral_norm import SpectralNormConfig
-from jax_sngan.nn.layers import Conv, ConvTranspose, normal
+from jax_sngan.nn.layers import Conv, ConvTranspose
 from jax_sngan.nn.spectral_norm import SpectralStat
 from parity_tests.compare import assert_close, to_numpy
 from parity_tests.tolerances import LAYER_F64
 from parity_tests.torch_device import tensor
+from torch_ref.nn.layers import normal as torch_normal
 
 SIZE = (2, 7, 6)  # images, rows, columns
 # kind, channels in and out, kernel, options
@@ -47,29 +49,15 @@ def name(case: Any) -> str:
 
 def pair(case: Any, spectral_norm: bool) -> tuple[nnx.Module, torch.nn.Module]:
     kind, sizes, k, options = case
-    ours = kind(
-        *sizes, k, **options, spectral_norm=spectral_norm, init=normal(0.5), dtype=jnp.float64, rngs=nnx.Rngs(3)
-    )
-    if ours.bias is not None:
-        ours.bias[...] = jnp.asarray(np.random.default_rng(2).normal(size=ours.bias.shape))
+    ours = kind(*sizes, k, **options, spectral_norm=spectral_norm, dtype=jnp.float64, rngs=nnx.Rngs(3))
     norm = SpectralNormConfig() if spectral_norm else None
     twin = getattr(torch_ref.nn.layers, kind.__name__)
-    theirs = twin(*sizes, k, **options, spectral_norm=norm, dtype=torch.float64)
-    with torch.no_grad():
-        (theirs.weight_orig if spectral_norm else theirs.weight).copy_(tensor(to_torch(ours.kernel[...])))
-        if ours.bias is not None:
-            theirs.bias.copy_(tensor(np.array(ours.bias[...])))
-        if spectral_norm:
-            theirs.weight_u.copy_(tensor(np.array(ours.norm.u[...])))
-            kh, kw = ours.kernel.shape[:2]
-            v = np.asarray(ours.norm.v[...]).reshape(kh, kw, -1).transpose(2, 0, 1)  # torch's columns: channels first
-            theirs.weight_v.copy_(tensor(v.reshape(-1).copy()))
+    torch.manual_seed(3)
+    theirs = twin(*sizes, k, **options, spectral_norm=norm, init=torch_normal(0.5), dtype=torch.float64)
+    if theirs.bias is not None:
+        torch.nn.init.normal_(theirs.bias)
+    parity_kit.load_state_dict(ours, theirs.state_dict())
     return ours, theirs
-
-
-def to_torch(kernel: Any) -> np.ndarray:
-    """[kh, kw, a, b] -> [b, a, kh, kw], of both kinds."""
-    return np.asarray(kernel).transpose(3, 2, 0, 1).copy()
 
 
 def from_torch(weight: torch.Tensor) -> np.ndarray:

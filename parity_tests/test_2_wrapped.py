@@ -12,55 +12,46 @@ import torch
 from flax import nnx
 from torch.nn.utils import parametrizations
 
+import parity_kit
 from jax_sngan.nn.spectral_norm import SpectralNorm, init_tree, normalize_tree
 from jax_sngan.nn.spectral_options import SpectralNormOptions
+from parity_kit.locate import Layouts
 from parity_tests.compare import assert_close, to_numpy
 from parity_tests.tolerances import LAYER_F64
 from parity_tests.torch_device import tensor
 
 F64 = {"param_dtype": jnp.float64, "dtype": jnp.float64}
-# Where torch's matrix [out, rest] has its outputs, which of torch's axes are ours in order, and how inputs are turned.
-LAST_FIRST = (-1, 1)  # channels
+LAST_FIRST = (-1, 1)  # how inputs are turned: channels
 
 
 class Case(NamedTuple):
-    """The same layer in both frameworks, and how ours' kernel becomes torch's."""
+    """The same layer in both frameworks."""
 
     ours: Callable[[nnx.Rngs], nnx.Module]
     theirs: Callable[[], torch.nn.Module]
-    axes: tuple[int, ...]  # of our kernel, as torch has them
-    flips: tuple[int, ...]  # of torch's kernel: what flax's transposed convolution does not turn
     shape: tuple[int, ...]  # of x, features last
-    dim: int = 0
+    dim: int = 0  # where torch's matrix [out, rest] has its outputs
 
 
 CASES = {
     "1-d, dilated": Case(
         lambda rngs: nnx.Conv(4, 5, (3,), kernel_dilation=2, padding="VALID", rngs=rngs, **F64),
         lambda: torch.nn.Conv1d(4, 5, 3, dilation=2, dtype=torch.float64),
-        (2, 1, 0),
-        (),
         (2, 9, 4),
     ),
     "2-d, rectangular, strided, in groups": Case(
         lambda rngs: nnx.Conv(4, 6, (3, 2), strides=(2, 1), padding="VALID", feature_group_count=2, rngs=rngs, **F64),
         lambda: torch.nn.Conv2d(4, 6, (3, 2), (2, 1), groups=2, dtype=torch.float64),
-        (3, 2, 0, 1),
-        (),
         (2, 7, 6, 4),
     ),
     "3-d": Case(
         lambda rngs: nnx.Conv(2, 3, (2, 3, 1), padding="VALID", rngs=rngs, **F64),
         lambda: torch.nn.Conv3d(2, 3, (2, 3, 1), dtype=torch.float64),
-        (4, 3, 0, 1, 2),
-        (),
         (1, 4, 5, 3, 2),
     ),
     "transposed": Case(
         lambda rngs: nnx.ConvTranspose(4, 5, (4, 3), strides=(2, 2), padding="VALID", rngs=rngs, **F64),
         lambda: torch.nn.ConvTranspose2d(4, 5, (4, 3), 2, dtype=torch.float64),
-        (2, 3, 0, 1),
-        (2, 3),
         (2, 3, 3, 4),
         dim=1,
     ),
@@ -69,23 +60,17 @@ CASES = {
             5, 5, (4, 3), strides=(2, 2), padding="VALID", transpose_kernel=True, rngs=rngs, **F64
         ),
         lambda: torch.nn.ConvTranspose2d(5, 5, (4, 3), 2, dtype=torch.float64),
-        (3, 2, 0, 1),
-        (),
         (2, 3, 3, 5),
         dim=1,
     ),
     "linear": Case(
         lambda rngs: nnx.Linear(4, 6, rngs=rngs, **F64),
         lambda: torch.nn.Linear(4, 6, dtype=torch.float64),
-        (1, 0),
-        (),
         (3, 4),
     ),
     "embedding": Case(
         lambda rngs: nnx.Embed(5, 3, rngs=rngs, **F64),
         lambda: torch.nn.Embedding(5, 3, dtype=torch.float64),
-        (0, 1),
-        (),
         (4,),
     ),
 }
@@ -112,28 +97,9 @@ def test_call_after_call(case, order):
     rng = np.random.default_rng(5)
     wrapped = SpectralNorm(made.ours(nnx.Rngs(0)), order=order, rngs=nnx.Rngs(1))
     theirs, state = torchs_norm(made.theirs(), order, made.dim)
+    loaded = parity_kit.load_state_dict(wrapped, theirs.state_dict())
+    layouts, (pair,) = Layouts.of(loaded.pairs), loaded.pairs
     kernel = np.asarray(variable(wrapped.layer)[...])
-    weight, u, v = state()
-    columns = [axis for axis in range(kernel.ndim) if axis not in wrapped.out_axes]  # ours; torch's in its own order
-    ours_in_torch = [axis for axis in made.axes if axis in columns]
-
-    def v_to_torch(v: Any) -> np.ndarray:
-        array = np.asarray(v).reshape([kernel.shape[axis] for axis in columns])
-        turned = array.transpose([columns.index(axis) for axis in ours_in_torch])
-        spatial = [i for i, axis in enumerate(ours_in_torch) if made.axes.index(axis) in made.flips]
-        return np.flip(turned, spatial).reshape(-1).copy()
-
-    def to_torch(kernel: Any) -> np.ndarray:
-        return np.flip(np.asarray(kernel).transpose(made.axes), made.flips).copy()
-
-    with torch.no_grad():
-        weight.copy_(tensor(to_torch(kernel)))
-        u.copy_(tensor(np.array(wrapped.u[...])))
-        v.copy_(tensor(v_to_torch(wrapped.v[...])))
-        bias = getattr(wrapped.layer, "bias", None)
-        if bias is not None:
-            bias[...] = jnp.asarray(rng.normal(size=bias.shape))
-            theirs.bias.copy_(tensor(np.array(bias[...])))
     for train in (True, True, False, False, True):
         x = rng.integers(0, 5, made.shape) if len(made.shape) == 1 else rng.normal(size=made.shape)
         many = len(made.shape) > 2
@@ -141,9 +107,8 @@ def test_call_after_call(case, order):
         expected = to_numpy(theirs.train(train)(t))
         y = wrapped(jnp.asarray(x), train=train)
         assert_close(y, np.moveaxis(expected, *LAST_FIRST[::-1]) if many else expected, LAYER_F64, "y")
-        _, u, v = state()
-        assert_close(wrapped.u[...], u, LAYER_F64, "u")
-        assert_close(v_to_torch(wrapped.v[...]), v, LAYER_F64, "v")
+        for name, expected in zip("uv", state()[1:], strict=True):
+            assert_close(getattr(wrapped, name)[...], layouts.slot(pair, name, to_numpy(expected)), LAYER_F64, name)
         np.testing.assert_array_equal(variable(wrapped.layer)[...], kernel)
 
 

@@ -126,6 +126,25 @@ def test_a_process_that_forks_tells_a_mistake_from_none(tmp_path):
         server.close()
 
 
+def test_the_quick_form_tries_what_is_stored(monkeypatch, capsys):
+    """A mistake that an edit has made new fails nothing."""
+    caught, same, new = generated.mistakes(mutation.ROOT, 3, seed=2)
+    monkeypatch.setattr(mutation, "stored", lambda: {mutation.key(caught): "parity_tests/test_1_ops.py::test_clip"})
+    monkeypatch.setattr(mutation, "reason", lambda key: "why" if key == mutation.key(same) else None)
+    assert mutation.quick_part([caught, same, new]) == [caught]
+    assert capsys.readouterr().out.startswith("1 of 3 by the test that caught each; 1 change no result")
+    with pytest.raises(ValueError, match=r"caught\.json has none of these"):
+        mutation.quick_part([new])
+
+
+def test_what_is_stored_is_there():
+    files = [test.partition("::")[0] for test in mutation.stored().values()]
+    assert files
+    assert not [file for file in files if not (mutation.ROOT / file).is_file()]
+    of_all = {mutation.key(m) for m in ALL}
+    assert len(of_all & mutation.stored().keys()) >= 0.8 * len(files), "an edit has changed them: --store anew"
+
+
 def test_the_interval():
     low, high = generated.interval(285, 300)
     assert (low, high) == (pytest.approx(0.9189, abs=1e-3), pytest.approx(0.9695, abs=1e-3))

@@ -6,23 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 import torch
 from flax import nnx
 
 import parity_kit
 from parity_kit.climb import Climb
-from parity_kit.report import Row
+from parity_kit.rows import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _as_strangers_have_it():
-    """jax's own defaults: our conftest's strictness is not theirs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_strangers_have_it")
 
 
 def run(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +49,6 @@ def test_the_report_is_given_where_they_agree():
 
 def test_a_climb_that_fails():
     growth = [{"step": 1.0, "apart": 1.0, "torch": 1e-15, "losses": 0.1}]
-    Climb([Row("update", "d_loss", 1e-12, True)], growth).raise_if_different()
+    Climb([Row("update", "d_loss", 1e-12, 1e-9)], growth).raise_if_different()
     with pytest.raises(AssertionError, match=r"update .* d_loss .* FAIL"):
-        Climb([Row("update", "d_loss", 0.1, False)], growth).raise_if_different()
+        Climb([Row("update", "d_loss", 0.1, 1e-9)], growth).raise_if_different()

@@ -20,11 +20,7 @@ from jax_sngan.system.errors import UserError
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 2), dtype=np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def _as_strangers_have_it():
-    """jax's own defaults: our conftest's strictness is not theirs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_strangers_have_it")
 
 
 class TorchG(nn.Module):

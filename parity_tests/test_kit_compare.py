@@ -20,11 +20,7 @@ from torch_ref.models import mlp as torch_mlp
 Z = np.random.default_rng(0).normal(size=(4, 6))
 
 
-@pytest.fixture(autouse=True)
-def _as_strangers_have_it():
-    """jax's own defaults: our conftest's strictness is not theirs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_strangers_have_it")
 
 
 def test_neither_module_is_changed():

@@ -22,11 +22,7 @@ from parity_tests.tolerances import OPS_F64
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _as_strangers_have_it():
-    """jax's own defaults: our conftest's strictness is not theirs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_strangers_have_it")
 
 
 def both(torch_layer: nn.Module, nnx_layer: nnx.Module, shape: tuple[int, ...]) -> None:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import jax
 import pytest
 
 from parity_tests.porting_mistakes import MISTAKES, PORTS, found, tried
@@ -11,11 +10,7 @@ from parity_tests.porting_mistakes import MISTAKES, PORTS, found, tried
 PAGE = Path(__file__).resolve().parent.parent / "docs/porting.md"
 
 
-@pytest.fixture(autouse=True)
-def _as_strangers_have_it():
-    """jax's own defaults: our conftest's strictness is not theirs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_strangers_have_it")
 
 
 # Two of them are longer forms of others.

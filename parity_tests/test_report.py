@@ -1,5 +1,6 @@
 """The report: what it says of a case that fails, what it refuses, and that its page is whole."""
 
+import dataclasses
 import json
 import os
 import runpy
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from parity_kit.climb import Climb
 from parity_tests import compare, report, report_page, tolerances
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +57,7 @@ def plugin_lines(folder: Path, source: str) -> list[report.Line]:
     return [json.loads(line) for line in lines.read_text().splitlines()]
 
 
-def gathered(lines: list[report.Line]) -> dict:
+def gathered(lines: list[report.Line]) -> Climb:
     return report.gather({1: lines}, [], "", quick=False, rungs=[1], command="python x", seconds=1.0)
 
 
@@ -65,7 +67,7 @@ def toy(tmp_path_factory) -> list[report.Line]:
 
 
 def test_a_failing_case_is_told(toy):
-    found = gathered(toy)
+    found = gathered(toy).as_json()
     assert not found["passed"]
     cases = {case["case"]: case for case in found["cases"]}
     assert {name: case["passed"] for name, case in cases.items()} == {
@@ -86,7 +88,7 @@ def test_a_failing_case_is_told(toy):
 
 
 def test_a_file_that_cannot_be_imported_fails(tmp_path):
-    found = gathered(plugin_lines(tmp_path, "import no_such_module"))
+    found = gathered(plugin_lines(tmp_path, "import no_such_module")).as_json()
     assert not found["passed"]
     assert "no_such_module" in found["cases"][0]["message"]
 
@@ -118,9 +120,9 @@ class Balanced(HTMLParser):
 
 def test_the_page_is_whole_and_stands_alone(toy):
     found = gathered(toy)
-    found["cases"][0]["case"] = "<script>&"
+    found.rows[0] = dataclasses.replace(found.rows[0], what="<script>&")
     plot = {"title": "t < 1", "x": [1, 2, 3], "lines": {"a & b": [1e-3, 0.0, 1e-9]}, "y_label": "error"}
-    text = report_page.page(found | {"growth": [plot]})
+    text = report_page.page(dataclasses.replace(found, curves=[plot]))
     parser = Balanced()
     parser.feed(text)
     assert parser.open == []

@@ -1,8 +1,8 @@
 """Rung 6's runs: one training in both frameworks and in torch from other starts or by other sums, and how they part."""
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +22,11 @@ from jax_sngan.data import datasets
 from jax_sngan.data.mixtures import grid
 from jax_sngan.interop import torch_layout
 from jax_sngan.system.jax_internals import known
-from parity_kit.report import relative
+from parity_kit import growth as growing
+from parity_kit.growth import Growth
+from parity_kit.rows import largest, worst
 from parity_tests.compare import to_numpy
-from parity_tests.trees import biases_before_batch_norm
+from parity_tests.trees import as_arrays, biases_before_batch_norm
 from parity_tests.variations import VARIATIONS, threads
 
 Flat = dict[str, np.ndarray]
@@ -35,31 +37,6 @@ AS_SHIPPED = known({"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emi
 # What has a true gradient of zero, and what repeats it. Adam makes steps of its rounding, so it wanders.
 CANCELLED, MEANS = "cancelled biases", "running means"
 WANDERING = (CANCELLED, MEANS)
-
-
-@dataclass(frozen=True)
-class Growth:
-    """How far runs of one training are from torch's, step by step.
-
-    Attributes:
-      steps: how many steps were done at each record.
-      curves: run -> group of arrays -> largest relative error at each record. Run "jax" is the project; the others are
-        torch against itself.
-      largest: group -> the array with jax's largest error at the last record.
-    """
-
-    steps: list[int]
-    curves: dict[str, dict[str, list[float]]]
-    largest: dict[str, str]
-
-    def jax(self, group: str) -> list[float]:
-        """The project against torch."""
-        return self.curves["jax"][group]
-
-    def torch(self, group: str, without: str = "jax") -> list[float]:
-        """Torch against itself: the largest error of all runs but one, record by record."""
-        own = [curves[group] for name, curves in self.curves.items() if name != without]
-        return [max(errors) for errors in zip(*own, strict=True)]
 
 
 class Framework:
@@ -195,18 +172,15 @@ def images(image_size: int, channels: int) -> Images:
     return datasets.load_data("fashion", image_size=image_size, channels=channels)
 
 
-def moved(config: TrainConfig, flat: Flat, seed: int, by: float = 1e-15) -> Flat:
-    """A start with every parameter times 1 + by * N(0, 1)."""
+def moved(config: TrainConfig, flat: Flat, seed: int) -> Flat:
+    """A start with every parameter moved by a rounding."""
     rng = np.random.default_rng(seed)
     parameters = {
         f"{network}.{entry.name}"
         for network in torch_layout.NETWORKS
         for entry in torch_layout.network_entries(config.model, network).params
     }
-    return {
-        name: (a * (1 + by * rng.standard_normal(a.shape))).astype(a.dtype) if name in parameters else a
-        for name, a in flat.items()
-    }
+    return {name: growing.moved(a, rng) if name in parameters else a for name, a in flat.items()}
 
 
 def run(config: TrainConfig, steps: int, *, every: int = 10, moves: int = 0) -> Growth:
@@ -257,25 +231,11 @@ def run_float32(
 def grow(
     config: TrainConfig, reference: Framework, frameworks: Mapping[str, Framework], steps: int, every: int
 ) -> Growth:
-    """All runs side by side on the same inputs, each held against the reference."""
-    curves: dict[str, dict[str, list[float]]] = {name: {} for name in frameworks}
-    recorded: list[int] = []
-    largest: dict[str, str] = {}
+    """All runs side by side on the same inputs, each held against the reference every so many steps and at the end."""
     real = images(config.model.image_size, config.model.channels)
-    for k in range(steps):
-        inputs = draw_inputs(config, real, k)
-        for framework in (reference, *frameworks.values()):
-            framework.step(inputs)
-        if (k + 1) % every and k + 1 < steps:
-            continue
-        recorded.append(k + 1)
-        expected = reference.record()
-        for name, framework in frameworks.items():
-            for group, (error, array) in errors(config.model, framework.record(), expected).items():
-                curves[name].setdefault(group, []).append(error)
-                if name == "jax":
-                    largest[group] = array
-    return Growth(recorded, curves, largest)
+    inputs = (draw_inputs(config, real, k) for k in range(steps))
+    records = {*range(every, steps + 1, every), steps}
+    return growing.grow(reference, frameworks, inputs, records, partial(errors, config.model))
 
 
 def errors(config: ModelConfig, actual: Flat, expected: Flat) -> dict[str, tuple[float, str]]:
@@ -286,21 +246,19 @@ def errors(config: ModelConfig, actual: Flat, expected: Flat) -> dict[str, tuple
     divided by. Adam's first moment is one step's gradient where beta1 is 0, whose terms may happen to cancel: its scale
     is at least the root of the second, which it is divided by. Integers and types must be the same.
     """
-    assert sorted(actual) == sorted(expected)
+    actual, expected = as_arrays(actual, expected)
     kernels = biases_before_batch_norm(config, expected)
-    found: dict[str, tuple[float, str]] = {}
-    for name, b in expected.items():
-        a = actual[name]
-        assert (a.dtype, a.shape) == (b.dtype, b.shape), f"{name}: {a.dtype} {a.shape} against {b.dtype} {b.shape}"
-        scale = float(np.max(np.abs(expected[kernels.get(name, name)])))
+
+    def scale(name: str) -> float:
+        own = largest(expected[kernels.get(name, name)])
         if name.endswith("running_mean"):
-            scale = float(np.sqrt(np.max(expected[name.replace("running_mean", "running_var")])))
+            own = math.sqrt(largest(expected[name.replace("running_mean", "running_var")]))
         if ".exp_avg." in name:
             second = kernels.get(name, name).replace(".exp_avg.", ".exp_avg_sq.")
-            scale = max(scale, float(np.sqrt(np.max(expected[second]))))
-        group = group_of(name, name in kernels)
-        found[group] = max(found.get(group, (0.0, name)), (relative(a, b, scale=scale), name))
-    return found
+            own = max(own, math.sqrt(largest(expected[second])))
+        return own
+
+    return worst(actual, expected, scale, lambda name: group_of(name, name in kernels))
 
 
 def group_of(name: str, cancelled: bool) -> str:

@@ -16,7 +16,8 @@ from jax_sngan.core.state import TrainState
 from jax_sngan.interop import torch_layout
 from jax_sngan.models.network import Variables
 from jax_sngan.system.jax_internals import known
-from parity_kit.report import relative
+from parity_kit.rows import largest
+from parity_kit.rows import worst as largest_errors
 from parity_tests.compare import assert_within, to_numpy
 
 # LLVM's optimiser takes ten times as long as all else in these small programs (24 s against 2 s for one network's
@@ -96,15 +97,19 @@ def worst(
     Args:
       scales: name -> name of the array whose largest entry stands in for its own.
     """
-    assert sorted(actual) == sorted(expected)
-    errors = []
-    for name in expected:
-        a, b = to_numpy(actual[name]), to_numpy(expected[name])
-        assert a.dtype == b.dtype, f"{name}: {a.dtype} against {b.dtype}"
-        assert a.shape == b.shape, f"{name}: {a.shape} against {b.shape}"
-        scale = np.max(np.abs(to_numpy(expected[(scales or {}).get(name, name)])))
-        errors.append((relative(a, b, scale=float(scale)), name))
-    return max(errors)
+    a, b = as_arrays(actual, expected)
+    scales = scales or {}
+    return largest_errors(a, b, lambda name: largest(b[scales.get(name, name)]))[""]
+
+
+def as_arrays(*two: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    """Two flat trees of either framework as numpy's; fails unless they have the same names, types and shapes."""
+    a, b = found = [{name: to_numpy(array) for name, array in tree.items()} for tree in two]
+    assert sorted(a) == sorted(b)
+    for name in a:
+        ours, theirs = (f"{tree[name].dtype} {tree[name].shape}" for tree in found)
+        assert ours == theirs, f"{name}: {ours} against {theirs}"
+    return found
 
 
 def assert_agree(

@@ -107,12 +107,17 @@ def drawing(title: str, width: float, height: float, parts: Sequence[str]) -> st
 
 
 def png(plots: Sequence[Plot], columns: int, *, width: float = 5.5, height: float = 4.0) -> bytes:
+    """`figure`, as PNG."""
+    return small_png(figure(plots, columns, width=width, height=height))
+
+
+def figure(plots: Sequence[Plot], columns: int, *, width: float = 5.5, height: float = 4.0) -> Any:
     """Plots side by side, in rows of so many; inches of each. The legend is where matplotlib finds room."""
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(plots) / columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    panels = drawn.subplots(rows, columns, squeeze=False).flat
     for axes, plot in zip(panels, plots, strict=False):
         for line in plot.lines:
             colour = COLOURS[line.colour % len(COLOURS)]
@@ -128,9 +133,9 @@ def png(plots: Sequence[Plot], columns: int, *, width: float = 5.5, height: floa
         axes.grid(alpha=0.3)
         if len(plot.lines) > 1:
             axes.legend(fontsize=8, frameon=False)
-    for axes in figure.axes[len(plots) :]:
+    for axes in drawn.axes[len(plots) :]:
         axes.set_axis_off()
-    return small_png(figure)
+    return drawn
 
 
 def small_png(figure: Any) -> bytes:
