@@ -9,12 +9,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from docs_build import commands
 from docs_build.links import page_of
-from docs_build.source import ROOT, definition, fence
+from docs_build.source import ROOT, fence
 from jax_sngan.config.schema import RunConfig, TrainConfig
 from jax_sngan.system.invocation import SCRIPTS
 
 FRAMEWORKS = ("jax_sngan", "torch_ref")
-SECTION = re.compile(r"^(Args|Returns|Raises|Yields):$")
 
 
 def escaped(text: str) -> str:
@@ -133,121 +132,45 @@ def _public(node: Any) -> list[ast.FunctionDef | ast.ClassDef]:
 
 
 def prose(text: str) -> str:
-    """Paragraphs; one with indented lines, or of several short ones, is shown as it stands."""
+    """Paragraphs; a table stays one, another with indented lines is shown as it stands."""
     shown = []
     for paragraph in text.split("\n\n"):
+        if paragraph.startswith("| "):
+            shown.append(re.sub(r"\n +(?!\|)", " ", paragraph))
+            continue
         indented = any(line.startswith(" ") for line in paragraph.splitlines())
         shown.append(fence(paragraph, "text") if indented else escaped(paragraph))
     return "\n\n".join(shown)
 
 
-def documentation(docstring: str) -> str:
-    """A docstring (Args, Returns and Raises indented below their names) as Markdown."""
-    shown: list[str] = []
-    plain: list[str] = []
-    lines = docstring.splitlines()
-    while lines:
-        line = lines.pop(0)
-        if not SECTION.match(line):
-            plain.append(line)
-            continue
-        body = []
-        while lines and (not lines[0].strip() or lines[0].startswith(" ")):
-            body.append(lines.pop(0))
-        text = textwrap.dedent("\n".join(body)).strip()
-        shown.append(f"**{line[:-1]}**\n\n{_entries(text, named=line not in ('Returns:', 'Yields:'))}")
-    if any(plain):
-        shown.insert(0, prose("\n".join(plain).strip()))
-    return "\n\n".join(shown)
-
-
-def _entries(text: str, *, named: bool) -> str:
-    entries: list[str] = []
-    for line in text.splitlines():
-        if line.startswith(" ") and entries:
-            entries[-1] += " " + line.strip()
-        elif line.strip():
-            entries.append(line)
-    if not named:
-        return escaped(" ".join(entries))
-    cut = [e.partition(": ") for e in entries]
-    return "\n".join(f"- `{name}`: {escaped(rest)}" if rest else f"- {escaped(name)}" for name, _, rest in cut)
-
-
-def signature(node: ast.FunctionDef, name: str) -> str:
-    """`name(arguments) -> result`, one argument a line where it is long."""
-    arguments = ast.unparse(node.args)
-    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    line = f"{name}({arguments}){result}"
-    if len(line) <= 90:
-        return line
-    copy = ast.parse(f"def f({arguments}): pass").body[0]
-    assert isinstance(copy, ast.FunctionDef)
-    return f"{name}(\n" + textwrap.indent(",\n".join(_each(copy.args)), "    ") + f",\n){result}"
-
-
-def _each(a: ast.arguments) -> list[str]:
-    """The arguments of a signature, each as it is written."""
-
-    def one(argument: ast.arg, default: ast.expr | None) -> str:
-        told = ast.unparse(argument)
-        equals = " = " if argument.annotation else "="
-        return told if default is None else told + equals + ast.unparse(default)
-
-    plain = [*a.posonlyargs, *a.args]
-    defaults: list[ast.expr | None] = [*[None] * (len(plain) - len(a.defaults)), *a.defaults]
-    found = [one(p, d) for p, d in zip(plain, defaults, strict=True)]
-    if a.vararg:
-        found.append("*" + ast.unparse(a.vararg))
-    elif a.kwonlyargs:
-        found.append("*")
-    found += [one(p, d) for p, d in zip(a.kwonlyargs, a.kw_defaults, strict=True)]
-    return found + (["**" + ast.unparse(a.kwarg)] if a.kwarg else [])
-
-
-def _entry(path: str, node: ast.FunctionDef | ast.ClassDef) -> str:
-    found = [f"## {node.name} {{ #{node.name} }}"]
-    if isinstance(node, ast.FunctionDef):
-        found.append(fence(signature(node, node.name)))
-    else:
-        bases = f"({', '.join(ast.unparse(b) for b in node.bases)})" if node.bases else ""
-        found.append(fence(f"class {node.name}{bases}"))
-    found.append(documentation(ast.get_docstring(node) or ""))
-    if isinstance(node, ast.ClassDef):
-        fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
-        if fields:
-            found.append(fence("\n".join(ast.unparse(f) for f in fields)))
-        methods = [n for n in node.body if isinstance(n, ast.FunctionDef)]
-        for method in methods:
-            told = ast.get_docstring(method)
-            if told and (not method.name.startswith("_") or method.name in ("__init__", "__call__")):
-                found += [f"### {node.name}.{method.name}", fence(signature(method, method.name)), documentation(told)]
-    source = textwrap.indent(fence(definition(path, node.name)), "    ")
-    found.append(f'??? note "source of {node.name}"\n\n{source}')
-    return "\n\n".join(found)
+def dotted(path: str) -> str:
+    """jax_sngan/nn/conv.py -> jax_sngan.nn.conv."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def module_page(path: str) -> str:
-    """All public functions and classes of a file."""
-    tree = ast.parse((ROOT / path).read_text())
+    """All public functions and classes of a file, by mkdocstrings."""
     framework, _, rest = path.partition("/")
     depth = "../" * (path.count("/") + 1)
     links = [f"[the file]({depth}{page_of(path)})"]
     twin = f"{FRAMEWORKS[1 - FRAMEWORKS.index(framework)]}/{rest}"
     if (ROOT / twin).exists() and _public(ast.parse((ROOT / twin).read_text())):
         links.append(f"[its twin in {twin.partition('/')[0]}]({depth}reference/{twin}.md)")
-    head = f"# `{path}`\n\n{documentation(ast.get_docstring(tree) or '')}\n\n{', '.join(links)}\n"
-    return "\n\n".join([head, *(_entry(path, node) for node in _public(tree))]) + "\n"
+    options = "    options: {heading_level: 1, show_root_heading: false, show_root_toc_entry: false}"
+    return f"# `{path}`\n\n{', '.join(links)}\n\n::: {dotted(path)}\n{options}\n"
 
 
 def functions_page() -> str:
     """Every file of both frameworks with the first line of what it says."""
-    found = ["# Every public function\n\nMade from the files' docstrings, one page a file.\n"]
+    found = [
+        "# Every file\n\nMade from the docstrings, one page a file. What is public stands in "
+        "[the interface](../interface.md).\n"
+    ]
     for framework in FRAMEWORKS:
         rows = []
         for path in modules(framework):
             tree = ast.parse((ROOT / path).read_text())
-            names = ", ".join(f"[`{n.name}`]({path}.md#{n.name})" for n in _public(tree))
+            names = ", ".join(f"[`{n.name}`]({path}.md#{dotted(path)}.{n.name})" for n in _public(tree))
             said = (ast.get_docstring(tree) or "").splitlines()[0]
             rows.append([f"[`{path.removeprefix(framework + '/')}`]({path}.md)", escaped(said), names])
         found.append(f"## {framework}\n\n{table(['file', 'what it is for', 'defines'], rows)}\n")

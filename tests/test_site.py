@@ -1,5 +1,6 @@
 """The site builds without a warning and without a network, and what it takes from the source is the source."""
 
+import ast
 import json
 import re
 import subprocess
@@ -7,11 +8,13 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import griffe
 import pytest
 from browser import browser, chromium, served
 from pages import ROOT
 
-from docs_build import commands, links, reference, source
+import jax_sngan.metrics
+from docs_build import commands, docstrings, links, reference, source
 from jax_sngan.config.schema import RunConfig, TrainConfig, flatten
 
 # mkdocs, in a process where every connection is refused.
@@ -123,7 +126,18 @@ def test_every_public_function_has_its_entry(site: Path) -> None:
     for path in [p for framework in reference.FRAMEWORKS for p in reference.modules(framework)]:
         page = (site / "reference" / f"{path}.html").read_text()
         names = re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", (ROOT / path).read_text(), re.MULTILINE)
-        assert [n for n in names if f'id="{n}"' not in page] == [], path
+        assert [n for n in names if f'id="{reference.dotted(path)}.{n}"' not in page] == [], path
+
+
+def test_the_interface_has_all_that_is_public(site: Path) -> None:
+    text = (site / "interface.html").read_text()
+    names = [f"{m.__name__}.{n}" for m in (jax_sngan, jax_sngan.metrics) for n in m.__all__ if n != "nn"]
+    kit = next(n for n in ast.parse((ROOT / "parity_kit/__init__.py").read_text()).body if isinstance(n, ast.Assign))
+    names += [f"parity_kit.{n}" for n in ast.literal_eval(kit.value)]
+    # Two functions are called as their files are, and stand there by the names of both.
+    assert [n for n in names if f'id="{n}"' not in text and f'id="{n}.{n.rpartition(".")[2]}"' not in text] == []
+    signature = "".join(re.findall(r">([^<]*)", text[text.index('id="jax_sngan.load"') :]))
+    assert 'step: str | int = "latest"' in re.sub(r"&quot;", '"', signature)
 
 
 def test_a_name_that_is_gone_ends_the_build() -> None:
@@ -143,10 +157,14 @@ def test_links_to_source_files_lead_to_their_pages() -> None:
 
 
 def test_docstrings_are_shown_as_they_are() -> None:
-    shown = reference.documentation(
-        "[n] of *it*, a_b < c, `x|y`.\n\nArgs:\n  x: [n] one\n    more.\nReturns:\n  [] all."
+    module = griffe.Module("m")
+    module.docstring = griffe.Docstring(
+        "[n] of *it*, a_b < c, `x|y`.\nArgs:\n  x_y: [n] one\n    more.\nReturns:\n  [] all.",
+        parser="google",
+        parser_options={"warnings": False, "returns_named_value": False},
     )
-    assert shown == (
-        "\\[n\\] of \\*it\\*, a\\_b &lt; c, `x&#124;y`.\n\n**Args**\n\n- `x`: \\[n\\] one more.\n\n"
-        "**Returns**\n\n\\[\\] all."
-    )
+    docstrings.Plain().on_package(pkg=module)
+    text, arguments, results = (section.value for section in module.docstring.parsed)
+    assert text == "\\[n\\] of \\*it\\*, a\\_b &lt; c, `x&#124;y`."
+    assert [(a.name, a.description) for a in arguments] == [("x_y", "\\[n\\] one\nmore.")]
+    assert [r.description for r in results] == ["\\[\\] all."]

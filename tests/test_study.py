@@ -57,7 +57,7 @@ def test_the_contract(study):
         assert row["modes"] == 8
         assert 0 <= row["covered"] <= 8
         assert 0 < row["lipschitz_lower"] <= row["lipschitz_upper"]
-        assert (row["g_updates"], row["d_updates"]) == (3, 3 * plan.N_DIS["points"])
+        assert (row["g_updates"], row["d_updates"]) == (3, 3 * TINY.point_n_dis)
         assert 0 <= row["js"] <= np.log(2)
     assert "| WGAN-GP | 1 |" in (out / "table.md").read_text()
 

@@ -6,7 +6,7 @@ from typing import Any
 from jax_sngan.reports import pages
 from jax_sngan.reports.plots import Plot
 from jax_sngan.study import summary
-from jax_sngan.study.plan import CRITICS, GANS, IMAGES, N_DIS, POINTS, Size
+from jax_sngan.study.plan import CRITICS, GANS, IMAGE_N_DIS, IMAGES, POINTS, Size
 from jax_sngan.study.training import CONFIDENCE, POINTS_SCORED
 
 Pictures = dict[str, bytes | list[Plot]]  # by the name of their file: a PNG or GIF, or curves to draw
@@ -68,15 +68,17 @@ _PENALTY = (
 
 def _collapse(told: dict[str, Any], pictures: Pictures) -> str:
     rows = told["rows"]
+    known = " and ".join(summary.DATA_TITLES[data] for data in POINTS if summary.of(rows, data))
     parts = [
         "<p>A generator G turns random numbers into points; a discriminator D learns to tell them from real ones; G "
         "learns to be taken for real. Nothing in G's loss asks for <em>variety</em>. A generator that makes one point "
         "well may be better off than one that makes many, D then learns to reject that one, G moves to the next: "
         "<strong>mode collapse</strong>.</p>"
-        "<p>To see it, the data must be known. Eight Gaussians on a ring, 25 on a grid: each is a mode. A point is of "
-        "high quality within three standard deviations of a mode, and a mode is covered if a point of high quality "
-        "lies there. The KL divergence says how unevenly the good points are shared among the modes; 0: evenly. Grey: "
-        "the modes; blue: generated points; the numbers: modes covered.</p>"
+        f"<p>To see it, the data must be known: {known}. Each Gaussian is a mode. A point is of high quality within "
+        "three standard deviations of a mode, and a mode is covered if a point of high quality lies there. Few modes "
+        "with many good points are a collapse; few good points anywhere are a training that failed in another way. The "
+        "KL divergence says how unevenly the good points are shared among the modes; 0: evenly. Grey: the modes; blue: "
+        "generated points; beside the names: modes covered; in the corner: updates of G.</p>"
     ]
     for data in POINTS:
         title, lines = summary.DATA_TITLES[data], summary.by_seed(rows, data)
@@ -247,19 +249,18 @@ def _tables(told: dict[str, Any], pictures: Pictures) -> str:
 
 
 def _how(told: dict[str, Any], size: Size) -> str:
-    points_updates, images_updates = N_DIS["points"], N_DIS["images"]
     return "\n".join(
         [
             f"<p><code>{escape(told['command'])}</code></p>",
             f"<p>{escape(told['machine'])}; the runs took {told['computed_seconds']:,.0f} seconds in all.</p>",
             "<p>“The same updates” means: the same number of G updates, and before each of them the same number of D "
-            f"updates for every GAN, {points_updates} in the plane and {images_updates} on images (remedies may differ "
+            f"updates for every GAN, {size.point_n_dis} in the plane and {IMAGE_N_DIS} on images (remedies may differ "
             "in it where they say so). Networks have the same layers and widths, with no normalisation in D but the "
             "spectral one; the optimiser is the same Adam, its rate falling to 0 (in the plane from "
-            f"{size.point_rate:g}). So these are not the settings with which each paper got its best figures: a high "
-            "rate and a D that is trained more than G are what collapse comes from, and what Miyato et al. (2018, "
-            "section 4.1) tell GANs apart by. Clipping bound and penalty weight in the plane are the best of three "
-            "each, by one trial on seed 0 at a rate of 0.001.</p>",
+            f"{size.point_rate:g}, β1 = {size.point_beta1:g}). So these are not the settings with which each paper got "
+            "its best figures: a high rate, momentum and a D that is trained more than G are what collapse comes from, "
+            "and what Miyato et al. (2018, section 4.1) tell GANs apart by. Clipping bound and penalty weight in the "
+            "plane are the best of three each, by one trial on seed 0 at a rate of 0.001 without momentum.</p>",
             f"<p>In the plane {POINTS_SCORED:,} points of the raw generator are scored (width {size.point_width}, "
             f"batch {size.point_batch}); on images the averaged generator's. Kullback-Leibler is of the histogram of "
             "modes; Jensen-Shannon of histograms of 50 × 50 cells; Wasserstein is exact, of "
