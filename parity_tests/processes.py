@@ -1,6 +1,5 @@
 """Scripts as processes of their own, and the logs that they write."""
 
-import json
 import os
 import re
 import statistics
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_sngan.runs.log import repeatable
+from jax_sngan.runs.log import repeatable_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +29,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def lines(workdir: Path) -> list[dict[str, float]]:
     """Those of a run's log, without what is of the machine and the hour."""
-    return [repeatable(json.loads(line)) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return repeatable_lines(workdir / "metrics.jsonl")
 
 
 OF_THE_STATE = re.compile(r"step|g_average_distance|._learning_rate|._(sigma|singular_value)/.*")

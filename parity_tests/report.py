@@ -29,7 +29,11 @@ LEFT_OUT_OF_QUICK = [
         f"parity_tests/test_3_networks.py::test_passes_agree[{network}"
         for network in (
             "standard_cnn-32",
+            "standard_cnn-48",
+            "standard_cnn-64",
             "resnet-32x3",
+            "resnet-48",
+            "resnet-64",
             "resnet-128",
             "resnet-28",
             "resnet-32x1-classes-float32",

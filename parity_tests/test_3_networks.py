@@ -55,13 +55,8 @@ MODELS = [
         spectral_norm=SpectralNormConfig(networks="both", form="operator", target=1.5),
     ),
 ]  # fmt: skip
-# Networks of these sizes are those of others with a stage more or less: behind the mark.
-BETWEEN = (48, 64)
 IN_F32 = [MODELS[0], MODELS[4]]
-CASES = [
-    *(pytest.param(m, NETWORK_F64, marks=[pytest.mark.long] * (m.image_size in BETWEEN)) for m in MODELS),
-    *((dataclasses.replace(m, dtype="float32"), NETWORK_F32) for m in IN_F32),
-]
+CASES = [(m, NETWORK_F64) for m in MODELS] + [(dataclasses.replace(m, dtype="float32"), NETWORK_F32) for m in IN_F32]
 
 
 def named(value: Any) -> str | None:

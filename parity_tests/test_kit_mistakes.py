@@ -13,11 +13,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs/porting.md"
 pytestmark = pytest.mark.usefixtures("as_strangers_have_it")
 
 
-# Two of them are longer forms of others.
-_LIKE_ANOTHER = ("SN-ResNet's D", "up-sampling G")
-
-
-@pytest.mark.parametrize("port", [pytest.param(p, marks=pytest.mark.long) if p in _LIKE_ANOTHER else p for p in PORTS])
+@pytest.mark.parametrize("port", PORTS)
 def test_a_right_port_passes(port):
     report = tried(port)
     assert report.passed, report

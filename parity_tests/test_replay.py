@@ -28,11 +28,7 @@ def check(path: Path) -> None:
     assert found.error <= REPLAY, {g: d for g, d in found.deviations.items() if d.error > REPLAY}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path if path == FIRST or "authors" in path.stem else pytest.param(path, marks=pytest.mark.long) for path in OWN],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
 def test_recordings_of_our_own(path):
     check(path)
 

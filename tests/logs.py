@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jax_sngan.runs.log import repeatable
+from jax_sngan.runs.log import repeatable_lines
 
 
 def lines(workdir: Path) -> list[dict[str, Any]]:
     """Those of each line of a run's metrics.jsonl."""
-    return [repeatable(json.loads(line)) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return repeatable_lines(workdir / "metrics.jsonl")
 
 
 def texts(workdir: Path) -> list[str]:

@@ -53,10 +53,7 @@ def pure(layer: nnx.Module):
     return energy, params
 
 
-# A block of G holds what is alone above it: minutes of compiling, behind the mark.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long) if n == "GeneratorBlock" else n for n in LAYERS]
-)
+@pytest.mark.parametrize("name", LAYERS)
 def test_jvp_and_hessian(name):
     make, shape = LAYERS[name]
     energy, params = pure(make())

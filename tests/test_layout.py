@@ -84,7 +84,7 @@ ONLY_IN_JAX = {
     "core/penalties": {"Penalty", "draw"},
     # Eager torch moves u and v in its passes, and need not know how many there will be.
     "core/step": {"generator_passes"},
-    # An optimiser of a user's own may tell its rate; the reference's are the config's.
+    # A scan gives its logs as one array; an optimiser of a user's own may tell its rate.
     "core/watch": {"at_one_precision", "learning_rate"},
     # The program that is compiled.
     "core/observer": {"observer"},

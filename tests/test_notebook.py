@@ -24,8 +24,7 @@ def test_each_notebook_is_known() -> None:
     assert sorted(path.stem for path in (ROOT / "examples").glob("*.ipynb")) == sorted(PICTURES)
 
 
-# docs/tour.md runs the same as the tour's.
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n == "tour" else n for n in PICTURES])
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_notebook_runs(name: str, programs: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = ROOT / "examples" / f"{name}.ipynb"
     for variable, value in programs.items():

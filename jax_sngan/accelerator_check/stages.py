@@ -26,7 +26,7 @@ from jax_sngan.core.inputs import draw_inputs
 from jax_sngan.core.sharding import make_mesh, place, sharded_inputs, sharded_step
 from jax_sngan.core.state import create_state
 from jax_sngan.core.step import train_step, training_step
-from jax_sngan.runs.log import repeatable
+from jax_sngan.runs.log import repeatable_lines
 from jax_sngan.system.files import write_json
 from jax_sngan.training.trainer import train
 
@@ -105,7 +105,7 @@ def resume(options: dict[str, Any], write: Write) -> None:
     shutil.copytree(whole, cut)
     shutil.rmtree(cut / "checkpoints" / str(config.steps))
     train(config, replace(every, {"workdir": str(cut), "resume": "must"}))
-    a, b = (_lines(workdir / "metrics.jsonl") for workdir in (whole, cut))
+    a, b = (repeatable_lines(workdir / "metrics.jsonl") for workdir in (whole, cut))
     error = max(_apart(np.asarray(b[-1][name]), np.asarray(a[-1][name])) for name in LOSSES)
     passed = len(a) == len(b) == config.steps and error <= RESUMED
     told = {"error": error, "tolerance": RESUMED, "of": "the losses and mean scores at the end", "to_the_bit": a == b}
@@ -115,10 +115,6 @@ def resume(options: dict[str, Any], write: Write) -> None:
 def _config(options: dict[str, Any]) -> TrainConfig:
     changes = {"steps": 4, "precision": "highest"} | (TINY if options["quick"] else {})
     return replace(preset("fashion"), changes)
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    return [repeatable(json.loads(line)) for line in path.read_text().splitlines()]
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:

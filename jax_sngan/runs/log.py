@@ -29,6 +29,11 @@ def repeatable(line: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in OF_THE_MACHINE}
 
 
+def repeatable_lines(path: Path) -> list[dict[str, Any]]:
+    """Those of each line of a metrics.jsonl, with its step."""
+    return [repeatable(json.loads(line)) for line in path.read_text().splitlines()]
+
+
 class MetricsFile:
     """metrics.jsonl as a logger (runs/loggers.py); it has no images."""
 
