@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from jax_sngan.benchmark import paired, workloads
+from jax_sngan.benchmark import paired, watching, workloads
 from jax_sngan.benchmark.runner import Plan, measure, torch_version
 from jax_sngan.system.errors import UserError
 
@@ -166,6 +166,17 @@ def test_processes_are_started_anew_after_some_pairs(monkeypatch):
     assert paired.table({"commit": "0" * 40, "rows": [row]}).endswith("12   faster")
 
 
+def test_what_a_step_tells_beside_its_losses_is_measured(script, tmp_path):
+    small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
+    row = watching.measure(workloads.workloads()["fashion"], 3, small, "float32")
+    assert [len(seconds) for seconds in row["seconds"].values()] == [3, 3]
+    assert min(row["now_s"], row["then_s"]) > 0
+    assert paired.table({"rows": [row]}).startswith("the step against one that tells its losses")
+    told = script("benchmark.py", "--watching", "--quick", "--work=fashion", "--json", tmp_path / "cost.json")
+    assert told.code == 0, told
+    assert [r["work"] for r in json.loads((tmp_path / "cost.json").read_text())["watching"]["rows"]] == ["fashion"]
+
+
 def test_torch_may_have_an_environment_of_its_own(tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexec {sys.executable} "$@"\n')
@@ -185,6 +196,9 @@ def test_torch_may_have_an_environment_of_its_own(tmp_path):
 def test_what_is_wrong_of_a_comparison_is_named(script, tmp_path):
     assert script("benchmark.py", "--against=HEAD", "--kinds=eager").is_one_line("--kinds", "--against")
     assert script("benchmark.py", "--against=HEAD", "--check=a.json").is_one_line("--check", "--against")
+    assert script("benchmark.py", "--against=HEAD", "--watching").is_one_line("--watching", "--against")
+    assert script("benchmark.py", "--watching", "--starts").is_one_line("--starts", "--watching")
+    assert script("benchmark.py", "--watching", "--work=sample_resnet32").is_one_line("--watching", "draws samples")
     # A copy of the files alone has no commits.
     git = subprocess.run(["git", "rev-parse"], cwd=ROOT, capture_output=True)
     why = "not a git repository" if git.returncode else "no such commit"

@@ -141,13 +141,15 @@ def median_interval(ordered: Sequence[float]) -> list[float] | None:
     return best
 
 
-def table(against: Mapping[str, Any]) -> str:
-    """The rows for a person."""
+def table(found: Mapping[str, Any]) -> str:
+    """The rows for a person; without a commit, of a step and one that tells less (watching.py)."""
+    told = "the step against one that tells its losses"
+    what = f"this tree against {found['commit'][:12]}" if "commit" in found else told
     lines = [
-        f"this tree against {against['commit'][:12]}: seconds of one over the other, median and {CONFIDENCE:.0%} of it",
-        f"{'work':25} {'now s':>8} {'then s':>8} {'ratio':>7} {'interval':>16} pairs",
+        f"{what}: seconds of one over the other, median and {CONFIDENCE:.0%} of it",
+        f"{'work':25} {'this s':>8} {'that s':>8} {'ratio':>7} {'interval':>16} pairs",
     ]
-    for r in against["rows"]:
+    for r in found["rows"]:
         inside = "-" if r["interval"] is None else "{:.3f} to {:.3f}".format(*r["interval"])
         said = "   slower" if r["slower"] else "   faster" if r["faster"] else ""
         lines.append(

@@ -5,6 +5,7 @@ Exit code 1: --check found something slower than in the stored run, or --against
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax_sngan.config.schema import RunConfig, replace
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import read_json, write_json
 
-REPETITIONS, PAIRS = 3, 15
+REPETITIONS, PAIRS, WATCHED_PAIRS = 3, 15, 300
 
 
 def main() -> int:
@@ -24,6 +25,8 @@ def main() -> int:
     stored = read_json(arguments.check) if arguments.check else None
     if arguments.against is not None:
         return compare(arguments, workloads)
+    if arguments.watching:
+        return watching(arguments, workloads)
     if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("rows"), list)):
         raise UserError(f"--check: {arguments.check} is no result of the benchmark")
     result = measure(arguments, workloads)
@@ -44,25 +47,60 @@ def compare(arguments: argparse.Namespace, workloads: dict[str, plan.Workload]) 
       UserError: there is no such commit, or this machine has no such arithmetic.
     """
     from jax_sngan.benchmark import paired
-    from jax_sngan.benchmark import runner as run
 
     with paired.checked_out(arguments.against) as (commit, tree):
-        probed = run.probe()
-        chosen = chosen_arithmetics(arguments, probed)
-        changes = {"batch_size": 8} if arguments.quick else {}
-        pairs = 1 if arguments.quick else arguments.repetitions or PAIRS
-        rows = []
-        for name in arguments.work or plan.DEFAULT:
-            for arithmetic in chosen:
-                print(f"{name}, {arithmetic} …", file=sys.stderr, flush=True)
-                rows.append(paired.measure_pairs(workloads[name], tree, pairs, changes, arithmetic))
-    against = {"commit": commit, "rows": rows}
-    if arguments.json != "-":
-        print(paired.table(against))
-    if arguments.json:
-        facts = {"machine": run.machine(probed), "matmul_gflops": probed["gflops"]["float32"], "changes": changes}
-        write_json(arguments.json, facts | {"rows": [], "against": against})
+
+        def row(work: plan.Workload, pairs: int, changes: dict[str, Any], arithmetic: str) -> dict[str, Any]:
+            return paired.measure_pairs(work, tree, pairs, changes, arithmetic)
+
+        rows = in_pairs(arguments, workloads, row, PAIRS, "against", {"commit": commit})
     return 1 if any(row["slower"] for row in rows) else 0
+
+
+def watching(arguments: argparse.Namespace, workloads: dict[str, plan.Workload]) -> int:
+    """Measures what a step's own numbers cost; the exit code.
+
+    Raises:
+      UserError: this machine has no such arithmetic, or a work is no step.
+    """
+    from jax_sngan.benchmark.watching import measure
+
+    works = arguments.work or [name for name in plan.DEFAULT if not workloads[name].images]
+    for name in works:
+        if workloads[name].images:
+            raise UserError(f"--watching is of training steps, and {name} draws samples")
+    in_pairs(argparse.Namespace(**vars(arguments) | {"work": works}), workloads, measure, WATCHED_PAIRS, "watching", {})
+    return 0
+
+
+def in_pairs(
+    arguments: argparse.Namespace,
+    workloads: dict[str, plan.Workload],
+    measure: Callable[[plan.Workload, int, dict[str, Any], str], dict[str, Any]],
+    pairs: int,
+    title: str,
+    facts: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """The rows of a comparison in pairs, also printed and written as the line asks."""
+    from jax_sngan.benchmark import paired
+    from jax_sngan.benchmark import runner as run
+
+    probed = run.probe()
+    chosen = chosen_arithmetics(arguments, probed)
+    changes = {"batch_size": 8} if arguments.quick else {}
+    pairs = 1 if arguments.quick else arguments.repetitions or pairs
+    rows = []
+    for name in arguments.work or plan.DEFAULT:
+        for arithmetic in chosen:
+            print(f"{name}, {arithmetic} …", file=sys.stderr, flush=True)
+            rows.append(measure(workloads[name], pairs, changes, arithmetic))
+    found = facts | {"rows": rows}
+    if arguments.json != "-":
+        print(paired.table(found))
+    if arguments.json:
+        machine = {"machine": run.machine(probed), "matmul_gflops": probed["gflops"]["float32"], "changes": changes}
+        write_json(arguments.json, machine | {"rows": [], title: found})
+    return rows
 
 
 def chosen_arithmetics(arguments: argparse.Namespace, probed: dict[str, Any]) -> list[str]:
@@ -92,7 +130,7 @@ def read(workloads: dict[str, plan.Workload]) -> argparse.Namespace:
         "--repetitions",
         type=int,
         metavar="N",
-        help=f"of each side, in turn (default {REPETITIONS}; --against: {PAIRS})",
+        help=f"of each side, in turn (default {REPETITIONS}; --against: {PAIRS}; --watching: {WATCHED_PAIRS})",
     )
     parser.add_argument(
         "--kinds",
@@ -118,12 +156,17 @@ def read(workloads: dict[str, plan.Workload]) -> argparse.Namespace:
     parser.add_argument(
         "--against", metavar="COMMIT", help="JAX's side alone, beside that of another commit: pairs of steps in turn"
     )
+    parser.add_argument(
+        "--watching", action="store_true", help="JAX's side alone, beside a step that tells its losses and scores only"
+    )
     parser.add_output("--json", "write the result there", ".json")
     arguments = parser.parse()
-    of_torch = ("check", "kinds", "torch_python", "starts", "sweep")
-    if arguments.against is not None and (given := [name for name in of_torch if getattr(arguments, name)]):
-        option = f"--{given[0].replace('_', '-')}"
-        raise UserError(f"{option} is of another measurement than --against, which compares two commits: give one")
+    for comparison, what in (("against", "compares two commits"), ("watching", "compares two steps of JAX's side")):
+        others = ("check", "kinds", "torch_python", "starts", "sweep", "watching")
+        given = [name for name in others if name != comparison and getattr(arguments, name)]
+        if getattr(arguments, comparison) and given:
+            option = f"--{given[0].replace('_', '-')}"
+            raise UserError(f"{option} is of another measurement than --{comparison}, which {what}: give one")
     for option, values, known in (
         ("--work", arguments.work, workloads),
         ("--arithmetic", arguments.arithmetic, plan.ARITHMETICS),

@@ -118,12 +118,13 @@ def _over_seeds(gan: str, steps: NDArray[Any], values: NDArray[Any]) -> Line:
 def critics(told: dict[str, dict[str, Any]]) -> list[Plot]:
     """Estimates against the truth, and what pulls G, as two Gaussians move apart."""
     jsd, distance, pull = [], [], []
+    exact: Line | None = None  # drawn last: what lies on it would hide it
     for name, f in told.items():
         t, critic = f["distances"], CRITICS[name]
         if critic.of == "jsd":
             jsd += [
-                Line("2 JSD, exact", t, f["truth"], colour=7, dash=2),
                 Line("log 4 − loss of D", t, f["estimate"], colour=COLOURS["standard"]),
+                Line("2 JSD, exact", t, f["truth"], colour=7, dash=2),
             ]
             for loss, of, gan in (
                 ("standard", "pull_saturating", "standard"),
@@ -134,12 +135,13 @@ def critics(told: dict[str, dict[str, Any]]) -> list[Plot]:
         colour = COLOURS.get(name, COLOURS["sngan_hinge"])
         distance.append(Line(critic.title, t, np.abs(f["estimate"]).tolist(), colour=colour))
         pull.append(Line(critic.title, t, np.abs(f["pull"]).tolist(), colour=colour))
-        if len(distance) == 1:
-            distance.insert(0, Line("distance, exact", t, f["truth"], colour=7, dash=2))
+        exact = Line("distance, exact", t, f["truth"], colour=7, dash=2)
+    if exact is not None:
+        distance.append(exact)
     x = "distance of the means, in standard deviations"
     plots = [
         Plot("Jensen-Shannon: D's estimate", jsd, x, "nats", level=2 * float(np.log(2))),
-        Plot("Wasserstein: the critics' estimates", distance, x, "distance", log=True),
+        Plot("Wasserstein: the critics' estimates", distance, x, "distance"),
         Plot("Pull on the generator", pull, x, "slope of G's loss", log=True),
     ]
     return [plot for plot in plots if plot.lines]

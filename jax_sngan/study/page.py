@@ -32,7 +32,7 @@ def page(told: dict[str, Any], size: Size, pictures: Pictures) -> str:
         ("divergences", "The standard GAN: Jensen-Shannon and Kullback-Leibler", _divergences(told, pictures)),
         ("wasserstein", "The Wasserstein distance", _wasserstein(told, pictures)),
         ("lipschitz", "1-Lipschitz continuity", _lipschitz(told, pictures)),
-        ("clipping", "Weight clipping", _bound(told, "wgan", _CLIPPING)),
+        ("clipping", "Weight clipping", _bound(told, "wgan", _CLIPPING + (_MOMENTUM if size.point_beta1 else ""))),
         ("penalty", "Gradient penalty", _bound(told, "wgan_gp", _PENALTY)),
         ("spectral", "Spectral normalisation", _spectral(told)),
         ("images", "On images", _images(told, pictures)),
@@ -57,6 +57,10 @@ _CLIPPING = (
     "<p>WGAN (Arjovsky et al. 2017) keeps the critic's slopes bounded by force: after each update every weight is cut "
     "to the range from −c to c. Then the network can't be arbitrarily steep; but <em>how</em> steep it can be depends "
     "on c and on the depth, and most weights end at one of the two ends.</p>"
+)
+_MOMENTUM = (
+    "<p>The paper itself warns of two things that this study's settings have: with momentum in the critic's optimiser, "
+    "or at a high rate, its training becomes unstable at times.</p>"
 )
 _PENALTY = (
     "<p>WGAN-GP (Gulrajani et al. 2017) asks for the slope itself. An optimal critic has slope 1 on the lines between "
@@ -106,12 +110,14 @@ def _remedies(told: dict[str, Any], pictures: Pictures) -> str:
             parts.append(_figure(pictures, f"{data}-remedies.png", caption))
     if not parts:
         return ""
+    less = ""
+    if any(row.get("remedy") == "tenth_of_data" for row in told["rows"]):
+        less = "(“A tenth of the data” is the other way round: what it loses speaks for more data.) "
     intro = (
         "<p>Against collapse one reads: more varied data, dropout, batch normalisation, another learning rate, fewer "
-        "updates of D, another loss, spectral normalisation. Each was tried alone on the GAN of the first line. (“A "
-        "tenth of the data” is the other way round: what it loses speaks for more data.) A change counts if it is "
-        "larger than the deviation of the plain GAN's seeds; more modes at a worse quality are a blur that touches all "
-        "of them.</p>"
+        f"updates of D, another loss, spectral normalisation. Each was tried alone on the GAN of the first line. {less}"
+        "A change counts if it is larger than the deviation of the plain GAN's seeds; more modes at a worse quality "
+        "are a blur that touches all of them.</p>"
     )
     return intro + "\n".join(parts)
 
@@ -130,8 +136,8 @@ def _divergences(told: dict[str, Any], pictures: Pictures) -> str:
         _figure(
             pictures,
             "critics.png",
-            "Left: D's loss against the exact Jensen-Shannon divergence (dashed: its limit). Middle: three critics "
-            "against the exact Wasserstein distance. Right: how fast G's loss falls as its Gaussian approaches.",
+            "Jensen-Shannon: D's loss against the exact divergence (dotted across: its limit, 2 log 2). Wasserstein: "
+            "three critics against the exact distance. Pull: how fast G's loss falls as its Gaussian approaches.",
         ),
     ]
     parts += [

@@ -110,7 +110,7 @@ class Size:
 # one D update for each of G and no momentum; with five few of its points were good ones, which is no collapse.
 QUICK = Size(
     name="quick",
-    seeds=3,
+    seeds=5,
     data=("ring",),
     point_rate=3e-3,
     point_beta1=0.5,
@@ -119,7 +119,7 @@ QUICK = Size(
     point_width=64,
     point_batch=64,
     remedy_base="standard",
-    remedy_seeds=2,
+    remedy_seeds=3,
     remedies={"ring": ("one_d_update", "dropout", "batch_norm", "low_rate", "loss", "spectral_norm")},
     image_steps=0,
     image_width=0,
