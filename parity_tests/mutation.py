@@ -52,8 +52,8 @@ CAUGHT = ROOT / "parity_tests" / "caught.json"
 BUDGET = 120.0  # seconds of a processor that the tests of one program's mistake may take, as they took when watched
 # What holds the same files beside the rungs, of tests/.
 BESIDE = [
-    "conv", "export", "forward_mode", "inputs", "lipschitz", "operator_norm", "precision", "shared_expectations",
-    "spectral_norm", "update", "watching",
+    "conv", "export", "forward_mode", "gan", "inputs", "lipschitz", "operator_norm", "precision", "shared_expectations",
+    "spectral_norm", "spectral_norm_anywhere", "spectral_norm_trees", "update", "watching",
 ]  # fmt: skip
 
 

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 from parity_tests.generated import FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("jax_sngan", "torch_ref", "parity_kit", "parity_tests", "tests", "scripts", "conftest.py", "pyproject.toml")
+COPIED = (
+    "jax_sngan", "torch_ref", "parity_kit", "parity_tests", "tests", "scripts", "docs", "conftest.py", "pyproject.toml",
+)  # fmt: skip
 OPTIONS = ["-q", "-p", "no:cacheprovider"]  # of pytest
 FIRST = 15  # tests that are tried before the others, in a run of their own: most mistakes end there
 

@@ -12,28 +12,36 @@ import jax_sngan as sn
 from jax_sngan.nn import cpu_kernels
 
 MAP, FEATURES = (2, 4, 4, 2), (3, 4)
-GIVEN = {"dtype": jnp.float64, "rngs": nnx.Rngs(0)}
-SN = {**GIVEN, "spectral_norm": True}
-OPERATOR = {**GIVEN, "spectral_norm": sn.nn.SpectralNormOptions(form="operator")}
+OPERATOR = sn.nn.SpectralNormOptions(form="operator")
 NORM = partial(sn.nn.BatchNorm, dtype=jnp.float64)
-RNGS = {"rngs": nnx.Rngs(1)}
+
+
+def given(**options):
+    """Made anew for each layer: a process that has computed as it imported this file may not fork (reach.Server)."""
+    return {"dtype": jnp.float64, "rngs": nnx.Rngs(0), **options}
+
+
+def normed(form=True):
+    return given(spectral_norm=form)
+
+
 # what is made, the shape of its input
 LAYERS = {
-    "Linear": (partial(sn.nn.Linear, 4, 3, **SN), FEATURES),
-    "Linear, operator": (partial(sn.nn.Linear, 4, 3, **OPERATOR), FEATURES),
-    "Conv": (partial(sn.nn.Conv, 2, 3, 3, padding=1, **SN), MAP),
-    "Conv, operator": (partial(sn.nn.Conv, 2, 3, 3, padding=1, **OPERATOR), MAP),
-    "Conv, 1x1": (partial(sn.nn.Conv, 2, 3, 1, **SN), MAP),
-    "Conv, any window": (partial(sn.nn.Conv, 2, 4, (3, 2), padding="SAME", groups=2, dilation=2, **SN), MAP),
-    "ConvTranspose": (partial(sn.nn.ConvTranspose, 2, 3, 4, stride=2, padding=1, **SN), MAP),
-    "ConvTranspose, any window": (partial(sn.nn.ConvTranspose, 2, 3, (3, 2), stride=2, padding="SAME", **SN), MAP),
+    "Linear": (lambda: sn.nn.Linear(4, 3, **normed()), FEATURES),
+    "Linear, operator": (lambda: sn.nn.Linear(4, 3, **normed(OPERATOR)), FEATURES),
+    "Conv": (lambda: sn.nn.Conv(2, 3, 3, padding=1, **normed()), MAP),
+    "Conv, operator": (lambda: sn.nn.Conv(2, 3, 3, padding=1, **normed(OPERATOR)), MAP),
+    "Conv, 1x1": (lambda: sn.nn.Conv(2, 3, 1, **normed()), MAP),
+    "Conv, any window": (lambda: sn.nn.Conv(2, 4, (3, 2), padding="SAME", groups=2, dilation=2, **normed()), MAP),
+    "ConvTranspose": (lambda: sn.nn.ConvTranspose(2, 3, 4, stride=2, padding=1, **normed()), MAP),
+    "ConvTranspose, any window": (lambda: sn.nn.ConvTranspose(2, 3, (3, 2), stride=2, padding="SAME", **normed()), MAP),
     "BatchNorm": (partial(sn.nn.BatchNorm, 2, dtype=jnp.float64), MAP),
     "LayerNorm": (partial(sn.nn.LayerNorm, 2, dtype=jnp.float64), MAP),
-    "GeneratorBlock": (partial(sn.nn.GeneratorBlock, 2, 2, norm=NORM, **SN), MAP),
-    "DiscriminatorBlock": (partial(sn.nn.DiscriminatorBlock, 2, 2, True, **SN), MAP),
-    "FirstDiscriminatorBlock": (partial(sn.nn.FirstDiscriminatorBlock, 2, 2, **SN), MAP),
+    "GeneratorBlock": (lambda: sn.nn.GeneratorBlock(2, 2, norm=NORM, **normed()), MAP),
+    "DiscriminatorBlock": (lambda: sn.nn.DiscriminatorBlock(2, 2, True, **normed()), MAP),
+    "FirstDiscriminatorBlock": (lambda: sn.nn.FirstDiscriminatorBlock(2, 2, **normed()), MAP),
     "wrapped": (
-        lambda: sn.nn.SpectralNorm(nnx.Linear(4, 3, param_dtype=jnp.float64, rngs=nnx.Rngs(0)), **RNGS),
+        lambda: sn.nn.SpectralNorm(nnx.Linear(4, 3, param_dtype=jnp.float64, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(1)),
         FEATURES,
     ),
 }
@@ -89,7 +97,7 @@ def test_of_bfloat16_too():
 
 
 def test_the_passes_of_a_step():
-    layer = sn.nn.Linear(4, 3, **SN)
+    layer = sn.nn.Linear(4, 3, **normed())
     energy, params = pure(layer)
     graph, state = nnx.split(layer)
     state = nnx.to_pure_dict(state)
@@ -118,6 +126,6 @@ def test_the_switch():
     with before:
         assert not cpu_kernels.is_enabled()
     assert cpu_kernels.is_enabled()
-    layer, x = sn.nn.Conv(2, 3, 3, **GIVEN), jnp.ones(MAP)
+    layer, x = sn.nn.Conv(2, 3, 3, **given()), jnp.ones(MAP)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(layer, (x,), (x,))

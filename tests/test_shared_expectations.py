@@ -8,6 +8,7 @@ import pytest
 
 from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
 from jax_sngan.core.inputs import draw_inputs
+from jax_sngan.core.penalties import Penalty, draw
 from jax_sngan.data import datasets
 from jax_sngan.models.network import build
 
@@ -129,6 +130,19 @@ def test_labels_of_generated_images_are_no_copies_of_one_another(drawn):
 def test_no_two_updates_share_a_key(drawn):
     keys = [tuple(k) for i in drawn for k in (*i.d_keys, i.g_key)]
     assert len(set(keys)) == len(keys) == 30 * 4
+
+
+def test_a_penaltys_draws_have_streams_that_nothing_else_has():
+    asked = []
+
+    def subkey(stream):
+        asked.append(stream)
+        return np.array([0, stream], np.uint32)
+
+    penalty = Penalty(lambda *_: 0.0, draws=lambda shape: {f"draw {i}": shape[:1] for i in range(9)})
+    drawn = draw(penalty, np.zeros((5, 2, 2, 1), np.float32), subkey)
+    assert asked == [1, 2, *range(9, 16)]  # 5 to 8 are dropout's, 16 on are those of a batch's parts
+    assert len({tuple(np.asarray(a).tolist()) for a in drawn.values()}) == 9
 
 
 @pytest.mark.parametrize("architecture", ["standard_cnn", "resnet"])

@@ -71,6 +71,11 @@ def test_an_accelerators_sum_is_a_cpus() -> None:
     assert watch.norm({}) == 0
 
 
+def test_a_layer_is_what_holds_its_kernel_and_bias() -> None:
+    tree = {"scale": 1, "convs": {"0": {"kernel": 2, "bias": 3}}, "linear": {"kernel": 4}}
+    assert watch.layers(tree) == {"scale": [1], "convs.0": [3, 2], "linear": [4]}
+
+
 def test_the_spread_of_scores_is_of_the_whole_batch_also_in_parts() -> None:
     """One of an image's score, against numpy, from the network itself; and computed in two parts."""
     config = replace(SMALL, {"n_dis": 1, "ema_decay": 0.0})

@@ -17,7 +17,7 @@ def main() -> None:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--out", metavar="DIR", help="folder of the runs, pictures, table and page")
     parser.add_argument(
-        "--quick", action="store_true", help="the ring alone, short runs, three seeds: minutes on 2 cores"
+        "--quick", action="store_true", help="the ring alone, short runs, five seeds: 2 minutes on 2 cores"
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="of every kind of run (default 1 to 3; --quick: 2 or 3)")
     parser.add_argument("--steps", type=int, metavar="N", help="G updates of each run (default: see --dry-run)")

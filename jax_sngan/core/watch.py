@@ -55,8 +55,9 @@ def norms(letter: str, gradients: Any, before: Any, after: Any, *, by_layer: boo
       {"g_grad_norm": [], "g_update_norm": []}, and with by_layer g_grad_norm/LAYER, g_update_norm/LAYER.
     """
     change = jax.tree.map(jnp.subtract, after, before)
-    # Written by the kernel that updates, while `before` is at hand: what read it later would have it copied first.
-    change = lax.platform_dependent(change, cpu=lambda change: change, default=lax.optimization_barrier)
+    # Written by the kernel that updates, while `before` is at hand: what read it later would have it copied first. A TPU
+    # gains nothing by it (docs/performance.md).
+    change = lax.platform_dependent(change, cuda=lax.optimization_barrier, default=lambda change: change)
     logs = {}
     for name, tree in (("grad_norm", gradients), ("update_norm", change)):
         logs[f"{letter}_{name}"] = norm(tree)
@@ -71,7 +72,7 @@ def norm(tree: Any) -> Array:
     if not leaves:
         return jnp.zeros(())
     leaves = at_one_precision(leaves)
-    return jnp.sqrt(lax.platform_dependent(leaves, cpu=_square_sum, default=_joined_square_sum))
+    return jnp.sqrt(lax.platform_dependent(leaves, cuda=_joined_square_sum, default=_square_sum))
 
 
 def at_one_precision(arrays: list[Array]) -> list[Array]:
@@ -86,7 +87,7 @@ def _square_sum(leaves: list[Array]) -> Array:
 
 
 def _joined_square_sum(leaves: list[Array]) -> Array:
-    """As one array, for what launches a kernel for each sum; a CPU would pay for the copy.
+    """As one array, for CUDA, which launches a kernel for each sum; others would pay for the copy.
 
     Kernels of convolutions begin with the channels out, as cuDNN leaves their gradients: the order of a sum is free.
     """
