@@ -55,8 +55,8 @@ def norms(letter: str, gradients: Any, before: Any, after: Any, *, by_layer: boo
       {"g_grad_norm": [], "g_update_norm": []}, and with by_layer g_grad_norm/LAYER, g_update_norm/LAYER.
     """
     change = jax.tree.map(jnp.subtract, after, before)
-    # Written by the kernel that updates, while `before` is at hand: what read it later would have it copied first. A TPU
-    # gains nothing by it (docs/performance.md).
+    # Written by the kernel that updates, while `before` is at hand: what read it later would have it copied first. On a
+    # TPU nothing is gained (docs/performance.md).
     change = lax.platform_dependent(change, cuda=lax.optimization_barrier, default=lambda change: change)
     logs = {}
     for name, tree in (("grad_norm", gradients), ("update_norm", change)):
