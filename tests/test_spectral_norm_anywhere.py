@@ -1,5 +1,7 @@
 """Spectral norms wherever they sit: around any nnx layer, bare in a user's module, stacked, shared."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,26 +34,31 @@ def float64(layer: type[nnx.Module], *sizes: object, **options: object) -> nnx.M
     return layer(*sizes, param_dtype=F64, dtype=F64, rngs=rngs(), **options)
 
 
-# layer, its input, the kernel's axes that are rows
+# What makes a layer (a process that has computed as it imported this file may not fork: reach.Server), its input, the
+# kernel's axes that are rows.
 WRAPPED = {
-    "Conv 1-d, dilated": (float64(nnx.Conv, 4, 5, (3,), kernel_dilation=2), (2, 9, 4), (2,)),
+    "Conv 1-d, dilated": (partial(float64, nnx.Conv, 4, 5, (3,), kernel_dilation=2), (2, 9, 4), (2,)),
     "Conv, rectangular, strided, in groups": (
-        float64(nnx.Conv, 4, 6, (3, 2), strides=(2, 1), padding="VALID", feature_group_count=2),
+        partial(float64, nnx.Conv, 4, 6, (3, 2), strides=(2, 1), padding="VALID", feature_group_count=2),
         (2, 7, 6, 4),
         (3,),
     ),
-    "Conv 3-d": (float64(nnx.Conv, 2, 3, (2, 3, 1)), (1, 4, 5, 3, 2), (4,)),
-    "ConvTranspose": (float64(nnx.ConvTranspose, 4, 5, (4, 4), strides=(2, 2)), (2, 3, 3, 4), (3,)),
+    "Conv 3-d": (partial(float64, nnx.Conv, 2, 3, (2, 3, 1)), (1, 4, 5, 3, 2), (4,)),
+    "ConvTranspose": (partial(float64, nnx.ConvTranspose, 4, 5, (4, 4), strides=(2, 2)), (2, 3, 3, 4), (3,)),
     "ConvTranspose, torch's kernel": (
-        float64(nnx.ConvTranspose, 4, 5, (4, 3), strides=(2, 2), transpose_kernel=True),
+        partial(float64, nnx.ConvTranspose, 4, 5, (4, 3), strides=(2, 2), transpose_kernel=True),
         (2, 3, 3, 4),
         (2,),
     ),
-    "Linear": (float64(nnx.Linear, 4, 6), (3, 4), (1,)),
-    "LinearGeneral": (float64(nnx.LinearGeneral, (2, 3), (4, 5), axis=(-2, -1)), (3, 2, 3), (2, 3)),
-    "Embed": (float64(nnx.Embed, 5, 3), (4,), (0,)),
-    "our Linear": (Linear(4, 6, init=normal(0.5), dtype=F64, rngs=rngs()), (3, 4), (1,)),
-    "our Embedding": (Embedding(5, 3, spectral_norm=None, init=normal(0.5), dtype=F64, rngs=rngs()), (4,), (0,)),
+    "Linear": (partial(float64, nnx.Linear, 4, 6), (3, 4), (1,)),
+    "LinearGeneral": (partial(float64, nnx.LinearGeneral, (2, 3), (4, 5), axis=(-2, -1)), (3, 2, 3), (2, 3)),
+    "Embed": (partial(float64, nnx.Embed, 5, 3), (4,), (0,)),
+    "our Linear": (lambda: Linear(4, 6, init=normal(0.5), dtype=F64, rngs=rngs()), (3, 4), (1,)),
+    "our Embedding": (
+        lambda: Embedding(5, 3, spectral_norm=None, init=normal(0.5), dtype=F64, rngs=rngs()),
+        (4,),
+        (0,),
+    ),
 }
 
 
@@ -70,9 +77,9 @@ def vectors(module: nnx.Module) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", WRAPPED)
 def test_any_layer(name):
     """Each pass is the layer with the kernel over the sigma that this pass's u and v give; the kernel stays."""
-    layer, shape, rows = WRAPPED[name]
-    bare, x = nnx.clone(layer), drawn(shape)
-    wrapped = SpectralNorm(nnx.clone(layer), target=1.5, rngs=rngs(1))
+    make, shape, rows = WRAPPED[name]
+    bare, x = make(), drawn(shape)
+    wrapped = SpectralNorm(make(), target=1.5, rngs=rngs(1))
     kernel = np.asarray(kernel_of(bare)[...])
     out = int(np.prod([kernel.shape[axis] for axis in rows]))
     assert (wrapped.u.shape, wrapped.v.shape) == ((out,), (kernel.size // out,))

@@ -12,7 +12,7 @@ import pytest
 from jax_sngan.nn.spectral_norm import init_tree, normalize_tree
 from jax_sngan.nn.spectral_options import SpectralNormOptions
 
-IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 3)))
+IMAGES = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
 
 
 class LinenNet(nn.Module):
