@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 from jax_sngan.benchmark import paired, watching, workloads
 from jax_sngan.benchmark.runner import Plan, measure, torch_version
+from jax_sngan.config.schema import replace
 from jax_sngan.system.errors import UserError
 
 # The keys that whoever reads the result relies on.
@@ -168,13 +169,18 @@ def test_processes_are_started_anew_after_some_pairs(monkeypatch):
 
 def test_what_a_step_tells_beside_its_losses_is_measured(script, tmp_path):
     small = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
-    row = watching.measure(workloads.workloads()["fashion"], 3, small, "float32")
-    assert [len(seconds) for seconds in row["seconds"].values()] == [3, 3]
-    assert min(row["now_s"], row["then_s"]) > 0
-    assert paired.table({"rows": [row]}).startswith("the step against one that tells its losses")
+    seconds = watching.in_pairs(replace(workloads.workloads()["fashion"].config, small), 3)
+    assert {name: len(own) for name, own in seconds.items()} == {"now": 3, "then": 3}
+    assert min(seconds["now"] + seconds["then"]) > 0
     told = script("benchmark.py", "--watching", "--quick", "--work=fashion", "--json", tmp_path / "cost.json")
     assert told.code == 0, told
-    assert [r["work"] for r in json.loads((tmp_path / "cost.json").read_text())["watching"]["rows"]] == ["fashion"]
+    assert told.out.startswith("the step against one that tells its losses")
+    (row,) = json.loads((tmp_path / "cost.json").read_text())["watching"]["rows"]
+    assert (row["work"], len(row["seconds"]["now"]), row["interval"]) == (
+        "fashion",
+        1,
+        None,
+    )  # one process says nothing
 
 
 def test_torch_may_have_an_environment_of_its_own(tmp_path):

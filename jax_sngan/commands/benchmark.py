@@ -15,7 +15,7 @@ from jax_sngan.config.schema import RunConfig, replace
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import read_json, write_json
 
-REPETITIONS, PAIRS, WATCHED_PAIRS = 3, 15, 300
+REPETITIONS, PAIRS, WATCHING = 3, 15, 8
 
 
 def main() -> int:
@@ -69,7 +69,7 @@ def watching(arguments: argparse.Namespace, workloads: dict[str, plan.Workload])
     for name in works:
         if workloads[name].images:
             raise UserError(f"--watching is of training steps, and {name} draws samples")
-    in_pairs(argparse.Namespace(**vars(arguments) | {"work": works}), workloads, measure, WATCHED_PAIRS, "watching", {})
+    in_pairs(argparse.Namespace(**vars(arguments) | {"work": works}), workloads, measure, WATCHING, "watching", {})
     return 0
 
 
@@ -130,7 +130,7 @@ def read(workloads: dict[str, plan.Workload]) -> argparse.Namespace:
         "--repetitions",
         type=int,
         metavar="N",
-        help=f"of each side, in turn (default {REPETITIONS}; --against: {PAIRS}; --watching: {WATCHED_PAIRS})",
+        help=f"of each side, in turn (default {REPETITIONS}; --against: {PAIRS}; --watching: {WATCHING} processes)",
     )
     parser.add_argument(
         "--kinds",
