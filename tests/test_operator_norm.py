@@ -1,12 +1,18 @@
 """Operator norms equal the SVD of the dense matrix; the bound for zero padding is one."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jax_sngan.nn.conv import conv
+from jax_sngan.nn.layers import Conv
 from jax_sngan.nn.operator_norm import circular_operator_norm, operator_norm_bound
+from jax_sngan.nn.resample import mean_pool, upsample_bilinear, upsample_nearest
+from jax_sngan.nn.spectral_options import SpectralNormOptions
 
 EXACT = 1e-12
 # h, w, c_in, c_out, k, stride, padding
@@ -109,3 +115,17 @@ def test_float32_stays_float32():
 def test_a_size_that_the_stride_does_not_divide():
     with pytest.raises(ValueError, match="size must be a multiple of stride 2, got 5 x 7"):
         circular_operator_norm(jnp.asarray(draw(CASES[3])), (5, 7), 2)
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+def test_a_layer_beside_a_change_of_size_has_the_norm_of_the_size_that_it_works_at(upsampling):
+    options = SpectralNormOptions(form="operator")
+    layer = Conv(2, 3, 3, padding=1, spectral_norm=options, dtype=jnp.float64, rngs=nnx.Rngs(8))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6, 2)))
+    larger = upsample_nearest(x) if upsampling == "nearest" else upsample_bilinear(x)
+    for image in (x, larger):
+        np.testing.assert_allclose(layer.mean_pooled(image), mean_pool(layer(image)), rtol=EXACT, atol=EXACT)
+    np.testing.assert_allclose(layer.of_upsampled(x, upsampling), layer(larger), rtol=EXACT, atol=EXACT)
+    # That norm depends on the size, so one of another size would be seen.
+    of_sizes = [np.asarray(layer(jnp.ones((1, *size, 2)))[0, 1, 1]) for size in ((4, 6), (8, 12), (8, 18), (12, 12))]
+    assert all(not np.allclose(a, b, rtol=1e-4) for a, b in itertools.combinations(of_sizes, 2))
