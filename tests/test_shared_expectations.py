@@ -10,7 +10,7 @@ from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
 from jax_sngan.core.inputs import draw_inputs
 from jax_sngan.core.penalties import Penalty, draw
 from jax_sngan.data import datasets
-from jax_sngan.models.network import build
+from jax_sngan.models.network import ARCHITECTURES, build
 
 SMALL = {"latent_size": 8, "generator_width": 4, "discriminator_width": 4, "dtype": "float64"}
 
@@ -130,6 +130,16 @@ def test_labels_of_generated_images_are_no_copies_of_one_another(drawn):
 def test_no_two_updates_share_a_key(drawn):
     keys = [tuple(k) for i in drawn for k in (*i.d_keys, i.g_key)]
     assert len(set(keys)) == len(keys) == 30 * 4
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_first_layer_is_what_a_latent_meets(architecture):
+    size = 1 if architecture == "mlp" else 32
+    config = ModelConfig(
+        architecture=architecture, image_size=size, latent_size=7, generator_width=4, discriminator_width=4, depth=2
+    )
+    generator = build(config).generator
+    assert generator.module(generator.init(jax.random.key(0))).first_layer.kernel.shape[0] == 7
 
 
 def test_a_penaltys_draws_have_streams_that_nothing_else_has():

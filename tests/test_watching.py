@@ -95,7 +95,7 @@ def test_the_spread_of_scores_is_of_the_whole_batch_also_in_parts() -> None:
 
 @pytest.mark.parametrize(("loss", "boundary"), [("hinge", 0.0), ("least_squares", 0.5), ("wasserstein", None)])
 def test_accuracy_is_by_the_losss_boundary(loss: str, boundary: float | None) -> None:
-    real, fake = jnp.array([0.7, 0.3, -1.0]), jnp.array([0.4, -2.0])
+    real, fake = jnp.array([0.7, 0.3, -1.0, 0.5, 0.0]), jnp.array([0.4, -2.0, 0.5, 0.0])  # on a boundary: on no side
     told = watch.of_scores(sn.gan(replace(SMALL, {"loss": loss})).loss, real, fake)
     if boundary is None:
         assert not any("accuracy" in name for name in told)
