@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -145,6 +146,8 @@ class Page:
         for share in (0.2, 0.4, 0.6, 0.8, 1):
             act(kinds[1], *(a + share * (b - a) for a, b in zip(start, end, strict=True)))
         act(kinds[2], *end)
+        if finger:
+            time.sleep(0.5)  # no person taps sooner; Chromium 156 takes such a tap for the end of a fling, and no click
 
     def at(self, element: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
         """The place in the window of a share of an element's width and height."""
