@@ -9,8 +9,10 @@ import pytest
 from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
 from jax_sngan.core.inputs import draw_inputs
 from jax_sngan.core.penalties import Penalty, draw
+from jax_sngan.core.pixels import to_uint8
 from jax_sngan.data import datasets
 from jax_sngan.models.network import ARCHITECTURES, build
+from jax_sngan.nn.normalization import normalization
 
 SMALL = {"latent_size": 8, "generator_width": 4, "discriminator_width": 4, "dtype": "float64"}
 
@@ -140,6 +142,16 @@ def test_the_first_layer_is_what_a_latent_meets(architecture):
     )
     generator = build(config).generator
     assert generator.module(generator.init(jax.random.key(0))).first_layer.kernel.shape[0] == 7
+
+
+def test_pixels_are_rounded_and_cut_off_at_both_ends():
+    floats = np.array([-3.0, -1.0, -0.999, -0.995, 0.0, 0.5, 1.0, 1.7])
+    assert np.asarray(to_uint8(floats)).tolist() == [0, 0, 0, 1, 128, 191, 255, 255]
+
+
+def test_a_norm_without_options_has_torchs():
+    norm = normalization("batch", 3)
+    assert (norm.eps, norm.momentum) == (1e-5, 0.1)
 
 
 def test_a_penaltys_draws_have_streams_that_nothing_else_has():

@@ -127,6 +127,19 @@ def test_what_is_seen_of_a_state() -> None:
         assert told[f"d_sigma/{name}"] <= largest * (1 + 1e-12)
 
 
+def test_scores_are_of_networks_in_evaluation() -> None:
+    """Of the running statistics and of u and v as they stand: no batch's own, and no iteration."""
+    config = replace(SMALL, {"model.discriminator_norm": "batch"})
+    _, inputs, after, _ = stepped(config, config)
+    told = jax.jit(partial(observe, sn.gan(config)), compiler_options=QUICK)(after, inputs)
+    g, d = sn.gan(config).networks
+    fake, _ = g.apply(after.generator, inputs.d_latents[-1], None, train=False)
+    real = inputs.real_images[-1] / np.float64(127.5) - 1
+    for name, images in (("d_real_scores", real), ("d_fake_scores", fake)):
+        expected, _ = d.apply(after.discriminator, images, None, train=False)
+        np.testing.assert_allclose(told[name], expected, rtol=1e-9, err_msg=name)
+
+
 def test_rates_of_an_optimiser_of_ones_own() -> None:
     gan = dataclasses.replace(
         sn.gan(SMALL),
