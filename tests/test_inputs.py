@@ -31,6 +31,15 @@ def test_another_seed_draws_another() -> None:
     assert not np.array_equal(other.real_images, draw_inputs(TINY, DATA, 3).real_images)
 
 
+def test_each_way_back_draws_others() -> None:
+    """What led to numbers that are not finite is not drawn again: other images, latents, labels and keys."""
+    config = replace(TINY, {"dequantize": True})
+    drawn = [draw_inputs(config, DATA, 3, rollbacks) for rollbacks in (0, 1, 2)]
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        for name in ("real_images", "d_latents", "g_latents", "d_keys", "g_key"):
+            assert not np.array_equal(getattr(drawn[one], name), getattr(drawn[other], name)), name
+
+
 def test_no_latent_is_used_twice_in_a_step() -> None:
     inputs = draw_inputs(TINY, DATA, 0)
     latents = np.concatenate([inputs.d_latents.reshape(-1, 4), inputs.g_latents])
