@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -56,7 +56,8 @@ def in_pairs(config: TrainConfig, pairs: int) -> dict[str, list[float]]:
     keep_freed_memory()
     gan, inputs = as_gan(config), draw_inputs(config, RandomImages(config), 0)
     programs, states = {}, {}
-    for name, step in {"now": training_step, "then": _bare}.items():
+    steps: dict[str, Callable[..., tuple[TrainState, Logs]]] = {"now": training_step, "then": _bare}
+    for name, step in steps.items():
         states[name] = create_state(config)
         programs[name] = jax.jit(partial(step, gan), donate_argnums=0).lower(states[name], inputs).compile()
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class WandB:
           UserError: wandb is not installed.
         """
         check_wandb()
-        import wandb
+        wandb: Any = import_module("wandb")  # an extra: its types are there for some alone
 
         folder = workdir / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
