@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
+from jax_sngan.config.schema import ModelConfig, OptimizerConfig, TrainConfig, replace
 from jax_sngan.core.inputs import draw_inputs
+from jax_sngan.core.optim import learning_rate
 from jax_sngan.core.penalties import Penalty, draw
 from jax_sngan.core.pixels import to_uint8
 from jax_sngan.data import datasets
@@ -152,6 +153,13 @@ def test_pixels_are_rounded_and_cut_off_at_both_ends():
 def test_a_norm_without_options_has_torchs():
     norm = normalization("batch", 3)
     assert (norm.eps, norm.momentum) == (1e-5, 0.1)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_rate_that_falls_in_one_step(schedule):
+    config = OptimizerConfig(learning_rate=0.5, schedule=schedule, decay_start=9)
+    rates = [float(learning_rate(config, jax.numpy.asarray(step), 10)) for step in (0, 9, 10)]
+    assert rates == pytest.approx([0.5, 0.5, 0.0], abs=1e-12)
 
 
 def test_a_penaltys_draws_have_streams_that_nothing_else_has():
