@@ -83,11 +83,13 @@ def test_two_hundred_steps_put_together_otherwise(case):
     assert_follows(replace(BASE, RUN | OTHERS[case] | {"steps": STEPS}))
 
 
-@pytest.mark.parametrize("seeds", [1, pytest.param(3, marks=pytest.mark.long)])
-def test_the_default_preset_in_float32(seeds):
-    """Full width, as it ships: JAX against torch lies inside torch against torch."""
+def test_the_default_preset_in_float32():
+    """Full width, as it ships: JAX against torch lies inside torch against torch.
+
+    From three starts, as one may lie outside by chance: seed 0 alone gave 1.63 on a Xeon, 2026-11-29.
+    """
     quick = [name for name in VARIATIONS if name != "no oneDNN"]  # as long as two others; fewer bound more tightly
-    starts = [replace(preset("fashion"), {"seed": seed}) for seed in range(seeds)]
+    starts = [replace(preset("fashion"), {"seed": seed}) for seed in range(3)]
     assert_inside(*(run_float32(start, F32_STEPS, variations=quick) for start in starts))
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 import jax_sngan as sn
 from jax_sngan.nn import cpu_kernels
+from jax_sngan.nn.sums import spread_features, sum_to_features
 
 MAP, FEATURES = (2, 4, 4, 2), (3, 4)
 OPERATOR = sn.nn.SpectralNormOptions(form="operator")
@@ -84,6 +85,15 @@ def test_jvp_and_hessian(name):
     np.testing.assert_allclose(hessian[0][0], jnp.sum(second * ways[0]), rtol=1e-9, atol=1e-12)
     if by_rows is not None:
         np.testing.assert_allclose(jnp.tensordot(by_rows, ways[0], x.ndim), second, rtol=1e-9, atol=1e-12)
+
+
+def test_sums_to_features_and_back():
+    x = np.random.default_rng(0).normal(size=MAP)
+    for on in (True, False):
+        with cpu_kernels.enabled(on):
+            total = sum_to_features(jnp.asarray(x))
+            np.testing.assert_allclose(total, x.sum((0, 1, 2)), rtol=1e-12)
+            np.testing.assert_array_equal(spread_features(total, MAP), np.broadcast_to(total, MAP))
 
 
 def test_of_bfloat16_too():

@@ -129,7 +129,7 @@ def test_what_is_seen_of_a_state() -> None:
 
 def test_scores_are_of_networks_in_evaluation() -> None:
     """Of the running statistics and of u and v as they stand: no batch's own, and no iteration."""
-    config = replace(SMALL, {"model.discriminator_norm": "batch"})
+    config = replace(SMALL, {"model.discriminator_norm": "batch", "model.generator_norm": "batch"})
     _, inputs, after, _ = stepped(config, config)
     told = jax.jit(partial(observe, sn.gan(config)), compiler_options=QUICK)(after, inputs)
     g, d = sn.gan(config).networks
