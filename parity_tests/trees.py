@@ -140,15 +140,20 @@ def biases_before_batch_norm(config: ModelConfig, names: Iterable[str]) -> dict[
 
     Their true gradient is zero. What either computes is the rounding of terms as large as the kernel's gradient,
     and Adam divides it by nearly itself. So the kernel gives the scale. In the ResNet's generator a constant added to
-    a block's result passes the later shortcuts as a constant, down to the last BatchNorm.
+    a block's result passes the later shortcuts as a constant, down to the last BatchNorm; so it does in a discriminator
+    whose shortcuts begin behind the BatchNorm of their block, but for the last block's.
     """
+    names = list(names)
     g, d = {
         "standard_cnn": (r"deconvs\.\d+", r"convs\.[1-9]\d*"),
         "mlp": (r"hidden\.\d+", r"hidden\.[1-9]\d*"),
         "resnet": (r"blocks\.\d+\.(conv1|conv2|shortcut)", r"blocks\.\d+\.conv1"),
     }[config.architecture]
+    if config.architecture == "resnet" and config.shortcut_input == "activated":
+        last = max(int(i) for name in names for i in re.findall(r"discriminator.*\bblocks\.(\d+)\.", name))
+        d = rf"{d}|blocks\.(?!{last}\.)\d+\.(conv2|shortcut)"
     layers = [rf"generator.*\b{g}"] if config.generator_norm == "batch" else []
-    layers += [rf"discriminator.*\b{d}"] if config.discriminator_norm == "batch" else []
+    layers += [rf"discriminator.*\b({d})"] if config.discriminator_norm == "batch" else []
     found = {}
     for name in names:
         if any(re.fullmatch(rf"{layer}\.bias", name) for layer in layers):
