@@ -135,8 +135,8 @@ def assert_same(actual: Any, expected: Any) -> None:
     assert not changed, f"changed: {', '.join(changed)}"
 
 
-def biases_before_batch_norm(config: ModelConfig, names: Iterable[str]) -> dict[str, str]:
-    """Biases that BatchNorm cancels in training -> the kernel of the same layer.
+def biases_before_batch_norm(config: ModelConfig, names: Iterable[str], also: Iterable[str] = ()) -> dict[str, str]:
+    """Biases that BatchNorm cancels in training -> the kernel of the same layer; also: patterns of other such layers.
 
     Their true gradient is zero. What either computes is the rounding of terms as large as the kernel's gradient,
     and Adam divides it by nearly itself. So the kernel gives the scale. In the ResNet's generator a constant added to
@@ -154,6 +154,7 @@ def biases_before_batch_norm(config: ModelConfig, names: Iterable[str]) -> dict[
         d = rf"{d}|blocks\.(?!{last}\.)\d+\.(conv2|shortcut)"
     layers = [rf"generator.*\b{g}"] if config.generator_norm == "batch" else []
     layers += [rf"discriminator.*\b({d})"] if config.discriminator_norm == "batch" else []
+    layers += also
     found = {}
     for name in names:
         if any(re.fullmatch(rf"{layer}\.bias", name) for layer in layers):
