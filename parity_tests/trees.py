@@ -150,7 +150,8 @@ def biases_before_batch_norm(config: ModelConfig, names: Iterable[str], also: It
         "resnet": (r"blocks\.\d+\.(conv1|conv2|shortcut)", r"blocks\.\d+\.conv1"),
     }[config.architecture]
     if config.architecture == "resnet" and config.shortcut_input == "activated":
-        last = max(int(i) for name in names for i in re.findall(r"discriminator.*\bblocks\.(\d+)\.", name))
+        blocks = [int(i) for name in names for i in re.findall(r"discriminator.*\bblocks\.(\d+)\.", name)]
+        last = max(blocks, default=0)
         d = rf"{d}|blocks\.(?!{last}\.)\d+\.(conv2|shortcut)"
     layers = [rf"generator.*\b{g}"] if config.generator_norm == "batch" else []
     layers += [rf"discriminator.*\b({d})"] if config.discriminator_norm == "batch" else []
