@@ -213,10 +213,9 @@ def test_two_devices_train_what_one_does(tiny_run: Path, tmp_path: Path) -> None
     )
     one, two = (logs.lines(workdir)[0] for workdir in (tiny_run, tmp_path / "two"))
     for name, value in one.items():
-        if (
-            name != "g_update_norm"
-        ):  # Adam makes whole steps of biases in front of batch norm, whose gradient is rounding
-            assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+        # In G's biases before batch normalisation, 6 of 2,637 parameters, Adam makes whole steps of rounding.
+        rel = 2e-3 if name == "g_update_norm" else 1e-4
+        assert two[name] == pytest.approx(value, rel=rel, abs=1e-5), name
 
 
 def test_real_colour_images_train(shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,11 +143,12 @@ def median_interval(ordered: Sequence[float]) -> list[float] | None:
 
 def table(found: Mapping[str, Any]) -> str:
     """The rows for a person; without a commit, of a step and one that tells less (watching.py)."""
-    told = "the step against one that tells its losses"
-    what = f"this tree against {found['commit'][:12]}" if "commit" in found else told
+    what, counted = "the step against one that tells its losses", "processes"
+    if "commit" in found:
+        what, counted = f"this tree against {found['commit'][:12]}", "pairs"
     lines = [
         f"{what}: seconds of one over the other, median and {CONFIDENCE:.0%} of it",
-        f"{'work':25} {'this s':>8} {'that s':>8} {'ratio':>7} {'interval':>16} pairs",
+        f"{'work':25} {'this s':>8} {'that s':>8} {'ratio':>7} {'interval':>16} {counted}",
     ]
     for r in found["rows"]:
         inside = "-" if r["interval"] is None else "{:.3f} to {:.3f}".format(*r["interval"])

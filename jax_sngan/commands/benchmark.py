@@ -53,7 +53,8 @@ def compare(arguments: argparse.Namespace, workloads: dict[str, plan.Workload]) 
         def row(work: plan.Workload, pairs: int, changes: dict[str, Any], arithmetic: str) -> dict[str, Any]:
             return paired.measure_pairs(work, tree, pairs, changes, arithmetic)
 
-        rows = in_pairs(arguments, workloads, row, PAIRS, "against", {"commit": commit})
+        works = [workloads[name] for name in arguments.work or plan.DEFAULT]
+        rows = in_pairs(arguments, works, row, PAIRS, "against", {"commit": commit})
     return 1 if any(row["slower"] for row in rows) else 0
 
 
@@ -65,17 +66,19 @@ def watching(arguments: argparse.Namespace, workloads: dict[str, plan.Workload])
     """
     from jax_sngan.benchmark.watching import measure
 
-    works = arguments.work or [name for name in plan.DEFAULT if not workloads[name].images]
-    for name in works:
-        if workloads[name].images:
-            raise UserError(f"--watching is of training steps, and {name} draws samples")
-    in_pairs(argparse.Namespace(**vars(arguments) | {"work": works}), workloads, measure, WATCHING, "watching", {})
+    works = [workloads[name] for name in arguments.work or plan.DEFAULT]
+    if arguments.work is None:
+        works = [work for work in works if not work.images]
+    for work in works:
+        if work.images:
+            raise UserError(f"--watching is of training steps, and {work.name} draws samples")
+    in_pairs(arguments, works, measure, WATCHING, "watching", {})
     return 0
 
 
 def in_pairs(
     arguments: argparse.Namespace,
-    workloads: dict[str, plan.Workload],
+    works: list[plan.Workload],
     measure: Callable[[plan.Workload, int, dict[str, Any], str], dict[str, Any]],
     pairs: int,
     title: str,
@@ -90,10 +93,10 @@ def in_pairs(
     changes = {"batch_size": 8} if arguments.quick else {}
     pairs = 1 if arguments.quick else arguments.repetitions or pairs
     rows = []
-    for name in arguments.work or plan.DEFAULT:
+    for work in works:
         for arithmetic in chosen:
-            print(f"{name}, {arithmetic} …", file=sys.stderr, flush=True)
-            rows.append(measure(workloads[name], pairs, changes, arithmetic))
+            print(f"{work.name}, {arithmetic} …", file=sys.stderr, flush=True)
+            rows.append(measure(work, pairs, changes, arithmetic))
     found = facts | {"rows": rows}
     if arguments.json != "-":
         print(paired.table(found))
