@@ -85,7 +85,9 @@ def checkpoint_files(folder: Path) -> tuple[tuple[str, bytes], ...]:
 
     with Checkpoints(folder / "run", keep=1) as checkpoints:
         checkpoints.save(create_state(TINY), TINY, {"d_loss": 1.0}, [{"d_loss": 1.0}])
-    there = sorted(p for p in (folder / "run/checkpoints/0").rglob("*") if p.is_file() and p.name != "manifest.json")
+    there = [p for p in (folder / "run/checkpoints/0").rglob("*") if p.is_file() and p.name != "manifest.json"]
+    # By size: half of the names are drawn anew by each save, and the same changes shall meet the same files.
+    there.sort(key=lambda path: (path.stat().st_size, path.name))
     return tuple((str(p.relative_to(folder)), p.read_bytes()) for p in there)
 
 

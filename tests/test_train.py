@@ -213,8 +213,9 @@ def test_two_devices_train_what_one_does(tiny_run: Path, tmp_path: Path) -> None
     )
     one, two = (logs.lines(workdir)[0] for workdir in (tiny_run, tmp_path / "two"))
     for name, value in one.items():
-        # In G's biases before batch normalisation, 6 of 2,637 parameters, Adam makes whole steps of rounding.
-        rel = 2e-3 if name == "g_update_norm" else 1e-4
+        # In G's biases before batch normalisation, 6 of 2,637 parameters, Adam makes whole steps of rounding, which
+        # no output shows: only what is of the parameters themselves.
+        rel = 2e-3 if name in ("g_update_norm", "g_average_distance") else 1e-4
         assert two[name] == pytest.approx(value, rel=rel, abs=1e-5), name
 
 
