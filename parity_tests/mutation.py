@@ -3,7 +3,7 @@
     python -m parity_tests.mutation                       every mistake; prints the rung and the test that caught it
     python -m parity_tests.mutation --only "hinge sign"   some of them, by name
     python -m parity_tests.mutation --quick               only the test that each mistake names
-    python -m parity_tests.mutation --markdown            the table of docs/parity.md
+    python -m parity_tests.mutation --markdown            the table of docs/mistakes.md
     python -m parity_tests.mutation --generated 300       mistakes made by a program (`generated`), and the share caught
     python -m parity_tests.mutation --generated 60 --quick    of these only those that `caught.json` has, by its tests
 
@@ -238,7 +238,7 @@ def chosen(names: list[str] | None) -> list[Mistake]:
 
 
 def table(results: list[Result]) -> str:
-    """The results as a table of docs/parity.md."""
+    """The results as a table of docs/mistakes.md."""
     rows = ["| mistake | where | what it does | rung | caught by |", "| --- | --- | --- | --- | --- |"]
     for r in results:
         caught = f"{r.rung} | `{r.test.partition('::')[2]}`" if r.rung else "**none** | "
@@ -282,7 +282,7 @@ def parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Mistak
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     parser.add_argument("--store", action="store_true", help="note what caught each for --quick, in caught.json")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="goes on from what an earlier run left here")
-    parser.add_argument("--markdown", action="store_true", help="print the table of docs/parity.md at the end")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/mistakes.md at the end")
     options = parser.parse_args(arguments)
     try:
         mistakes = chosen(options.only)

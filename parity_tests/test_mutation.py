@@ -55,7 +55,7 @@ def test_the_page_has_every_mistake_as_the_command_found_it():
 
 
 def page() -> str:
-    return (mutation.ROOT / "docs" / "parity.md").read_text()
+    return (mutation.ROOT / "docs" / "mistakes.md").read_text()
 
 
 def test_real_mistakes_are_caught_and_the_tree_is_untouched(tmp_path, capsys):
