@@ -1,4 +1,4 @@
-"""What the tests of real compilers share: `fashion`'s own step for a target, compiled once, and what it should hold."""
+"""What the tests of real compilers share: `sngan`'s own step for a target, compiled once, and what it should hold."""
 
 import math
 from functools import cache, partial
@@ -21,7 +21,7 @@ from jax_sngan.core.inputs import input_shapes
 from jax_sngan.core.sharding import SPLIT, split_spec
 from jax_sngan.core.state import create_state
 
-CONFIG = preset("fashion")
+CONFIG = preset("sngan")
 NORMALISED = 32 + 16  # channels of G's two batch normalisations
 LOGS = 10  # d_loss, g_loss; of real and of generated images' scores mean, two moments, accuracy
 # Numbers that the devices sum in a step (docs/scaling.md): D's gradient, G's, the logs; and of each channel of a

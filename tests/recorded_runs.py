@@ -1,5 +1,7 @@
 """50 steps of each preset's options, with narrow networks, in float64: tests/recorded_runs.json has those of 5138015.
 
+Its `fashion` is not there: that was what `sngan` is, and has other settings since (docs/search.md).
+
 python tests/recorded_runs.py OUT.json [PRESET …]    records what the code of today computes
 """
 

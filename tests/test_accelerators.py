@@ -105,7 +105,7 @@ def test_a_state_that_is_not_donated_is_told() -> None:
     text = (FOLDER / "h100.txt").read_text()
     kept = re.sub(r" input_output_alias=\{ .*? \}, entry", " entry", text, count=1)
     assert kept != text
-    request = Request(preset("fashion"), target("h100"), 1, False)
+    request = Request(preset("sngan"), target("h100"), 1, False)
     assert report.figures(request, Compiled(kept, MEMORY, 1, ""))["donated"] is False
 
 
@@ -132,7 +132,7 @@ def test_a_loop_that_does_not_tell_its_length_is_no_guess() -> None:
 
 def made(name: str, memory: Memory | None, refused: str = "") -> tuple[Request, dict]:
     to = target(TEXTS[name][0])
-    request = Request(preset("fashion"), to, TEXTS[name][1], True)
+    request = Request(preset("sngan"), to, TEXTS[name][1], True)
     text = (FOLDER / f"{name}.txt").read_text()
     return request, report.figures(request, Compiled(text if memory else "", memory, 1, refused))
 
@@ -175,7 +175,7 @@ def test_the_json_has_its_keys_and_its_sums(name: str) -> None:
 def test_every_printed_figure_says_where_it_comes_from(name: str) -> None:
     request, told = made(name, MEMORY)
     head, *rows = report.lines(request, told)
-    assert f"fashion, batch 64, on {request.devices} x {request.target.chip.name}; jax " in head
+    assert f"sngan, batch 64, on {request.devices} x {request.target.chip.name}; jax " in head
     assert rows[-1] == f"Peaks: {request.target.chip.source}."
     for row in rows[:-1]:
         assert any(word in row for word in ("compiler", "datasheet", "guess")), row
@@ -211,7 +211,7 @@ def test_a_program_that_is_too_large_does_not_fit() -> None:
     ],
 )
 def test_an_unknown_target_is_one_line(script: Callable[..., Outcome], name: str, words: list[str]) -> None:
-    assert script("compile_for.py", "fashion", f"--target={name}").is_one_line("compile_for.py", *words)
+    assert script("compile_for.py", "sngan", f"--target={name}").is_one_line("compile_for.py", *words)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_an_unknown_target_is_one_line(script: Callable[..., Outcome], name: str
     ],
 )
 def test_what_cannot_be_is_one_line(script: Callable[..., Outcome], options: list[str], words: list[str]) -> None:
-    assert script("compile_for.py", "fashion", *options).is_one_line("compile_for.py", *words)
+    assert script("compile_for.py", "sngan", *options).is_one_line("compile_for.py", *words)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +238,13 @@ def test_a_missing_compiler_is_one_line(
     script: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:
     monkeypatch.setattr(compiling, "find_spec", lambda module: None)
-    assert script("compile_for.py", "fashion", f"--target={name}").is_one_line(missing, 'pip install -e ".[aot]"')
+    assert script("compile_for.py", "sngan", f"--target={name}").is_one_line(missing, 'pip install -e ".[aot]"')
 
 
 def test_a_compiler_that_fails_is_one_line_and_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "check_installed", lambda to: None)
     monkeypatch.setattr(compiling.sys, "executable", "/bin/false")
-    request = Request(preset("fashion"), target("h100"), 1, False)
+    request = Request(preset("sngan"), target("h100"), 1, False)
     with pytest.raises(UserError, match="the compiler for h100 failed: exit code 1"):
         compiling.compiled(request, print, folder=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -272,7 +272,7 @@ def test_a_compiled_step_is_kept_and_progress_is_told(tmp_path: Path, monkeypatc
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(compiling, "BEAT", 0.1)
     said: list[str] = []
-    request = Request(preset("fashion"), target("h100"), 1, False)
+    request = Request(preset("sngan"), target("h100"), 1, False)
     first = compiling.compiled(request, said.append, folder=tmp_path / "kept")
     assert first == Compiled("HloModule fashion", Memory(1, 2, 1, 4, 0), 3, "")
     assert first.memory is not None
@@ -283,9 +283,9 @@ def test_a_compiled_step_is_kept_and_progress_is_told(tmp_path: Path, monkeypatc
     assert compiling.compiled(request, said.append, folder=tmp_path / "kept") == first
     assert not said
     for other in (
-        Request(replace(preset("fashion"), {"batch_size": 32}), target("h100"), 1, False),
-        Request(preset("fashion"), target("a100"), 1, False),
-        Request(preset("fashion"), target("h100"), 1, True),
+        Request(replace(preset("sngan"), {"batch_size": 32}), target("h100"), 1, False),
+        Request(preset("sngan"), target("a100"), 1, False),
+        Request(preset("sngan"), target("h100"), 1, True),
     ):
         compiling.compiled(other, said.append, folder=tmp_path / "kept")
         assert said, "answered from the cache of another question"
@@ -293,7 +293,7 @@ def test_a_compiled_step_is_kept_and_progress_is_told(tmp_path: Path, monkeypatc
 
 
 def test_the_step_asked_for_is_that_of_a_run() -> None:
-    config = preset("fashion")
+    config = preset("sngan")
     ask = compiling.request_for
     alone = ask(config, RunConfig(), target("v5e:2x2"))
     assert (alone.devices, alone.mesh) == (1, False)
@@ -383,21 +383,21 @@ def test_the_table_has_a_cell_for_each_preset_and_target(
 ) -> None:
     monkeypatch.setattr(compiling, "check_installed", lambda to: None)
     monkeypatch.setenv("XDG_CACHE_HOME", "nothing")
-    outcome = script("compile_table.py", "fashion", "points", "--on=h100,v5e:16x16/256", "--kept")
+    outcome = script("compile_table.py", "sngan", "points", "--on=h100,v5e:16x16/256", "--kept")
     assert outcome.code == 0, outcome
     assert outcome.out.splitlines() == [
         "| preset | h100 | v5e:16x16/256 |",
         "| --- | --- | --- |",
-        "| `fashion` | *not compiled* | *batch 64* |",
+        "| `sngan` | *not compiled* | *batch 64* |",
         "| `points` | *not compiled* | *not compiled* |",
     ]
     assert script("compile_table.py", "nothing").is_one_line("unknown preset 'nothing'", "fashion")
-    assert script("compile_table.py", "fashion", "--on=h100/x").is_one_line("h100/N", "'h100/x'")
+    assert script("compile_table.py", "sngan", "--on=h100/x").is_one_line("h100/N", "'h100/x'")
 
 
 def test_a_cell_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     told = [made("h100", MEMORY)[1], made("h100", Memory(0, 0, 0, CHIPS["h100"].memory + 1, 0))[1]]
-    fits, too_large = markdown(["fashion"], ["a", "b"], [told]).splitlines()[-1].split(" | ")[1:]
+    fits, too_large = markdown(["sngan"], ["a", "b"], [told]).splitlines()[-1].split(" | ")[1:]
     seconds = told[0]["seconds"]
     assert fits == f"{1e3 * seconds['launch']:.3g}, {1e3 * seconds['step']:.3g} ms; 0.0088 GiB"
     assert too_large == "does not fit: 79 GiB |"

@@ -1,4 +1,4 @@
-"""`fashion`'s own step by XLA's CUDA compiler, for one H100 and for eight, without a GPU."""
+"""`sngan`'s own step by XLA's CUDA compiler, for one H100 and for eight, without a GPU."""
 
 from pathlib import Path
 

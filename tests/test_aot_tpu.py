@@ -1,4 +1,4 @@
-"""`fashion`'s own step by libtpu, for one v5e and for four, without a TPU."""
+"""`sngan`'s own step by libtpu, for one v5e and for four, without a TPU."""
 
 import pytest
 from aot import INPUT_BYTES, SPLIT_BYTES, STATE_BYTES, SUMMED, Steps, assert_shared, assert_summed, gathered, needs

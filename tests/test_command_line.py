@@ -14,7 +14,7 @@ from conftest import ROOT, TINY_OPTIONS, Outcome
 from docs_build.commands import parser_of
 from jax_sngan.accelerators.targets import CHIPS
 from jax_sngan.config import other_names
-from jax_sngan.config.presets import names
+from jax_sngan.config.presets import names, preset
 from jax_sngan.config.schema import ModelConfig, PenaltyConfig, RunConfig, TrainConfig, flatten
 from jax_sngan.data.datasets import NAMED
 from jax_sngan.metrics import scores
@@ -173,7 +173,7 @@ def test_help_is_one_screen_of_what_people_use(
     for example in examples:
         outcome = script(name, *shlex.split(example)[2:], "--dry-run", "--json=-")
         assert outcome.code == 0, outcome
-    assert "update [3500]" in text
+    assert f"update [{preset('fashion').steps}]" in text
     assert "update [100000]" in re.sub(r"\s+", " ", script(name, "cifar10_cnn", "--help").out)
 
 
