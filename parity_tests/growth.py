@@ -27,7 +27,7 @@ NARROW = {"standard CNN": "standard_cnn", "ResNet": "resnet"}
 def growth_curves(quick: bool) -> list[dict[str, Any]]:
     """Plots, {"title", "x": steps, "y_label", "lines": {label: relative error}, …} as parity_kit.page draws them.
 
-    The narrow networks in float64 and the default preset in float32; quick: the narrow CNN alone.
+    The narrow networks in float64 and the preset sngan in float32; quick: the narrow CNN alone.
     """
     steps = QUICK_STEPS if quick else STEPS
     plots = []
@@ -38,9 +38,9 @@ def growth_curves(quick: bool) -> list[dict[str, Any]]:
         note = "torch: from first parameters moved by 1e-15 of themselves, the larger of two"
         plots.append(growth.plot(f"float64, narrow {title}, {steps} steps", GROUPS, note))
     if not quick:
-        growth = run_float32(preset("fashion"), F32_STEPS)
+        growth = run_float32(preset("sngan"), F32_STEPS)
         note = "torch: one thread, channels_last, no oneDNN, the batch reversed, the largest of them"
-        plots.append(growth.plot(f"float32, the preset fashion at its full width, {F32_STEPS} steps", GROUPS, note))
+        plots.append(growth.plot(f"float32, the preset sngan at its full width, {F32_STEPS} steps", GROUPS, note))
     return plots
 
 

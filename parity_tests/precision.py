@@ -37,7 +37,7 @@ from parity_tests.configs import BASE
 from parity_tests.trees import biases_before_batch_norm, random_state
 
 Flat = dict[str, Any]
-# The default preset's network at half its width.
+# The garments' presets' network at half its width.
 WIDTH, BATCH = 16, 32
 CONFIG = replace(
     BASE,

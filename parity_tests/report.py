@@ -88,7 +88,7 @@ LEFT_OUT_OF_QUICK = [
             "two_hundred_steps_in_float64[mlp-relativistic_hinge-dragan",
             "two_hundred_steps_put_together_otherwise[mlp, points",
             "two_hundred_steps_put_together_otherwise[mlp, noise",
-            "the_default_preset_in_float32",
+            "the_preset_sngan_in_float32",
             "a_learning_rate",
         )
     ),

@@ -31,7 +31,7 @@ Product = Callable[[Array, Array], Array]
 Rounding = Callable[[Product, Array, Array], Array]
 # Narrow, and one D update a step: products on a CPU by the forms of a GPU or TPU take their time.
 CONFIG = replace(
-    preset("fashion"), {"batch_size": 16, "n_dis": 1, "model.generator_width": 8, "model.discriminator_width": 8}
+    preset("sngan"), {"batch_size": 16, "n_dis": 1, "model.generator_width": 8, "model.discriminator_width": 8}
 )
 STEPS = 200
 _BFLOAT16, _TF32 = 7, 10  # bits behind the point

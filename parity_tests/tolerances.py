@@ -71,7 +71,7 @@ TRAJECTORY_WANDER_RATIO = Tolerance(
 # that one run: record by record ours reached 4.6 (losses, step 15) and torch's own runs 3.0. Then, with the rule fixed,
 # two other seeds: ours 0.45 to 0.86 and 0.33 to 1.25, torch's runs up to 1.16 and 1.63. All that on an AMD EPYC. On an
 # Intel Xeon ours was 0.63 to 2.01 and 0.58 to 1.15 with two seeds, torch's runs of the second up to 1.61: in which run
-# the losses jump first is chance. So the default preset's test takes the mean of three starts, with this bound.
+# the losses jump first is chance. So the test of the preset sngan takes the mean of three starts, with this bound.
 TRAJECTORY_F32_RATIO = Tolerance(1.5, "of torch's own spread: one torch run against three others was up to 1.33")
 
 # Scores: the networks that make features, and a run's own evaluation.
