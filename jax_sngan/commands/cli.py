@@ -187,7 +187,7 @@ def _examples() -> list[str]:
     name = "torch" if name.endswith(("torch", "torch.py")) else "train"
     photos = ("--data=photos/", "--model.image-size=64", "--model.channels=3", "--workdir=runs/photos")
     return [
-        f"{own_command(name)}    (10,000 garments that ship with the package: 7 to 9 minutes on 2 cores)",
+        f"{own_command(name)}    (10,000 garments that ship with the package: 5 minutes on 2 cores)",
         own_command(name, "wgan_gp", "--steps=1000", "--seed=1", "--workdir=runs/critic"),
         own_command(name, *photos),
     ]

@@ -13,8 +13,8 @@ def fashion() -> TrainConfig:
     """Garments of 28 pixels, from the images that ship with the package: the default.
 
     python scripts/train_jax.py
-    MINUTES on 2 cores. As `sngan`, with the batch, the rates, the width of G and the number of steps that a search in
-    the same time found (docs/search.md has the scores of three seeds of each).
+    5 minutes on 2 cores of a Xeon. As `sngan`, with the batch, the rates, the width of G and the number of steps that
+    a search in the same time found (docs/search.md has the scores of three seeds of each).
     """
     adam = OptimizerConfig(learning_rate=1.6e-3, beta1=0.0, beta2=0.9, schedule="linear")
     changes = {"name": "fashion", "steps": 10_000, "batch_size": 16, "model.generator_width": 24}
@@ -26,7 +26,7 @@ def sngan() -> TrainConfig:
     """Spectral norm and the hinge loss (Miyato et al. 2018) on garments of 28 pixels, beside its relatives.
 
     python scripts/train_jax.py sngan
-    2:30 to 9 minutes on 2 cores. The relatives have its networks, data, batch, average and number of steps; what
+    3 to 9 minutes on 2 cores. The relatives have its networks, data, batch, average and number of steps; what
     differs is the loss, what bounds D, and with them the rates. docs/family.md has what each of them reaches here.
     """
     optimizer = OptimizerConfig(learning_rate=4e-4, beta1=0.0, beta2=0.9, schedule="linear")
