@@ -274,7 +274,7 @@ def test_a_compiled_step_is_kept_and_progress_is_told(tmp_path: Path, monkeypatc
     said: list[str] = []
     request = Request(preset("sngan"), target("h100"), 1, False)
     first = compiling.compiled(request, said.append, folder=tmp_path / "kept")
-    assert first == Compiled("HloModule fashion", Memory(1, 2, 1, 4, 0), 3, "")
+    assert first == Compiled("HloModule sngan", Memory(1, 2, 1, 4, 0), 3, "")
     assert first.memory is not None
     assert first.memory.total == 6
     assert all(re.fullmatch(r"h100: compiling, \d+ s", line) for line in said)
