@@ -49,7 +49,7 @@ def test_a_discriminator_that_has_won(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_critic_that_nothing_bounds(capsys: pytest.CaptureFixture[str]) -> None:
     data = sn.load_data("fashion", image_size=28, channels=1)
     options = {"loss": "wasserstein", "n_dis": 5, **rates(1e-3, 1e-2), **UNNORMALISED, **MLP}
-    sn.train("fashion", data=data, steps=60, **options, **OFTEN)
+    sn.train("sngan", data=data, steps=60, **options, **OFTEN)
     assert "exploding" in told(capsys)
 
 
@@ -59,7 +59,7 @@ def test_a_generator_that_makes_one_image(capsys: pytest.CaptureFixture[str]) ->
     options = {"loss": "non_saturating", "n_dis": 1, "model.generator_norm": "none", **UNNORMALISED, **MLP}
     often = {"log_every": 10, "sample_every": 20}
     hot = options | {"model.generator_width": 64, "model.discriminator_width": 64} | rates(1e-2, 3e-4)
-    sn.train("fashion", data=data, steps=120, seed=1, **hot, **often)
+    sn.train("sngan", data=data, steps=120, seed=1, **hot, **often)
     assert told(capsys) == ["collapse"]
 
 
