@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jax_sngan
+from conftest import ROOT
 from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import replace
 from jax_sngan.search import cost, table
@@ -25,6 +26,14 @@ FASTER = {"name": "faster", "why": "a rate", "changes": {"generator_optimizer.le
 def written(path, *trials, **others):
     path.write_text(json.dumps({"base": "fashion", "common": SMALL, "trials": list(trials)} | others))
     return path
+
+
+def test_the_default_is_what_the_search_of_the_documents_chose():
+    plan = read_plan(ROOT / "docs/search/fashion.json")
+    chosen = [trial for trial in plan.trials if trial.name == "b16-g24-slow-d" and trial.share > 0.25]
+    assert [trial.seed for trial in chosen] == [0, 1, 2]
+    assert plan.base == preset("sngan")
+    assert preset("fashion") == replace(plan.base, chosen[0].changes | {"name": "fashion", "steps": 10_000})
 
 
 def searched(path, out, monkeypatch, extractor):
