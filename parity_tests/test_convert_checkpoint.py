@@ -75,8 +75,8 @@ def go_on(folder: Path, converted: str) -> str:
 def test_a_run_moves_between_the_frameworks_half_way(tmp_path: Path) -> None:
     """50 steps in torch and 50 in JAX are 100 steps in JAX, and the other way; the log goes on over the change, in the
     middle of one of its intervals of 20 steps."""
-    jax_run = start(tmp_path, str(ROOT / "scripts/train_jax.py"), "fashion", *OPTIONS, "--workdir=jax")
-    torch_run = start(tmp_path, str(ROOT / "scripts/train_torch.py"), "fashion", *OPTIONS, "--workdir=torch")
+    jax_run = start(tmp_path, str(ROOT / "scripts/train_jax.py"), "sngan", *OPTIONS, "--workdir=jax")
+    torch_run = start(tmp_path, str(ROOT / "scripts/train_torch.py"), "sngan", *OPTIONS, "--workdir=torch")
     finish(torch_run)
     finish(jax_run)
     for source, target in (("torch", "jax_half"), ("jax", "torch_half")):
