@@ -114,7 +114,7 @@ def resume(options: dict[str, Any], write: Write) -> None:
 
 def _config(options: dict[str, Any]) -> TrainConfig:
     changes = {"steps": 4, "precision": "highest"} | (TINY if options["quick"] else {})
-    return replace(preset("fashion"), changes)
+    return replace(preset("sngan"), changes)
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
