@@ -1,5 +1,6 @@
 """Alarms are told on runs that really fail, once, with what was seen and since when; and on no run that goes well."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 import jax_sngan as sn
 from conftest import ROOT, Outcome
 from jax_sngan.config.run_config import ALARMS
+from jax_sngan.config.schema import replace
 from jax_sngan.models.network import Network, Variables
 from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.training.alarms import Alarms
@@ -44,6 +47,27 @@ def test_a_discriminator_that_has_won(capsys: pytest.CaptureFixture[str]) -> Non
     run = sn.train("points", steps=200, **HOT, **OFTEN)
     assert run.step == 200
     assert "d_won" in told(capsys)
+
+
+class Dying(nnx.Module):
+    """A discriminator of points whose ReLUs a far too high rate leaves dead: its score is one number for all."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.hidden = nnx.List([nnx.Linear(i, 32, rngs=rngs) for i in (2, 32)])
+        self.score = nnx.Linear(32, 1, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = images.reshape(len(images), -1)
+        for layer in self.hidden:
+            x = nnx.relu(layer(x))
+        return self.score(x)[:, 0]
+
+
+def test_a_discriminator_that_is_the_same_for_every_image(capsys: pytest.CaptureFixture[str]) -> None:
+    gan = dataclasses.replace(sn.gan(replace(sn.preset("points"), rates(1e-3, 1.0))), discriminator=Dying)
+    data = sn.load_data("grid", image_size=1, channels=2)
+    sn.train(gan, data=data, batch_size=64, steps=100, log_every=10, sample_every=0)
+    assert told(capsys) == ["d_flat"]
 
 
 def test_a_critic_that_nothing_bounds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +158,7 @@ GOOD = {
 }  # fmt: skip
 BAD = {
     "d_won": {"d_accuracy_real": 1.0, "d_accuracy_fake": 1.0, "g_grad_norm": 1e-4},
+    "d_flat": {"g_grad_norm": 1e-4},
     "collapse": {"g_spread": 0.05},
     "sigma": {"d_singular_value/a": 3.0},
     "exploding": {"d_grad_norm": 101.0},
@@ -148,7 +173,7 @@ def steps_told(lines: list[dict[str, float]]) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_is_told_once_until_it_ceases(name: str) -> None:
     bad = GOOD | BAD[name]
-    rows = {"d_won": 3, "collapse": 2, "sigma": 2, "exploding": 3}[name]
+    rows = {"d_won": 3, "d_flat": 3, "collapse": 2, "sigma": 2, "exploding": 3}[name]
     assert steps_told([GOOD] * 20) == []
     assert steps_told([GOOD] * 5 + [bad] * (rows - 1) + [GOOD] * 5) == []
     lines = [GOOD] * 10 + [bad] * 6 + [GOOD] + [bad] * 6
@@ -173,7 +198,7 @@ def test_lines_that_do_not_say_change_nothing() -> None:
     bad = GOOD | BAD["collapse"]
     assert steps_told([GOOD] * 4 + [bad, quiet, {"fid": 3.0}, quiet, bad]) == [(8, "collapse")]
     wasserstein = {name: v for name, v in (GOOD | BAD["d_won"]).items() if "accuracy" not in name}
-    assert steps_told([GOOD] * 4 + [wasserstein] * 5) == []
+    assert steps_told([GOOD] * 4 + [wasserstein] * 5) == [(6, "d_flat")]  # no accuracy says that D has won
 
 
 def test_a_generator_that_has_not_begun_is_no_collapse() -> None:

@@ -266,7 +266,7 @@ def test_a_wrong_logger_is_one_line(script: Callable[..., Outcome], logger: str,
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--stop-on=d_wn", ["stop_on must be of d_won, collapse, sigma, exploding", "'d_wn'"]),
+        ("--stop-on=d_wn", ["stop_on must be of d_won, d_flat, collapse, sigma, exploding", "'d_wn'"]),
         ("--profile-steps=5", ["profile_steps must be A:B", "'5'"]),
         ("--profile-steps=5:3", ["profile_steps must be A:B", "'5:3'"]),
         ("--profile-steps=3:9", ["profile_steps must lie within 0:6", "3:9"]),

@@ -7,7 +7,7 @@ from typing import Literal
 from jax_sngan.config.fields import Options, option
 from jax_sngan.system.errors import UserError
 
-ALARMS = ("d_won", "collapse", "sigma", "exploding")  # what a run may be ended by (training/alarms.py)
+ALARMS = ("d_won", "d_flat", "collapse", "sigma", "exploding")  # what a run may be ended by (training/alarms.py)
 
 
 @dataclass(frozen=True)
