@@ -42,34 +42,19 @@ class _Condition:
     lasted: int = 0  # the same, and lines between them that did not say
 
 
-def _is_sure(line: Values) -> bool:
-    return min(line.get(name, 0.0) for name in ("d_accuracy_real", "d_accuracy_fake")) >= SURE
+def _gradient_is_gone(d_is_sure: bool, words: str) -> Callable[[Values, list[Values]], Seen | bool]:
+    """Sees that G's gradient is gone where D is right on every image, or where it is not."""
 
+    def seen(line: Values, before: list[Values]) -> Seen | bool:
+        if "d_accuracy_real" not in line or len(before) < FIRST:
+            return False
+        largest = max(one["g_grad_norm"] for one in before if "g_grad_norm" in one)
+        sure = min(line["d_accuracy_real"], line["d_accuracy_fake"]) >= SURE
+        if sure != d_is_sure or line["g_grad_norm"] > GONE * largest:
+            return None
+        return f"{words} (norm {line['g_grad_norm']:.1e}, once {largest:.1e})"
 
-def _gone(line: Values, before: list[Values]) -> Seen | bool:
-    """G's gradient, where it is gone, whatever the reason."""
-    if "g_grad_norm" not in line or len(before) < FIRST:
-        return False
-    largest = max((one["g_grad_norm"] for one in before if "g_grad_norm" in one), default=0.0)
-    if line["g_grad_norm"] > GONE * largest:
-        return None
-    return f"norm {line['g_grad_norm']:.1e}, once {largest:.1e}"
-
-
-def _d_has_won(line: Values, before: list[Values]) -> Seen | bool:
-    if "d_accuracy_real" not in line:
-        return False
-    gone = _gone(line, before)
-    if not isinstance(gone, str):
-        return gone
-    return f"D is right on every image (accuracy 1) and G's gradient is gone ({gone})" if _is_sure(line) else None
-
-
-def _d_is_flat(line: Values, before: list[Values]) -> Seen | bool:
-    gone = _gone(line, before)
-    if not isinstance(gone, str):
-        return gone
-    return None if _is_sure(line) else f"G's gradient is gone ({gone}), though D is not sure of its images"
+    return seen
 
 
 def _collapsed(line: Values, before: list[Values]) -> Seen | bool:
@@ -112,14 +97,14 @@ def _conditions() -> list[_Condition]:
     return [
         _Condition(
             "d_won",
-            _d_has_won,
+            _gradient_is_gone(True, "D is right on every image (accuracy 1) and G's gradient is gone"),
             3,
             "people lower D's learning rate, take fewer D updates (n_dis), regularise D (spectral norm, a penalty, "
             "DiffAugment) or take a loss that does not saturate",
         ),
         _Condition(
             "d_flat",
-            _d_is_flat,
+            _gradient_is_gone(False, "D is not right on every image and G's gradient is gone all the same"),
             3,
             "people go back to an earlier checkpoint and lower the learning rates, D's first (its units may be dead, "
             "its score the same for every image)",
