@@ -14,7 +14,8 @@ def fashion() -> TrainConfig:
 
     python scripts/train_jax.py
     5 minutes on 2 cores of a Xeon. As `sngan`, with the batch, the rates, the width of G and the number of steps that
-    a search in the same time found (docs/search.md has the scores of three seeds of each).
+    a search in the same time found (docs/search.md has the scores of three seeds of each). `dcgan`, `wgan` and
+    `wgan_gp` have its networks, data, batch, average and time; what differs is the loss, what bounds D, and the rates.
     """
     changes = {
         "name": "fashion",
@@ -28,11 +29,10 @@ def fashion() -> TrainConfig:
 
 
 def sngan() -> TrainConfig:
-    """Spectral norm and the hinge loss (Miyato et al. 2018) on garments of 28 pixels, beside its relatives.
+    """Spectral norm and the hinge loss (Miyato et al. 2018) on garments of 28 pixels, in batches of 64.
 
     python scripts/train_jax.py sngan
-    5 minutes on 2 cores of a Xeon. The relatives have its networks, data, batch, average and number of steps; what
-    differs is the loss, what bounds D, and with them the rates. docs/family.md has what each of them reaches here.
+    5 minutes on 2 cores of a Xeon. What `fashion` was before its settings were searched for (docs/search.md).
     """
     optimizer = OptimizerConfig(learning_rate=4e-4, beta1=0.0, beta2=0.9, schedule="linear")
     return TrainConfig(
@@ -55,40 +55,44 @@ def dcgan() -> TrainConfig:
     """The standard GAN in DCGAN's form: batch normalisation in both networks, nothing that bounds D.
 
     python scripts/train_jax.py dcgan
-    Radford et al. 2016: Adam of 2e-4 and 0.5; the non-saturating loss of Goodfellow et al. 2014. No score was published
-    for garments.
+    As long as `fashion`. The non-saturating loss of Goodfellow et al. 2014, Adam's betas of Radford et al. 2016; their
+    rate is 2e-4 (docs/search.md has the scores of both). No score was published for garments.
     """
-    adam = OptimizerConfig(learning_rate=2e-4, beta1=0.5, beta2=0.999)
-    return _relative("dcgan", "non_saturating", adam, {"model.discriminator_norm": "batch"})
+    changes = {"model.discriminator_norm": "batch"}
+    return _relative("dcgan", "non_saturating", 1.6e-3, changes, steps=9200, beta1=0.5, beta2=0.999)
 
 
 def wgan() -> TrainConfig:
     """WGAN: D's weights clipped to +-0.01, five D updates for one of G.
 
     python scripts/train_jax.py wgan
-    Arjovsky et al. 2017, Algorithm 1, with Adam without momentum for their RMSProp. No score of garments was published.
+    As long as `fashion`. Arjovsky et al. 2017, Algorithm 1, with Adam without momentum for their RMSProp; their rate is
+    5e-5 (docs/search.md has the scores of both). No score was published for garments.
     """
-    adam = OptimizerConfig(learning_rate=5e-5, beta1=0.0, beta2=0.9)
     changes = {"weight_clip": 0.01, "n_dis": 5, "model.discriminator_norm": "batch"}
-    return _relative("wgan", "wasserstein", adam, changes)
+    return _relative("wgan", "wasserstein", 8e-4, changes, steps=3150)
 
 
 def wgan_gp() -> TrainConfig:
     """WGAN-GP: a penalty of 10 on D's gradient between real and generated images, five D updates for one of G.
 
     python scripts/train_jax.py wgan_gp
-    Gulrajani et al. 2017, Algorithm 1, layer normalisation in D as in their section 4. No score was published for
-    garments; on CIFAR-10 torch-mimicry reports FID 22.29 (50,000 against 50,000).
+    As long as `fashion`. Gulrajani et al. 2017, Algorithm 1, layer normalisation in D as in their section 4; their rate
+    is 1e-4 (docs/search.md has the scores of both). No score was published for garments; on CIFAR-10 torch-mimicry
+    reports FID 22.29 (50,000 against 50,000).
     """
-    adam = OptimizerConfig(learning_rate=1e-4, beta1=0.0, beta2=0.9)
     changes = {"penalty.kind": "gradient_penalty", "n_dis": 5, "model.discriminator_norm": "layer"}
-    return _relative("wgan_gp", "wasserstein", adam, changes)
+    return _relative("wgan_gp", "wasserstein", 1.6e-3, changes, steps=2000)
 
 
-def _relative(name: str, loss: str, adam: OptimizerConfig, changes: dict[str, Any]) -> TrainConfig:
-    optimizers = {"generator_optimizer": adam, "discriminator_optimizer": adam}
-    unbounded = {"name": name, "loss": loss, "model.spectral_norm.networks": "none"}
-    return replace(sngan(), unbounded | optimizers | changes)
+def _relative(
+    name: str, loss: str, rate: float, changes: dict[str, Any], *, steps: int, beta1: float = 0.0, beta2: float = 0.9
+) -> TrainConfig:
+    """`fashion` with another loss, without spectral norm: the steps that take as long, the rate that a search found."""
+    optimizer = OptimizerConfig(learning_rate=rate, beta1=beta1, beta2=beta2, schedule="linear")
+    optimizers = {"generator_optimizer": optimizer, "discriminator_optimizer": optimizer}
+    unbounded = {"name": name, "loss": loss, "steps": steps, "model.spectral_norm.networks": "none"}
+    return replace(fashion(), unbounded | optimizers | changes)
 
 
 def points() -> TrainConfig:
