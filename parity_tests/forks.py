@@ -118,7 +118,7 @@ def make(path: Path, wrong: str) -> bool:
 def differing(right: CodeType, wrong: CodeType) -> list[tuple[CodeType, CodeType, bool]] | None:
     """(old code, new code, whether of an outermost function) of what differs; None where a module or class does."""
     inner = [[c for c in code.co_consts if isinstance(c, CodeType)] for code in (right, wrong)]
-    plain = [[repr(c) for c in code.co_consts if not isinstance(c, CodeType)] for code in (right, wrong)]
+    plain = [_constants(code) for code in (right, wrong)]
     if (right.co_code, right.co_names, plain[0]) != (wrong.co_code, wrong.co_names, plain[1]):
         return None
     found: list[tuple[CodeType, CodeType, bool]] = []
@@ -133,6 +133,12 @@ def differing(right: CodeType, wrong: CodeType) -> list[tuple[CodeType, CodeType
         else:
             found += [(old, new, True), *_closures(old, new)]
     return found
+
+
+def _constants(code: CodeType) -> list[str]:
+    """Those that are no code, but for the line of a class, which its body has from Python 3.13 on."""
+    line = code.co_firstlineno if "__firstlineno__" in code.co_names else None
+    return [repr(c) for c in code.co_consts if not isinstance(c, CodeType) and (line is None or c != line)]
 
 
 def _closures(right: CodeType, wrong: CodeType) -> list[tuple[CodeType, CodeType, bool]]:
