@@ -179,3 +179,34 @@ def test_ctrl_c_within_a_callback_of_the_collector_is_not_lost(tmp_path: Path) -
         timeout=55,
     )
     assert (done.returncode, done.stderr) == (130, "program.py: interrupted\n")
+
+
+def test_ctrl_c_while_a_compiled_module_sets_itself_up_waits_for_it(tmp_path: Path) -> None:
+    """Most that are made with pybind11 or nanobind would raise `ImportError: initialization failed` instead."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, sys, time\n"
+        "from jax_sngan.commands import process\n"
+        "def main():\n"
+        "    assert '_lsprof' not in sys.modules\n"
+        "    started = []\n"
+        "    def audit(event, arguments):\n"  # within the C code that loads it
+        "        if event == 'import' and arguments[0] == '_lsprof' and arguments[1] and not started:\n"
+        "            started.append(1)\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "            sum(range(10))\n"
+        "    sys.addaudithook(audit)\n"
+        "    import _lsprof\n"
+        "    assert started\n"
+        "    print('loaded', flush=True)\n"
+        "    for _ in range(600): time.sleep(0.1)\n"
+        "process.run(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING, sys.executable, str(program)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "loaded\n", "program.py: interrupted\n")

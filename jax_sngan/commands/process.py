@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -12,6 +13,8 @@ from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import program
 from jax_sngan.system.out_of_memory import memory_line, out_of_memory
 from jax_sngan.system.starting import interrupted
+
+_LOADS_COMPILED = {ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__}
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -45,9 +48,15 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C as Python has it, but not while jax is being loaded, since its compiled modules crash of it."""
+    """Ctrl-C as Python has it, but not while jax or any compiled module is being loaded.
+
+    jax's crash of it, and others make an ImportError of it: "initialization failed".
+    """
     spec = getattr(sys.modules.get("jax"), "__spec__", None)
-    if getattr(spec, "_initializing", False):  # importlib's mark, while a module's own code runs
+    loading = bool(getattr(spec, "_initializing", False))  # importlib's mark, while a module's own code runs
+    while frame is not None and not loading:
+        loading, frame = frame.f_code in _LOADS_COMPILED, frame.f_back
+    if loading:
         _interrupt_soon()
     else:
         raise KeyboardInterrupt
