@@ -3,6 +3,8 @@
 tests/pages.py says how a page marks what a test runs otherwise. The default run has the tour; `pytest -m long` all.
 """
 
+import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -142,6 +144,36 @@ def test_blocks_have_a_known_language_and_comments_a_known_mark(page: Path) -> N
     text = page.read_text()
     assert {b.language for b in blocks(text)[1]} <= set(pages.LANGUAGES)
     assert set(re.findall(r"^<!-- ([a-z ]+):", text, re.MULTILINE)) <= {*pages.MARKS, "from here to the next heading"}
+
+
+def unknown_imports(code: str) -> list[str]:
+    """What a program takes from this project's modules that they do not have."""
+    taken = [
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if node.module.partition(".")[0] in ("jax_sngan", "torch_ref", "parity_kit")
+    ]
+    missing = []
+    for module, attribute in taken:
+        found = importlib.import_module(module)
+        submodule = hasattr(found, "__path__") and importlib.util.find_spec(f"{module}.{attribute}")
+        if not hasattr(found, attribute) and not submodule:
+            missing.append(f"{module}.{attribute}")
+    return missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_blocks_import_what_is_there(page: Path) -> None:
+    """Of the long ones too, which the default run only reads."""
+    codes = [b.text for b in blocks(page.read_text())[1] if b.language == "python"]
+    assert [one for code in codes for one in unknown_imports(code)] == []
+
+
+def test_an_import_of_what_has_moved_is_seen() -> None:
+    code = "import jax\nfrom jax_sngan.nn.conv import conv, no_such_form\nfrom jax_sngan.nn import conv\n"
+    assert unknown_imports(code) == ["jax_sngan.nn.conv.no_such_form"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
