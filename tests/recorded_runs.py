@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import jax_sngan
-from jax_sngan.config.schema import TrainConfig, flatten, replace
+from jax_sngan.config.schema import ModelConfig, TrainConfig, flatten, replace
 from jax_sngan.system.jax_internals import known
 
 STEPS, LOGGED = 50, (1, 10, 25, 50)
@@ -36,11 +36,16 @@ def as_it_was(name: str) -> TrainConfig:
     return replace(config, recorded()[name]["options"]) if name in SEARCHED else config
 
 
+def fewest_features(model: ModelConfig) -> int:
+    """A width for a quick run: 4, or 16 where the network takes no 4."""
+    return 16 if model.architecture == "resnet" and model.image_size >= 48 else 4
+
+
 def narrow(name: str) -> TrainConfig:
     """A preset with 50 steps of batch 4 through its narrowest networks; all other options are those of then."""
     config = as_it_was(name)
     model = config.model
-    width = 16 if model.architecture == "resnet" and model.image_size >= 48 else 4
+    width = fewest_features(model)
     changes: dict[str, Any] = {
         "steps": STEPS,
         "batch_size": 4,

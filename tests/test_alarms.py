@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+import recorded_runs
 from flax import nnx
 
 import jax_sngan as sn
@@ -151,10 +152,12 @@ LARGER = [name for name in sn.presets() if name not in PRESETS]
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("preset", LARGER)
 def test_narrow_forms_of_the_larger_presets_set_off_none(preset: str, seed: int, tmp_path: Path) -> None:
-    """Their losses, rates and depth, for want of a GPU with the fewest features and a batch of 8, on garments of their
-    size; those of 128 pixels for fewer steps, told as often."""
+    """Their losses, rates and depth; for want of a GPU with few features and a batch of 8, on garments of their size.
+
+    Those of 128 pixels take fewer steps, and tell as many lines.
+    """
     model = sn.preset(preset).model
-    width = 16 if model.image_size >= 48 else 4
+    width = recorded_runs.fewest_features(model)
     narrow = [f"--model.generator-width={width}", f"--model.discriminator-width={width}", "--batch-size=8"]
     narrow += ["--data=fashion", "--flip=false", *(["--model.num-classes=10"] if model.num_classes else [])]
     steps, every = (100, 4) if model.image_size >= 128 else (250, 10)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from jax_sngan.benchmark import paired, workloads
+from jax_sngan.benchmark import paired, watching, workloads
 from jax_sngan.benchmark.runner import Plan, measure, torch_version
+from jax_sngan.config.schema import replace
 from jax_sngan.system.errors import UserError
 
 SMALL = {"batch_size": 2, "model.generator_width": 2, "model.discriminator_width": 2, "model.latent_size": 4}
@@ -36,6 +37,8 @@ def test_a_row_is_made_of_medians():
     assert (row["jax_s"], row["torch_eager_s"], row["torch_best_s"], row["torch_best"]) == (20, 80, 60, "channels_last")
     assert (row["ratio_best"], row["ratio_eager"], row["gflop"], row["peak_share"]) == (3, 4, 300, 0.15)
     assert (row["jax_mb"], row["torch_mb"], row["failed"]) == (5, 2, {"compiled": "no"})
+    alone = workloads.row(work, {"jax": seconds["jax"]}, {"jax": told["jax"]}, peak=100.0)
+    assert alone["torch_best"] is alone["ratio_best"] is None
 
 
 def test_what_became_slower_is_said():
@@ -158,12 +161,14 @@ def test_processes_are_started_anew_after_some_pairs(monkeypatch):
 
 
 def test_what_a_step_tells_beside_its_losses_is_measured(script, tmp_path):
+    seconds = watching.in_pairs(replace(workloads.workloads()["fashion"].config, SMALL), 3)
+    assert {name: len(own) for name, own in seconds.items()} == {"now": 3, "then": 3}
+    assert min(seconds["now"] + seconds["then"]) > 0
     told = script("benchmark.py", "--watching", "--quick", "--work=fashion", "--json", tmp_path / "cost.json")
     assert told.code == 0, told
     assert told.out.startswith("the step against one that tells its losses")
     (row,) = json.loads((tmp_path / "cost.json").read_text())["watching"]["rows"]
     assert (row["work"], len(row["seconds"]["now"]), len(row["seconds"]["then"])) == ("fashion", 1, 1)
-    assert min(row["seconds"]["now"] + row["seconds"]["then"]) > 0
     assert row["interval"] is None  # one process says nothing
 
 

@@ -4,7 +4,6 @@ tests/pages.py says how a page marks what a test runs otherwise. The default run
 """
 
 import ast
-import importlib
 import importlib.util
 import os
 import re

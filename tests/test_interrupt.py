@@ -96,6 +96,18 @@ def test_ctrl_c_is_one_line(name: str, delay: float, tiny_run: Path, programs: d
     assert left == []
 
 
+def ended(arguments: list[str], folder: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """How Python ended that listens to Ctrl-C, with these arguments and environment variables of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", LISTENING, sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+
+
 # Sends this process a Ctrl-C when a module is looked for; Python imports it by its name at the start.
 AT_IMPORT = """
 import os, signal, sys
@@ -121,14 +133,7 @@ def test_ctrl_c_while_modules_load_is_one_line(command: list[str], name: str, mo
     (tmp_path / "sitecustomize.py").write_text(AT_IMPORT)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sngan").write_text("from jax_sngan.commands.sngan import main\nmain()\n")  # as pip writes it
-    done = subprocess.run(
-        [sys.executable, "-c", LISTENING, sys.executable, *command],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "AT": module},
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
+    done = ended(command, tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}", AT=module)
     assert (done.returncode, done.stderr) == (130, f"{name}: interrupted\n")
 
 
@@ -148,8 +153,7 @@ def test_a_program_of_the_users_own_keeps_its_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "sample.py").write_text(
         "import signal, jax_sngan\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
     )
-    command = [sys.executable, "-c", LISTENING, sys.executable, str(tmp_path / "sample.py")]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = ended([str(tmp_path / "sample.py")])
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -171,13 +175,7 @@ def test_ctrl_c_within_a_callback_of_the_collector_is_not_lost(tmp_path: Path) -
         "    for _ in range(600): time.sleep(0.1)\n"
         "process.run(main)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", LISTENING, sys.executable, str(program)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
+    done = ended([str(program)])
     assert (done.returncode, done.stderr) == (130, "program.py: interrupted\n")
 
 
@@ -202,11 +200,5 @@ def test_ctrl_c_while_a_compiled_module_sets_itself_up_waits_for_it(tmp_path: Pa
         "    for _ in range(600): time.sleep(0.1)\n"
         "process.run(main)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", LISTENING, sys.executable, str(program)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
+    done = ended([str(program)])
     assert (done.returncode, done.stdout, done.stderr) == (130, "loaded\n", "program.py: interrupted\n")
