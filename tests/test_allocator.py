@@ -1,4 +1,4 @@
-"""Freed memory stays with the process where the C library is glibc."""
+"""Freed memory stays with the process where the C library is glibc, that of compiled programs too."""
 
 import platform
 import subprocess
@@ -6,25 +6,56 @@ import sys
 
 import pytest
 
-CODE = """
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+
+FAULTS = """
 import resource
-import numpy as np
 from jax_sngan.system.allocator import keep_freed_memory
 
-def faults():
+def faults(once, times):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        np.ones(8_000_000)  # 64 MB, freed at once
+    for _ in range(times):
+        once()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-first = faults()
+"""
+
+BLOCKS = """
+import numpy as np
+
+once = lambda: np.ones(8_000_000)  # 64 MB, freed at once
+first = faults(once, 20)
 assert keep_freed_memory()
-faults()
-assert faults() < first / 10, (faults(), first)
+faults(once, 20)
+assert faults(once, 20) < first / 10, (faults(once, 20), first)
+"""
+
+# The program's work space is more than an arena of another thread than the main one holds.
+PROGRAM = """
+import jax, jax.numpy as jnp
+
+if {pixels}:
+    assert keep_freed_memory({pixels})
+x = jnp.ones(6000)
+outer = lambda x: jax.lax.fori_loop(0, 3, lambda i, y: y.at[i].add(1), jnp.outer(x, x)).sum()
+program = jax.jit(outer).lower(x).compile()
+assert program.memory_analysis().temp_size_in_bytes > 2**27
+once = lambda: program(x).block_until_ready()
+faults(once, 2)
+print(faults(once, 3))
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_blocks_are_reused_without_page_faults() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+def _run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", FAULTS + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_blocks_are_reused_without_page_faults() -> None:
+    _run(BLOCKS)
+
+
+def test_the_work_space_of_a_program_is_too_where_batches_are_large() -> None:
+    kept, left, small = (int(_run(PROGRAM.format(pixels=pixels))) for pixels in (2**16, 0, 2**10))
+    assert kept < 1000 < 50_000 < min(left, small)

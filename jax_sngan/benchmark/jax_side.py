@@ -43,8 +43,8 @@ class RandomImages:
 
 def prepare(work: Workload, folder: Path) -> Prepared:
     """Writes the folder, compiles, and measures what the host and the power iterations take."""
-    keep_freed_memory()
-    config = work.config
+    config, side = work.config, work.config.model.image_size
+    keep_freed_memory((CHUNK if work.images else config.batch_size) * side**2)
     state, data = create_state(config), RandomImages(config)
     inputs = draw_inputs(config, data, 0)
     np.savez(folder / "state.npz", **torch_layout.to_torch(config, jax.device_get(state)))  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def measure(work: Workload, processes: int, changes: Mapping[str, Any], arithmet
 
 def in_pairs(config: TrainConfig, pairs: int) -> dict[str, list[float]]:
     """Seconds of a step of each program, "now" and "then"; who is first changes from pair to pair."""
-    keep_freed_memory()
+    keep_freed_memory(config.batch_size * config.model.image_size**2)
     gan, inputs = as_gan(config), draw_inputs(config, RandomImages(config), 0)
     programs, states = {}, {}
     steps: dict[str, Callable[..., tuple[TrainState, Logs]]] = {"now": training_step, "then": _bare}

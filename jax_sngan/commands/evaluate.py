@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_sngan.commands import cli
+from jax_sngan.system.allocator import keep_freed_memory
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_json
 from jax_sngan.system.terminal import shown
@@ -15,6 +16,7 @@ SEEDS = 5  # of --compare
 def main() -> None:
     """Prints a table."""
     arguments = read()
+    keep_freed_memory()
     options: dict[str, Any] = {
         "step": arguments.step,
         "metrics": None if arguments.metrics is None else [m.strip() for m in arguments.metrics.split(",")],

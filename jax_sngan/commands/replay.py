@@ -20,8 +20,10 @@ def main() -> int:
         raise UserError(f"--tolerance must be at least 0, got {arguments.tolerance}")
 
     from jax_sngan.interop import recording, replay  # after the options are checked: jax takes a second to load
+    from jax_sngan.system.allocator import keep_freed_memory
     from jax_sngan.system.compilation_cache import use_compilation_cache
 
+    keep_freed_memory()
     use_compilation_cache()
     recorded = recording.load_recording(arguments.trajectory)
     found = replay.replay(recorded)

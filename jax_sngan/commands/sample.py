@@ -9,6 +9,7 @@ import numpy as np
 
 from jax_sngan.commands import cli
 from jax_sngan.runs.image_npz import write_images
+from jax_sngan.system.allocator import keep_freed_memory
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.files import write_json, write_whole
 from jax_sngan.system.terminal import shown
@@ -22,6 +23,7 @@ BATCH = 960  # images that are made at once and not kept, but for those that are
 def main() -> None:
     """Writes what is asked for; without --grid, --npz or --interpolate a grid in WORKDIR/samples, or here."""
     arguments = read()
+    keep_freed_memory()
 
     from jax_sngan.runs import pictures  # after the options are checked: jax takes a second to load
     from jax_sngan.runs.labels import numbers_of

@@ -13,6 +13,7 @@ from jax_sngan.reports.plots import png
 from jax_sngan.runs.run_log import duration
 from jax_sngan.study import critics, figures, folder, page, plan, summary, training
 from jax_sngan.study.folder import Finished
+from jax_sngan.system.allocator import keep_freed_memory
 from jax_sngan.system.compilation_cache import use_compilation_cache
 from jax_sngan.system.files import write_json, write_whole
 from jax_sngan.system.machine import cores
@@ -61,6 +62,7 @@ def run(
     """
     started = time.monotonic()
     folder.begin(out)
+    keep_freed_memory()
     use_compilation_cache()
     done = folder.perform(out, plan.runs(size), COMPUTE, say)
     rows = [f.row() for f in done if f.run.kind != "critic"]

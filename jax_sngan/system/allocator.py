@@ -1,19 +1,31 @@
-"""The C library's memory: freed blocks are kept for the next step instead of going back to the system."""
+"""The C library's memory: freed blocks are kept for the next program instead of going back to the system."""
 
 import ctypes
 import sys
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-KEPT = 2**30  # bytes
+KEPT = 2**31 - 1  # bytes: the most that an int says
+FEW = 2**14  # pixels of a batch whose work space an arena of any thread holds
 
 
-def keep_freed_memory() -> bool:
-    """Lets glibc keep up to 1 GiB of freed memory, and serve blocks up to that size from it; False on other systems.
+def keep_freed_memory(pixels: int = FEW) -> bool:
+    """Lets glibc keep up to 2 GiB of freed memory, and serve blocks up to that size from it; False on other systems.
 
-    XLA's CPU backend allocates a step's work space anew each step. Returned to the system and mapped again, it costs
-    16,000 page faults a step of `fashion`: 8.4 steps a second against 10.1 with this (2 cores, docs/performance.md).
+    XLA's CPU backend allocates a program's work space anew in every call. Returned to the system and mapped again, it
+    costs 100,000 page faults, a tenth of the time, a step of the standard CNN (docs/performance.md).
+
+    Only the heap of the main thread serves blocks of more than 64 MiB. So where there are `pixels` enough in a batch
+    (n * h * w), jax is told to run a CPU's programs in the thread that calls them, which may not do anything else
+    meanwhile. It listens if it has not computed anything yet in this process; programs of several devices never do.
     """
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    return mallopt is not None and all(mallopt(option, KEPT) == 1 for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD))
+    if mallopt is None or not all(mallopt(option, KEPT) == 1 for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD)):
+        return False
+
+    if pixels >= FEW:
+        import jax  # takes a second to load
+
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    return True

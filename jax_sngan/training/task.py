@@ -24,7 +24,6 @@ from jax_sngan.runs.checkpoint import Checkpoints, shapes
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.provenance import provenance
 from jax_sngan.system import processes
-from jax_sngan.system.allocator import keep_freed_memory
 from jax_sngan.system.compilation_cache import use_compilation_cache
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.invocation import called
@@ -171,7 +170,6 @@ def set_up(task: Task, mesh: Mesh | None) -> SetUp:
     config, run, gan, _, data = task
     allow_dtype(gan)
     use_compilation_cache()
-    keep_freed_memory()
     if mesh is not None and run.shard_state:
         check_split(mesh, shapes(partial(create_state, gan)))
     if data is None:

@@ -37,6 +37,7 @@ from jax_sngan.runs.workdir import (
     writing,
 )
 from jax_sngan.system import processes
+from jax_sngan.system.allocator import keep_freed_memory
 from jax_sngan.system.errors import UserError
 from jax_sngan.system.lock import Lock, LockedElsewhere, locked
 from jax_sngan.system.signals import Stop, stop_signals
@@ -112,6 +113,7 @@ def train_in_workdir(
       TrainingDiverged: a number is no longer finite.
     """
     config, run = task.config, task.run
+    keep_freed_memory(config.batch_size * math.prod(task.gan.image_shape[:2]))
     workdir = run_folder(config, run)
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged), ExitStack() as stack:
@@ -206,7 +208,9 @@ def train_in_memory(
     Raises:
       UserError, TrainingDiverged: as above.
     """
-    config, run, on = task.config, task.run, set_up(task, check_asked(task))
+    config, run = task.config, task.run
+    keep_freed_memory(config.batch_size * math.prod(task.gan.image_shape[:2]))
+    on = set_up(task, check_asked(task))
     backend = on.backend(MemoryCheckpoints(run.keep_checkpoints))
     progress = backend.begin(None)
     images_a_step = task.gan.n_dis * config.batch_size
