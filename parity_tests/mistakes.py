@@ -59,6 +59,7 @@ _PENALTY, _LAYER_NORM = "test_1_penalties.py::test_of_a_small_function", "test_2
 _GP, _CLIPPED = f"{_STEP}[gradient penalty]", f"{_STEP}[weight clipping]"
 _RELATIVISTIC = f"{_STEP}[relativistic, in parts]"
 _DROPPED, _PARTS = f"{_STEP}[dropout, noise and augmentation]", f"{_STEP}[a batch in parts]"
+_MANY_IMAGES = _rung_5("test_one_step_as_a_cpu_computes_it_of_many_images")
 _PLAIN, _TWO, _FIRST = f"{_STEP}[hinge]", f"{_STEP}[two D updates]", f"{_STEP}[generator first]"
 
 MISTAKES = [
@@ -1174,6 +1175,14 @@ MISTAKES = [
         "total",
         "losses and moments grow with the number of parts; Adam hides most of it",
         _PARTS,
+    ),
+    Mistake(
+        "parts of many images summed, not averaged",
+        "core/parts.py",
+        "jax.tree.map(lambda x: x / PARTS, lax.scan(add, nothing, split)[0])",
+        "lax.scan(add, nothing, split)[0]",
+        "the losses of large batches are four times what they are, on CPUs",
+        _MANY_IMAGES,
     ),
     Mistake(
         "every part moves G's u and v",

@@ -16,6 +16,7 @@ import torch_ref.core.inputs
 import torch_ref.core.state
 import torch_ref.core.step
 from jax_sngan.config.schema import TrainConfig, flatten, replace
+from jax_sngan.core import parts
 from jax_sngan.core import step as update
 from jax_sngan.core.inputs import draw_inputs
 from jax_sngan.core.losses import LOSSES
@@ -229,6 +230,20 @@ def test_one_step_as_an_accelerator_computes_it(case):
     config = replace(BASE, CASES[case])
     with accelerator_forms():
         ours, theirs, _ = both_steps(config, quick_step(config))
+    assert_agree(ours, theirs, UPDATE_F64, biases_before_batch_norm(config.model, ours))
+
+
+# A large batch of D's, part by part: passes apart and joint, classes, a penalty and what it draws, no constraint.
+MANY_IMAGES = ["two D updates", "gradient penalty", "r1", "weight clipping"]
+
+
+@pytest.mark.parametrize("case", MANY_IMAGES)
+def test_one_step_as_a_cpu_computes_it_of_many_images(case, monkeypatch):
+    monkeypatch.setattr(parts, "MANY", 1)
+    monkeypatch.setattr(parts, "PARTS", 2)
+    config = replace(BASE, CASES[case])
+    assert config.batch_size % parts.PARTS == 0
+    ours, theirs, _ = both_steps(config, quick_step(config))
     assert_agree(ours, theirs, UPDATE_F64, biases_before_batch_norm(config.model, ours))
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 
 from conftest import TINY
 from jax_sngan.config.schema import TrainConfig, replace
-from jax_sngan.core import step
+from jax_sngan.core import parts, step
 from jax_sngan.core.inputs import draw_inputs, input_shapes
 from jax_sngan.core.state import create_state
 from jax_sngan.models.network import Network, Variables, build
@@ -79,6 +79,20 @@ def test_batch_normalisation_does_tie_a_batch_together() -> None:
     apart = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), parts.generator_opt.mu, whole.generator_opt.mu)
     assert max(jax.tree.leaves(apart)) > 1e-4
     assert_close(parts.discriminator.spectral, whole.discriminator.spectral)
+
+
+def test_of_many_images_a_cpu_holds_a_part_of_ds_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {"model.image_size": 32, "model.channels": 3, "model.discriminator_width": 8, "n_dis": 1, "batch_size": 64}
+    config = replace(TINY, size)
+    state, inputs = jax.eval_shape(partial(create_state, config)), input_shapes(config)
+
+    def work_space() -> int:
+        compiled = jax.jit(partial(step.training_step, config)).lower(state, inputs).compile()
+        return int(compiled.memory_analysis().temp_size_in_bytes)
+
+    in_parts = work_space()
+    monkeypatch.setattr(parts, "MANY", np.inf)
+    assert in_parts < 0.7 * work_space()
 
 
 @pytest.mark.parametrize("architecture", ["standard_cnn", "mlp"])

@@ -1,5 +1,6 @@
 """A batch computed in parts, one after another, to save memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,9 @@ from jax import Array, lax
 
 from jax_sngan.core.inputs import Inputs
 from jax_sngan.nn import rng
+
+MANY = 2**17  # numbers in a batch of images, from which on a CPU's memory is mostly D's maps
+PARTS = 4
 
 
 def in_parts(n: int, part: Any, carry: Any, inputs: Inputs, batched: tuple[str, ...], key_name: str) -> tuple[Any, Any]:
@@ -34,3 +38,29 @@ def in_parts(n: int, part: Any, carry: Any, inputs: Inputs, batched: tuple[str, 
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, carry, first)[1])
     (carry, total), _ = lax.scan(one, (carry, nothing), split)
     return carry, jax.tree.map(lambda x: x / n, total)
+
+
+def mean_of_parts(function: Callable[[Any, Any], Any], whole: Any, images: Array, batch: Any) -> Any:
+    """function(whole, batch), which is the mean of what it finds for the parts of a batch.
+
+    A CPU takes a large batch in parts, so that the maps of one are there at a time; other platforms at once.
+
+    Args:
+      whole: every part is given it.
+      images: [n, ...], of which there must be MANY numbers.
+      batch: a tree of arrays [n, ...].
+    """
+    if images.size < MANY or len(images) % PARTS:
+        return function(whole, batch)
+
+    def in_turn(whole: Any, batch: Any) -> Any:
+        split = jax.tree.map(lambda a: a.reshape(PARTS, len(a) // PARTS, *a.shape[1:]), batch)
+
+        def add(so_far: Any, part: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, so_far, function(whole, part)), None
+
+        shapes = jax.eval_shape(function, whole, jax.tree.map(lambda a: a[0], split))
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.tree.map(lambda x: x / PARTS, lax.scan(add, nothing, split)[0])
+
+    return lax.platform_dependent(whole, batch, cpu=in_turn, default=function)

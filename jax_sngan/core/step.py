@@ -22,7 +22,7 @@ from jax_sngan.core import watch
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import Inputs
 from jax_sngan.core.optim import NumberByNumber, average_decay, clip, descend, moving_average
-from jax_sngan.core.parts import in_parts
+from jax_sngan.core.parts import in_parts, mean_of_parts
 from jax_sngan.core.penalties import draw
 from jax_sngan.core.pixels import dequantize, to_float
 from jax_sngan.core.precision import at_its_precision
@@ -76,11 +76,18 @@ def discriminator_update(
         if gan.penalty is not None and seen.real is not None:
             seen = seen._replace(drawn=draw(gan.penalty, seen.real, partial(_subkey, key)))
         gradient = partial(_discriminator_gradient, gan, discriminator, moved, key)
-        if mesh is not None and gan.images_apart and len(fake) % mesh.size == 0:
-            own = mean_of_devices(mesh, lambda *given: gradient(*given)[1], discriminator.params, seen)
-            return (generator, discriminator), own
-        after, found = gradient(discriminator.params, seen)
-        return (generator, after), found
+        if not gan.images_apart or (mesh is not None and len(fake) % mesh.size):
+            after, found = gradient(discriminator.params, seen)
+            return (generator, after), found
+
+        def alone(params: Tree, seen: _Seen) -> tuple[Tree, Logs]:
+            return gradient(params, seen)[1]
+
+        if mesh is not None:
+            found = mean_of_devices(mesh, alone, discriminator.params, seen)
+        else:
+            found = mean_of_parts(alone, discriminator.params, fake, seen)
+        return (generator, discriminator), found
 
     first = (generator, state.discriminator)
     (generator, after), (gradients, logs) = in_parts(gan.accumulate, part, first, inputs, _D_BATCH, "d_keys")
