@@ -69,6 +69,14 @@ def test_kinds_come_from_the_line_that_wrote_a_kernel(name: str) -> None:
     assert {k.times for k in of["convolution"]} == {ROUNDS}
 
 
+def test_the_largest_number_of_cycles_is_no_estimate() -> None:
+    text = (FOLDER / "v5e.txt").read_text()
+    most = text.replace('"estimated_cycles":"2008"', f'"estimated_cycles":"{2**63 - 1}"')
+    assert most != text
+    lost = [(a.name, b.cycles) for a, b in zip(run_of("v5e"), kernels(parse(most)), strict=True) if a != b]
+    assert lost == [(next(k.name for k in run_of("v5e") if k.cycles == 2008), 0)]
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_what_is_donated_is_counted(name: str) -> None:
     # kernel, matrix, u or v, average; the matrix is read and none of the results
