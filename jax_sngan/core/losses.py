@@ -124,7 +124,8 @@ class Loss:
       g: (real [n], fake [m]) -> []; real is None where g_sees_real is false.
       g_sees_real: D scores the step's last real batch in the G update too: one pass, and one power iteration, more.
       images_apart: d is a mean over the batch of terms of one image each, so that the devices of a mesh may each take
-        their own images' and the mean of that be taken. False is right for any loss, and communicates more.
+        their own images' and the mean of that be taken, and a CPU one part of a large batch after another. False is
+        right for any loss, communicates more and takes more memory.
       boundary: the score above which D takes an image for real, by which its accuracy is logged; None where one score
         by itself says nothing.
     """

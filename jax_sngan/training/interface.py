@@ -46,6 +46,9 @@ def train(
 ) -> Run:
     """Trains a GAN, by the trainer behind `sngan train`: the same options give the same bits.
 
+    On a CPU it changes two settings of this process: freed memory is kept, and where batches are large jax runs a
+    program in the thread that calls it (system/allocator.py).
+
     The first Ctrl-C ends it after the step that is being done, and what is trained by then comes back; the second is
     Python's own.
 
