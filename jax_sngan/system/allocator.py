@@ -5,18 +5,18 @@ import sys
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 KEPT = 2**31 - 1  # bytes: the most that an int says
-FEW = 2**14  # pixels of a batch whose work space an arena of any thread holds
+MANY = 2**14  # pixels in a batch, from which on a program may want more at once than an arena holds, 64 MiB
 
 
-def keep_freed_memory(pixels: int = FEW) -> bool:
+def keep_freed_memory(pixels: int = MANY) -> bool:
     """Lets glibc keep up to 2 GiB of freed memory, and serve blocks up to that size from it; False on other systems.
 
     XLA's CPU backend allocates a program's work space anew in every call. Returned to the system and mapped again, it
     costs 100,000 page faults, a tenth of the time, a step of the standard CNN (docs/performance.md).
 
-    Only the heap of the main thread serves blocks of more than 64 MiB. So where there are `pixels` enough in a batch
-    (n * h * w), jax is told to run a CPU's programs in the thread that calls them, which may not do anything else
-    meanwhile. It listens if it has not computed anything yet in this process; programs of several devices never do.
+    Only the heap of the main thread serves larger blocks than an arena's. So where a batch has MANY pixels (n * h * w),
+    jax is told to run a CPU's programs in the thread that calls them, which then does nothing else meanwhile. It
+    listens if it has not computed anything yet in this process; programs of several devices keep their own threads.
     """
     if sys.platform != "linux":
         return False
@@ -24,7 +24,7 @@ def keep_freed_memory(pixels: int = FEW) -> bool:
     if mallopt is None or not all(mallopt(option, KEPT) == 1 for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD)):
         return False
 
-    if pixels >= FEW:
+    if pixels >= MANY:
         import jax  # takes a second to load
 
         jax.config.update("jax_cpu_enable_async_dispatch", False)
