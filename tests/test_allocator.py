@@ -41,8 +41,7 @@ outer = lambda x: jax.lax.fori_loop(0, 3, lambda i, y: y.at[i].add(1), jnp.outer
 program = jax.jit(outer).lower(x).compile()
 assert program.memory_analysis().temp_size_in_bytes > 2**27
 once = lambda: program(x).block_until_ready()
-faults(once, 2)
-print(faults(once, 3))
+print(*sorted(faults(once, 1) for _ in range(9)))
 """
 
 
@@ -57,5 +56,12 @@ def test_blocks_are_reused_without_page_faults() -> None:
 
 
 def test_the_work_space_of_a_program_is_too_where_batches_are_large() -> None:
-    kept, left, small = (int(_run(PROGRAM.format(pixels=pixels))) for pixels in (2**16, 0, 2**10))
-    assert kept < 1000 < 50_000 < min(left, small)
+    kept, left = (_run(PROGRAM.format(pixels=pixels)).split() for pixels in (2**16, 0))
+    # In most calls: the heap grows anew where something small was left behind the work space.
+    assert int(kept[4]) < 1000, kept
+    assert int(left[0]) > 2**27 // 2**12, left
+
+
+def test_small_batches_leave_jax_a_thread_of_its_own() -> None:
+    own = "keep_freed_memory({})\nimport jax\nprint(jax.config.values['jax_cpu_enable_async_dispatch'])"
+    assert [_run(own.format(pixels)).strip() for pixels in (2**14 - 1, 2**14)] == ["True", "False"]
