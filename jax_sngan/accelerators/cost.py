@@ -39,7 +39,6 @@ _FILES = {
 }
 _FUNCTIONS = {"Layer._weight": "spectral norm"}  # W / sigma
 
-
 _NO_ESTIMATE = 2**63 - 1  # cycles: libtpu 0.0.42 says so of a few kernels (stl10_resnet on v5e:4x4/16)
 
 

@@ -1,6 +1,7 @@
 """A batch computed in parts, one after another, to save memory."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,21 +24,10 @@ def in_parts(n: int, part: Any, carry: Any, inputs: Inputs, batched: tuple[str, 
     """
     if n == 1:
         return part(carry, inputs)
-    split: dict[str, Array] = {
-        name: a.reshape(n, len(a) // n, *a.shape[1:]) for name in batched if (a := getattr(inputs, name)) is not None
-    }
+    split: dict[str, Array] = {name: _split(n, a) for name in batched if (a := getattr(inputs, name)) is not None}
     if (key := getattr(inputs, key_name)) is not None:
         split[key_name] = jnp.stack([rng.subkey(key, rng.PARTS + i) for i in range(n)])
-
-    def one(carry_and_sum: Any, arrays: dict[str, Array]) -> tuple[Any, None]:
-        carry, so_far = carry_and_sum
-        carry, result = part(carry, inputs._replace(**arrays))
-        return (carry, jax.tree.map(jnp.add, so_far, result)), None
-
-    first = inputs._replace(**{name: a[0] for name, a in split.items()})
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, carry, first)[1])
-    (carry, total), _ = lax.scan(one, (carry, nothing), split)
-    return carry, jax.tree.map(lambda x: x / n, total)
+    return _in_turn(n, lambda carry, arrays: part(carry, inputs._replace(**arrays)), carry, split)
 
 
 def mean_of_parts(function: Callable[[Any, Any], Any], whole: Any, images: Array, batch: Any) -> Any:
@@ -54,13 +44,25 @@ def mean_of_parts(function: Callable[[Any, Any], Any], whole: Any, images: Array
         return function(whole, batch)
 
     def in_turn(whole: Any, batch: Any) -> Any:
-        split = jax.tree.map(lambda a: a.reshape(PARTS, len(a) // PARTS, *a.shape[1:]), batch)
-
-        def add(so_far: Any, part: Any) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, so_far, function(whole, part)), None
-
-        shapes = jax.eval_shape(function, whole, jax.tree.map(lambda a: a[0], split))
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.tree.map(lambda x: x / PARTS, lax.scan(add, nothing, split)[0])
+        split = jax.tree.map(partial(_split, PARTS), batch)
+        return _in_turn(PARTS, lambda carry, part: (carry, function(whole, part)), (), split)[1]
 
     return lax.platform_dependent(whole, batch, cpu=in_turn, default=function)
+
+
+def _split(n: int, a: Array) -> Array:
+    return a.reshape(n, len(a) // n, *a.shape[1:])
+
+
+def _in_turn(n: int, part: Callable[[Any, Any], tuple[Any, Any]], carry: Any, split: Any) -> tuple[Any, Any]:
+    """part(carry, own) -> (carry, results), over the n parts along the first axis of split: the results' mean."""
+
+    def one(carry_and_sum: Any, own: Any) -> tuple[Any, None]:
+        carry, so_far = carry_and_sum
+        carry, result = part(carry, own)
+        return (carry, jax.tree.map(jnp.add, so_far, result)), None
+
+    shapes = jax.eval_shape(part, carry, jax.tree.map(lambda a: a[0], split))[1]
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (carry, total), _ = lax.scan(one, (carry, nothing), split)
+    return carry, jax.tree.map(lambda x: x / n, total)

@@ -108,6 +108,12 @@ class Task(NamedTuple):
     gan_name: str | None = None  # what the GAN is called by, where it is not the config's own
     data: Dataset | None = None  # None: those that the config names
 
+    @property
+    def pixels(self) -> int:
+        """Of a batch."""
+        height, width, _ = self.gan.image_shape
+        return self.config.batch_size * height * width
+
 
 def task_of(config: TrainConfig, run: RunConfig) -> Task:
     """That of a command line."""

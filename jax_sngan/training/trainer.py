@@ -113,7 +113,7 @@ def train_in_workdir(
       TrainingDiverged: a number is no longer finite.
     """
     config, run = task.config, task.run
-    keep_freed_memory(config.batch_size * math.prod(task.gan.image_shape[:2]))
+    keep_freed_memory(task.pixels)
     workdir = run_folder(config, run)
     processes.join(run.coordinator, run.num_processes, run.process_id)
     with processes.ends_alone(TrainingDiverged), ExitStack() as stack:
@@ -209,7 +209,7 @@ def train_in_memory(
       UserError, TrainingDiverged: as above.
     """
     config, run = task.config, task.run
-    keep_freed_memory(config.batch_size * math.prod(task.gan.image_shape[:2]))
+    keep_freed_memory(task.pixels)
     on = set_up(task, check_asked(task))
     backend = on.backend(MemoryCheckpoints(run.keep_checkpoints))
     progress = backend.begin(None)
