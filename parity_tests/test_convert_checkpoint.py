@@ -19,10 +19,10 @@ import torch
 import jax_sngan
 from jax_sngan.config.reference_programs import PROTOCOLS
 from jax_sngan.config.schema import ModelConfig, TrainConfig, replace
-from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.state import TrainState
 from jax_sngan.interop import public_programs, torch_layout
 from jax_sngan.interop.public_programs import PROGRAMS
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from parity_tests.configs import BASE, RESNET, U_FIRST
 from parity_tests.processes import ROOT, assert_same_logs, lines, start
 from parity_tests.tolerances import TRAJECTORY_F64
@@ -61,7 +61,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def saved_by_jax(workdir: Path, config: TrainConfig, step: int) -> TrainState:
     with Checkpoints(workdir) as checkpoints:
-        return jax.tree.map(np.asarray, checkpoints.restore(step, shapes(lambda: create_state(config))))
+        return jax.tree.map(np.asarray, checkpoints.restore(step, checkpoints.choose(step).like))
 
 
 def go_on(folder: Path, converted: str) -> str:

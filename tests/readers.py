@@ -103,10 +103,8 @@ def checkpoint(path: Path) -> list[np.ndarray]:
     """All of RUN/checkpoints/STEP/…, a file of a checkpoint under a manifest that is right."""
     import jax
 
-    from conftest import TINY
-    from jax_sngan.core.state import create_state
     from jax_sngan.runs import manifest
-    from jax_sngan.runs.checkpoint import Checkpoints, shapes
+    from jax_sngan.runs.checkpoint import Checkpoints
 
     folder = next(p for p in path.parents if p.parent.name == "checkpoints")
     step = int(folder.name)
@@ -117,7 +115,7 @@ def checkpoint(path: Path) -> list[np.ndarray]:
         checkpoints.unlogged(step)
         checkpoints.rollbacks(step)
         checkpoints.origin(step)
-        state = checkpoints.restore(step, shapes(lambda: create_state(TINY)))
+        state = checkpoints.restore(step, checkpoints.choose(step).like)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 

@@ -157,7 +157,7 @@ def test_the_larger_presets_set_off_none_in_batches_of_8(form: str, preset: str,
     model = sn.preset(preset).model
     options = ["--batch-size=8", "--data=fashion", "--flip=false"]
     options += ["--model.num-classes=10"] if model.num_classes else []
-    steps, every = 50, 2
+    steps, every = (25, 1) if model.image_size >= 128 else (50, 2)
     if form == "narrow":
         width = recorded_runs.fewest_features(model)
         options += [f"--model.generator-width={width}", f"--model.discriminator-width={width}"]

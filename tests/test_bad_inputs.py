@@ -27,12 +27,13 @@ from image_files import encoded, noise, only_our_cache  # noqa: F401
 from conftest import TINY
 from jax_sngan.commands import cli, process
 from jax_sngan.config.schema import RunConfig, TrainConfig, flatten, to_dict
-from jax_sngan.core.state import create_state
+from jax_sngan.core.sharding import placed_shapes
+from jax_sngan.core.state import state_shapes
 from jax_sngan.data import datasets
 from jax_sngan.interop import recording
 from jax_sngan.interop.adoption import NetworkFile, adopt
 from jax_sngan.runs import manifest
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.workdir import check_start, take
 from jax_sngan.system.npz import read_whole_npz
 
@@ -223,7 +224,7 @@ def test_checkpoints_with_a_manifest_of_their_own(tiny_run: Path, tmp_path: Path
     """Contents that are not ours under a manifest that is right: what is read then is refused, or is as it was."""
     found, rng = Counter[bool](), random.Random(2)
     folder = tmp_path / "run/checkpoints/6"
-    like = shapes(lambda: create_state(TINY))
+    like = placed_shapes(None, state_shapes(TINY))
 
     def use() -> None:
         with Checkpoints(tmp_path / "run") as checkpoints:

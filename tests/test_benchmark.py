@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from jax_sngan.benchmark import paired, watching, workloads
-from jax_sngan.benchmark.runner import Plan, measure, torch_version
+from jax_sngan.benchmark.runner import Plan, measure, starts, torch_version
 from jax_sngan.config.schema import replace
 from jax_sngan.system.errors import UserError
 
@@ -55,6 +55,22 @@ def test_growth_is_the_exponent():
     exponent, constant = workloads.growth([1, 2, 4, 8], [3, 12, 48, 192])
     assert exponent == pytest.approx(2)
     assert constant == pytest.approx(3)
+
+
+def test_both_starts_are_told():
+    result = {"machine": {"device": "d", "cores": 2}, "matmul_gflops": 1.0, "rows": []}
+    assert "start" not in workloads.table(result)
+    told = workloads.table(result | {"starts": {"preset": "points", "first_s": 12.34, "second_s": 4.56}})
+    assert told.endswith(
+        "train points, to its first step done: 12.3 s with an empty cache of programs, 4.6 s with a full one"
+    )
+
+
+@pytest.mark.long
+def test_a_second_start_finds_the_programs():
+    found = starts("fashion")
+    assert found["preset"] == "fashion"
+    assert 0 < found["second_s"] < found["first_s"]
 
 
 def test_what_is_wrong_is_named(script, tmp_path):

@@ -20,10 +20,9 @@ import pytest
 from crashes import CUTS, STRACE, Recorder, calls_of, manifests, states, strace_works
 from faults import OPTIONS
 
-import jax_sngan
 from conftest import ROOT
 from jax_sngan.config.schema import ModelConfig, RunConfig, TrainConfig, replace
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.log import last_logged, repeatable, take_up
 from jax_sngan.runs.selection import choose_start, steps_in
 from jax_sngan.runs.workdir import check_start, take
@@ -85,7 +84,7 @@ def start_in(workdir: Path, promised: int, run: Recorded) -> int | None:
 
 def state_of(workdir: Path) -> Any:
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.restore(STEPS, shapes(lambda: jax_sngan.create_state(CONFIG)))
+        return checkpoints.restore(STEPS, checkpoints.choose(STEPS).like)
 
 
 @pytest.mark.parametrize(

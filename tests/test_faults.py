@@ -29,7 +29,7 @@ from conftest import ROOT, Outcome
 from jax_sngan.config.schema import RunConfig, TrainConfig, from_dict, replace
 from jax_sngan.core import inputs
 from jax_sngan.runs import manifest, provenance
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.selection import check_step, choose_start
 from jax_sngan.system import lock
 from jax_sngan.system.errors import UserError
@@ -65,7 +65,7 @@ def copied(whole: Path, tmp_path: Path) -> Path:
 
 def state_of(workdir: Path, step: int):
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.restore(step, shapes(lambda: jax_sngan.create_state(checkpoints.config(step))))
+        return checkpoints.restore(step, checkpoints.choose(step).like)
 
 
 def assert_same_end(a: Path, b: Path) -> None:

@@ -16,12 +16,13 @@ from conftest import TINY
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core.gan import GAN
 from jax_sngan.core.losses import LOSSES
-from jax_sngan.core.state import TrainState, not_finite
+from jax_sngan.core.sharding import placed_shapes
+from jax_sngan.core.state import TrainState, not_finite, state_shapes
 from jax_sngan.core.step import training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.models.network import network_of
 from jax_sngan.nn import PowerIteration, SpectralNorm
-from jax_sngan.runs.checkpoint import Checkpoints, shapes, to_tree
+from jax_sngan.runs.checkpoint import Checkpoints, to_tree
 from jax_sngan.system.errors import UserError
 
 SMALL = replace(TINY, {"model.architecture": "mlp", "n_dis": 2})
@@ -427,7 +428,7 @@ def test_another_optimiser_than_the_checkpoints_is_refused(tmp_path: Path) -> No
         checkpoints.save(sn.create_state(SMALL), SMALL, {}, [])
     other = own_gan(discriminator_optimizer=OPTIMIZERS["adamw"])
     with Checkpoints(tmp_path) as checkpoints:
-        like = shapes(lambda: sn.create_state(other))
+        like = placed_shapes(None, state_shapes(other))
         with pytest.raises(UserError, match=r"of another GAN: discriminator_opt\.0\.count is not in it"):
             checkpoints.restore(0, like)
 

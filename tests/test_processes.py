@@ -4,7 +4,6 @@ Real processes over the loopback device, with gloo's collectives. The long forms
 `pytest -m long -s tests/test_processes.py`.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -19,10 +18,8 @@ import numpy as np
 import pytest
 from faults import OPTIONS, sound_steps
 
-import jax_sngan
 from conftest import ROOT, Outcome, free_port
-from jax_sngan.config.schema import TrainConfig, from_dict
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.system import processes
 from jax_sngan.system.errors import UserError
 
@@ -128,9 +125,8 @@ def assert_same_run(one: Path, other: Path, steps: int) -> None:
 
 
 def state_of(workdir: Path, step: int):
-    config = from_dict(TrainConfig, json.loads((workdir / "config.json").read_text()))
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.restore(step, shapes(lambda: jax_sngan.create_state(config)))
+        return checkpoints.restore(step, checkpoints.choose(step).like)
 
 
 def kill_and_go_on(start: Start, folder: Path, count: int, killed: int, split: list[str]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 import pytest
 from drawn_states import drawn, start
+from jax.sharding import PartitionSpec
 
 import jax_sngan as sn
 from conftest import TINY
@@ -27,10 +28,12 @@ from jax_sngan.core.sharding import (
     make_mesh,
     mean_of_devices,
     place,
+    placed_inputs,
     placed_shapes,
     sharded_inputs,
     sharded_step,
     split_spec,
+    stacked_inputs,
 )
 from jax_sngan.core.state import create_state
 from jax_sngan.core.step import train_step, training_step
@@ -317,12 +320,19 @@ def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
     mesh = make_mesh(f"data={DEVICES}", config)
     assert mesh is not None
     state = placed_shapes(mesh, jax.eval_shape(partial(create_state, config)), split)
-    inputs = input_shapes(config)
-    placed = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), inputs, input_shardings(mesh, inputs)
-    )
     step: Any = sharded_step(mesh, partial(training_step, config), state, split)
-    return step.trace(state, placed)
+    return step.trace(state, placed_inputs(mesh, config))
+
+
+def test_the_inputs_of_several_steps_lie_as_one_steps_do() -> None:
+    mesh = make_mesh("data=2", TINY)
+    one = placed_inputs(mesh, TINY)
+    stacked = stacked_inputs(one, 3)
+    assert [a.shape for a in jax.tree.leaves(stacked)] == [(3, *a.shape) for a in jax.tree.leaves(one)]
+    for apart, together in zip(jax.tree.leaves(one), jax.tree.leaves(stacked), strict=True):
+        assert together.sharding.spec == PartitionSpec(None, *apart.sharding.spec)
+    assert "data" in one.g_latents.sharding.spec
+    assert stacked_inputs(input_shapes(TINY), 2).g_latents.sharding is None
 
 
 # They differ from lsun128 and cifar10_projection in the size of their images, in their number of classes, alone.

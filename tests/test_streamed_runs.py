@@ -32,12 +32,11 @@ import jax_sngan
 from conftest import TINY, TINY_OPTIONS, start
 from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.core import inputs
-from jax_sngan.core.state import create_state
 from jax_sngan.data import streaming
 from jax_sngan.data.image_folder import Stream
 from jax_sngan.evaluation import evaluate
 from jax_sngan.metrics.extractors import Extractor
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.training.trainer import train
 
 
@@ -97,7 +96,7 @@ def assert_same_run(each: Path, other: Path, logged: list[int]) -> None:
     states = []
     for workdir in (each, other):
         with Checkpoints(workdir) as checkpoints:
-            states.append(checkpoints.restore(6, shapes(lambda: create_state(checkpoints.config(6)))))
+            states.append(checkpoints.restore(6, checkpoints.choose(6).like))
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 

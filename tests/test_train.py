@@ -18,7 +18,7 @@ import jax_sngan
 from conftest import TINY, TINY_OPTIONS, start
 from jax_sngan.config.schema import RunConfig, TrainConfig, from_dict, replace
 from jax_sngan.runs import provenance
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.system.errors import UserError
 from jax_sngan.training.loop import TrainingDiverged
 from jax_sngan.training.trainer import train
@@ -28,7 +28,7 @@ HOT = {"generator_optimizer.learning_rate": 1e38}  # the first step ends finite,
 
 def state_of(workdir: Path, step: int):
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.restore(step, shapes(lambda: jax_sngan.create_state(checkpoints.config(step))))
+        return checkpoints.restore(step, checkpoints.choose(step).like)
 
 
 def assert_same_run(a: Path, b: Path, step: int) -> None:

@@ -19,8 +19,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax_sngan.accelerators.targets import Target, card_text, target
 from jax_sngan.config.schema import TrainConfig, from_dict
 from jax_sngan.core.inputs import input_shapes
-from jax_sngan.core.sharding import check_split, input_shardings, placed_shapes, sharded_step
-from jax_sngan.core.state import create_state
+from jax_sngan.core.sharding import check_split, placed_inputs, placed_shapes, sharded_step
+from jax_sngan.core.state import state_shapes
 from jax_sngan.core.step import train_step, training_step
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.system.errors import UserError
@@ -44,20 +44,20 @@ def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: b
     """The training step that `train` runs on `count` devices of the target, and how many arrays its inputs are."""
     allow_dtype(config.model)
     on = Mesh(np.array(devices_of(to, count)), ("data",), axis_types=(AxisType.Auto,))
-    state, inputs = jax.eval_shape(partial(create_state, config)), input_shapes(config)
+    state = state_shapes(config)
     if split:
         check_split(on, state)
     state = placed_shapes(on, state, split)
     if mesh:
-        shardings = input_shardings(on, inputs)
+        inputs = placed_inputs(on, config)
         step: Any = sharded_step(on, partial(training_step, config), state, split)
     else:
-        shardings = jax.tree.map(lambda _: NamedSharding(on, PartitionSpec()), inputs)
+        whole = NamedSharding(on, PartitionSpec())
+        inputs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), input_shapes(config))
         step = train_step(config)
-    placed = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), inputs, shardings)
-    traced = step.trace(state, placed)
+    traced = step.trace(state, inputs)
     # The platform by name: jax would ask this machine what kind of GPU it has.
-    return traced.lower(lowering_platforms=(to.chip.platform,)), len(jax.tree.leaves(placed))
+    return traced.lower(lowering_platforms=(to.chip.platform,)), len(jax.tree.leaves(inputs))
 
 
 def main() -> None:

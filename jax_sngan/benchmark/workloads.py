@@ -147,6 +147,11 @@ def table(result: Mapping[str, Any]) -> str:
         )
     for r in result["rows"]:
         lines += [f"{r['work']}: torch {kind} failed: {why}" for kind, why in r["failed"].items()]
+    if (of := result.get("starts")) is not None:
+        lines.append(
+            f"a start of train {of['preset']}, to its first step done: {of['first_s']:.1f} s with an empty cache of "
+            f"programs, {of['second_s']:.1f} s with a full one"
+        )
     return "\n".join(lines)
 
 

@@ -218,7 +218,7 @@ def measure(arguments: argparse.Namespace, workloads: dict[str, plan.Workload]) 
             )
             rows.append(run.measure(workloads[name], how))
     if arguments.starts:
-        result |= run.starts("fashion")
+        result["starts"] = run.starts("fashion")
     if arguments.sweep:
         result["sweeps"] = run.sweep(workloads, repetitions, peaks["float32"])
         run.draw(result["sweeps"], Path(arguments.sweep))

@@ -240,10 +240,15 @@ def latents_from(key: Array, shape: tuple[int, ...], latent_size: int, dtype: jn
 
 def sample_latents(seed: int, num: int, latent_size: int, dtype: jnp.dtype) -> Array:
     """[num, latent_size] for pictures; row i is the same whatever num is."""
+    return _sample_latents(np.uint32(seed % 2**32), num, latent_size, dtype)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _sample_latents(seed: Array, num: int, latent_size: int, dtype: jnp.dtype) -> Array:
     keys = jax.vmap(partial(jax.random.fold_in, _key(seed, _SAMPLES)))(jnp.arange(num, dtype=jnp.uint32))
     return jax.vmap(lambda k: latents_from(k, (), latent_size, dtype))(keys)
 
 
-def _key(seed: int, stream: int) -> Array:
+def _key(seed: int | Array, stream: int) -> Array:
     """One stream of a seed; the generator is named, so that jax's default cannot change a run."""
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stream)

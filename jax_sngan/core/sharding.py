@@ -127,12 +127,18 @@ def place(mesh: Mesh | None, state: Any, split: bool = False) -> Any:
 
 
 def placed_shapes(mesh: Mesh | None, shapes: Any, split: bool = False) -> Any:
-    """Shapes and types of a TrainState with the shardings of place: what a checkpoint is restored into."""
+    """Shapes and types of a TrainState with the shardings of place: what a checkpoint is restored into.
+
+    mesh: None: one device, this process's first.
+    """
     if mesh is None:
-        return shapes
-    return jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, state_shardings(mesh, shapes, split)
-    )
+        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.tree.map(lambda a: _placed(a, one), shapes)
+    return jax.tree.map(_placed, shapes, state_shardings(mesh, shapes, split))
+
+
+def _placed(a: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
 
 
 def on_this_process(mesh: Mesh | None, tree: Any) -> Any:
@@ -230,6 +236,23 @@ def update_in_parts(
     )
     params, kept = in_parts(params, others, kept)
     return lax.with_sharding_constraint(params, NamedSharding(mesh, everywhere)), kept
+
+
+def placed_inputs(mesh: Mesh | None, what: GAN | TrainConfig | Drawing) -> Inputs:
+    """The shapes and types of a step's inputs, on a mesh with input_shardings."""
+    inputs = input_shapes(what)
+    return inputs if mesh is None else jax.tree.map(_placed, inputs, input_shardings(mesh, inputs))
+
+
+def stacked_inputs(inputs: Inputs, steps: int) -> Inputs:
+    """The shapes and types of the inputs of several steps, an axis of steps in front, from those of one."""
+
+    def stacked(a: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        there: Any = a.sharding
+        split = there and NamedSharding(there.mesh, PartitionSpec(None, *there.spec))
+        return jax.ShapeDtypeStruct((steps, *a.shape), a.dtype, sharding=split)
+
+    return jax.tree.map(stacked, inputs)
 
 
 def input_shardings(mesh: Mesh, inputs: Inputs) -> Any:

@@ -1,7 +1,6 @@
 """TrainState: all that a training step reads and writes, one pytree."""
 
 import re
-from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -41,6 +40,15 @@ def create_state(what: GAN | TrainConfig, seed: int | None = None) -> TrainState
     return make(*_checked(what, seed))
 
 
+def state_shapes(what: GAN | TrainConfig) -> TrainState:
+    """The shapes and types of create_state's arrays; none is computed, and create_state need not be traced again.
+
+    Raises:
+      UserError: as create_state.
+    """
+    return _create_alone(jax.default_backend()).eval_shape(*_checked(what, None))
+
+
 def _being_traced() -> bool:
     """Whether a function is being traced: then every array that is made here is part of its program."""
     return isinstance(jnp.zeros(()), jax.core.Tracer)
@@ -61,7 +69,7 @@ def _create(gan: GAN, seed: Array | np.uint32) -> TrainState:
 
 
 @cache
-def _create_alone(platform: str) -> Callable[[GAN, np.uint32], TrainState]:
+def _create_alone(platform: str) -> Any:
     """_create compiled for devices of a platform.
 
     One program, since op by op it takes ten times as long; and one that runs once: with all of XLA's optimisation

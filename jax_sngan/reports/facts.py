@@ -70,13 +70,10 @@ def changed(config: TrainConfig) -> dict[str, list[Any]]:
 
 def parameters(config: TrainConfig) -> list[int]:
     """How many numbers the generator and the discriminator of a config learn."""
-    from functools import partial  # jax takes a second to load, and most of a report needs none of it
-
-    from jax_sngan.core.state import create_state
-    from jax_sngan.runs.checkpoint import shapes
+    from jax_sngan.core.state import state_shapes  # jax takes a second to load, and most of a report needs none of it
     from jax_sngan.training.trainer import count
 
-    state = shapes(partial(create_state, config))
+    state = state_shapes(config)
     return [count(state.generator.params), count(state.discriminator.params)]
 
 

@@ -9,7 +9,6 @@ manifest, when all have; all call the same methods in one order.
 import logging
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,8 @@ import orbax.checkpoint as ocp
 
 from jax_sngan.config.schema import TrainConfig, to_dict
 from jax_sngan.core.gan import GAN, as_gan
-from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.sharding import placed_shapes
+from jax_sngan.core.state import TrainState, state_shapes
 from jax_sngan.models.network import Variables, allow_dtype
 from jax_sngan.runs import manifest
 from jax_sngan.runs.checkpoint_items import array_names, config_of, read, reason
@@ -266,7 +266,7 @@ class Checkpoints:
             raise UserError(f"gan must be left out: checkpoint {self.folder / str(number)} is of its config's GAN")
         made = as_gan(config) if gan is None else gan if isinstance(gan, GAN) else gan(config)
         allow_dtype(made)
-        return Chosen(number, config, shapes(partial(create_state, made)), made)
+        return Chosen(number, config, placed_shapes(None, state_shapes(made)), made)
 
     def config(self, step: int) -> TrainConfig:
         """The config that a checkpoint was made with."""
@@ -341,10 +341,3 @@ class Checkpoints:
             if out_of_memory(error):
                 raise
             raise UserError(f"checkpoint {self.folder / str(step)} cannot be read: {reason(error)}") from error
-
-
-def shapes(state_of: Callable[[], TrainState]) -> TrainState:
-    """The state's shapes and types, on one device, without computing it."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.eval_shape(state_of)
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), abstract)

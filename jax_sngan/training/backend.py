@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
@@ -15,11 +16,19 @@ from jax_sngan.core.gan import GAN
 from jax_sngan.core.inputs import Inputs, draw_inputs, drawing
 from jax_sngan.core.observer import observer
 from jax_sngan.core.several_steps import training_steps
-from jax_sngan.core.sharding import on_this_process, place, placed_shapes, sharded_inputs, sharded_step
-from jax_sngan.core.state import TrainState, create_state, not_finite
+from jax_sngan.core.sharding import (
+    on_this_process,
+    place,
+    placed_inputs,
+    placed_shapes,
+    sharded_inputs,
+    sharded_step,
+    stacked_inputs,
+)
+from jax_sngan.core.state import TrainState, create_state, not_finite, state_shapes
 from jax_sngan.core.step import Logs, train_step, training_step
 from jax_sngan.data.datasets import Dataset
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.sample import Generator, averaged
 from jax_sngan.system.compilation_cache import told_by_source_lines
@@ -72,33 +81,55 @@ class JaxBackend:
         self._inputs: Callable[[Dataset, int, int], Inputs] = (
             partial(draw_inputs, own) if mesh is None else sharded_inputs(mesh, own)
         )
+        like = placed_inputs(mesh, own)
+        self._inputs_like = like if dispatch == 1 else stacked_inputs(like, dispatch)
+        self._stacked = jax.jit(_stacked, out_shardings=jax.tree.map(lambda a: a.sharding, self._inputs_like))
         self._program: Any = None  # jitted, of one step or of several
-        self._compiled: Any = None  # that, compiled
+        self._compiled: Future[Any]  # that, compiled
 
     def begin(self, start: int | None) -> Progress:
-        """The state of a checkpoint, or a fresh one; and the program that trains it."""
-        if start is None:
-            self.state, progress = place(self.mesh, create_state(self.gan, self.config.seed), self.split), Progress()
-        else:
-            progress = self.restore(start)
+        """The state of a checkpoint, or a fresh one; and the program that trains it, where steps are left."""
+        shapes = state_shapes(self.gan)
+        if start is not None or self.mesh is not None:  # else bound to no device, which is another program to jax
+            shapes = placed_shapes(self.mesh, shapes, self.split)
+        if start is None or start < self.config.steps:
+            self._begin_to_compile(shapes)
+        if start is not None:
+            return self.restore(start)
+        self.state = place(self.mesh, create_state(self.gan, self.config.seed), self.split)
+        return Progress()
+
+    def _begin_to_compile(self, shapes: TrainState) -> None:
+        """Has XLA compile the program in a thread, beside what else is made before the first step.
+
+        It is traced in this thread, whose settings of jax hold. A GPU's compiler tries programs on the device and
+        takes the fastest: there nothing may run beside it.
+        """
         if self.mesh is None:
             self._program = _program(self.gan, self.dispatch, tuple(self._options.items()))
         else:
             steps = partial(training_step if self.dispatch == 1 else training_steps, self.gan)
-            self._program = sharded_step(self.mesh, steps, self.state, self.split, self._options)
-        return progress
-
-    def compile(self, step: int, count: int, rollbacks: int) -> None:
-        """See loop.Backend. The jitted function finds the program that is made here."""
-        self._drawn = self._draw(step, count, rollbacks)
+            self._program = sharded_step(self.mesh, steps, shapes, self.split, self._options)
         if self._own_lines:
             jax.clear_caches()  # an earlier run of this process may have taken the program from the disk
-        with told_by_source_lines(self._own_lines):
-            self._compiled = self._program.lower(self.state, *self._drawn).compile()
+        lowered = self._program.lower(shapes, self._inputs_like, *[np.int32(0)] * (self.dispatch > 1))
+
+        def compiled() -> Any:
+            with told_by_source_lines(self._own_lines):
+                return lowered.compile()
+
+        threads = ThreadPoolExecutor(1, "compile")
+        self._compiled = threads.submit(compiled)
+        threads.shutdown(wait=jax.default_backend() != "cpu")
+
+    def compile(self, step: int, count: int, rollbacks: int) -> None:
+        """See loop.Backend. The jitted function finds the program that `begin` began to make."""
+        self._drawn = self._draw(step, count, rollbacks)
+        self._compiled.result()
 
     def text(self) -> str:
-        """Of the compiled program of one step or of several, once `compile` has made it."""
-        return str(self._compiled.as_text())
+        """Of the compiled program of one step or of several."""
+        return str(self._compiled.result().as_text())
 
     def _draw(self, step: int, count: int, rollbacks: int) -> tuple[Any, ...]:
         """What the program takes beside the state."""
@@ -108,7 +139,7 @@ class JaxBackend:
         self._last = inputs[-1] if self._watch_all else None
         if self.dispatch == 1:
             return (inputs[0],)
-        return _stacked(inputs + [inputs[-1]] * (self.dispatch - count)), np.int32(count)
+        return self._stacked(inputs + [inputs[-1]] * (self.dispatch - count)), np.int32(count)
 
     def train(self, step: int, count: int, rollbacks: int) -> None:
         """Dispatches the steps and waits for those before: the host stays one ahead, and the bar tells the truth."""
@@ -162,7 +193,7 @@ class JaxBackend:
 
     def restore(self, step: int) -> Progress:
         """See loop.Backend."""
-        like = placed_shapes(self.mesh, shapes(partial(create_state, self.gan)), self.split)
+        like = placed_shapes(self.mesh, state_shapes(self.gan), self.split)
         self.state = self.checkpoints.restore(step, like)
         self._logs.clear()
         logged = {name: v for name, v in self.checkpoints.metrics(step).items() if name != "best_metric"}
@@ -184,6 +215,5 @@ def _observer(
     return observer(gan, singular_values=singular_values, mesh=mesh, split=split, options=dict(options))
 
 
-@jax.jit
 def _stacked(inputs: list[Inputs]) -> Inputs:
     return jax.tree.map(lambda *x: jnp.stack(x), *inputs)

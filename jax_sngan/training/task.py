@@ -13,14 +13,14 @@ from jax_sngan.config.schema import RunConfig, TrainConfig, replace
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import drawing, step_rows
 from jax_sngan.core.sharding import check_split, make_mesh, own_columns
-from jax_sngan.core.state import create_state
+from jax_sngan.core.state import state_shapes
 from jax_sngan.data import datasets as data_sets
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.data.layout import shown_classes
 from jax_sngan.data.streaming import StreamedImages
 from jax_sngan.metrics import scores
 from jax_sngan.models.network import allow_dtype
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.provenance import provenance
 from jax_sngan.system import processes
@@ -177,7 +177,7 @@ def set_up(task: Task, mesh: Mesh | None) -> SetUp:
     allow_dtype(gan)
     use_compilation_cache()
     if mesh is not None and run.shard_state:
-        check_split(mesh, shapes(partial(create_state, gan)))
+        check_split(mesh, state_shapes(gan))
     if data is None:
         data = processes.first_goes_ahead(lambda: load_data(config, run, gan))
     else:

@@ -15,11 +15,11 @@ from jax_sngan.config.schema import RunConfig, TrainConfig, replace, to_dict
 from jax_sngan.core import flops
 from jax_sngan.core.gan import GAN, as_gan
 from jax_sngan.core.inputs import drawing, input_shapes, sample_latents
-from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.state import TrainState, state_shapes
 from jax_sngan.core.step import training_step
 from jax_sngan.models.network import allow_dtype
 from jax_sngan.runs import pictures
-from jax_sngan.runs.checkpoint import Checkpoints, shapes
+from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.data_changes import of_used_images
 from jax_sngan.runs.log import last_logged
 from jax_sngan.runs.loggers import Logger
@@ -73,7 +73,7 @@ def describe(config: TrainConfig, gan: GAN | None = None) -> dict[str, Any]:
     """What --dry-run prints: the resolved config, parameter counts, and a training step's GFLOP; gan: the config's."""
     gan = gan or as_gan(config)
     allow_dtype(gan)
-    state = shapes(partial(create_state, gan))
+    state = state_shapes(gan)
     inputs = input_shapes(drawing(gan, config))
     return {
         "config": to_dict(config),
@@ -128,7 +128,7 @@ def train_in_workdir(
         # From here on the workdir is this run's alone, and nothing half-written is in it.
         lock = _own(stack, workdir, config, run)
 
-        # The state: that of the newest checkpoint, if there is one and it saw the same data, or a fresh one.
+        # The state, after what a person should know: the newest checkpoint's, if there is one and it saw the same data.
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep_checkpoints))
         stack.enter_context(processes.ends_alone(TrainingDiverged))  # or closing them would wait for the others
         start, notes = choose_start(checkpoints, run.step)
@@ -140,15 +140,17 @@ def train_in_workdir(
             notes += check(checkpoints.origin(start), backend.origin, there, may_change)
         sampling = sample_command(workdir, task.gan_name)
         notes += processes.first_does(lambda: prepare(workdir, config, sampling))
+        if first and (start or 0) < config.steps:
+            _describe(on, workdir, start or 0)
         progress = backend.begin(start)
         if progress.step >= config.steps:
             if first:  # it may have been killed between its last checkpoint and this
                 pictures.save_training(workdir / "samples", config.steps, anew=False)
             return Result(progress.step, {}, sampling=sampling, writes=first)
 
-        # The log, and what a person should know before the first step.
+        # The log.
         own = loggers(config, workdir) if first else ()
-        log = stack.enter_context(_begin_log(on, backend, workdir, progress, start, notes, own))
+        log = stack.enter_context(_begin_log(on, workdir, progress, start, notes, own))
 
         # Steps, until the end or a signal.
         stack.enter_context(reading_ahead(config, run, on.data, on.mesh, task.gan))
@@ -268,23 +270,27 @@ def _check_gan(there: str | None, here: str | None, workdir: Path) -> None:
         raise UserError(f"{workdir} was trained with its config's GAN, not with {here}; give another --workdir")
 
 
-def _begin_log(
-    on: SetUp, backend: JaxBackend, workdir: Path, progress: Progress, start: int | None, notes: list[str],
-    loggers: Sequence[Logger],
-) -> RunLog:  # fmt: skip
-    """The log of this process, after what a person should know; only the first writes and tells."""
+def _describe(on: SetUp, workdir: Path, start: int) -> None:
+    """Prints what a person should know before the first step; start: steps that are done."""
     config, run, gan, name, _ = on.task
-    images_a_step = gan.n_dis * config.batch_size
-    if not processes.is_first():
-        return RunLog(None, progress.step, config.steps, images_a_step, shows=False)
-    begun = (workdir / "metrics.jsonl").exists()
-    logged = last_logged(progress.step, progress.unlogged, progress.metrics)
-    parameters = (count(backend.state.generator.params), count(backend.state.discriminator.params))
+    state = state_shapes(gan)
+    parameters = (count(state.generator.params), count(state.discriminator.params))
     if name is not None:  # what the lines below tell of a config is the GAN's to say
         changes = {"precision": gan.precision, "model.dtype": gan.dtype, "model.compute_dtype": "same"}
         config = replace(config, changes | {"n_dis": gan.n_dis})
     summary, networks = on.data.summary(), name or config.model.architecture
-    describe_start(config, run, workdir, summary, networks, parameters, on.devices, on.platform, progress.step)
+    describe_start(config, run, workdir, summary, networks, parameters, on.devices, on.platform, start)
+
+
+def _begin_log(
+    on: SetUp, workdir: Path, progress: Progress, start: int | None, notes: list[str], loggers: Sequence[Logger]
+) -> RunLog:
+    """The log of this process; only the first writes, and tells where the run goes on."""
+    config, images_a_step = on.task.config, on.task.gan.n_dis * on.task.config.batch_size
+    if not processes.is_first():
+        return RunLog(None, progress.step, config.steps, images_a_step, shows=False)
+    begun = (workdir / "metrics.jsonl").exists()
+    logged = last_logged(progress.step, progress.unlogged, progress.metrics)
     log = RunLog(workdir, progress.step, config.steps, images_a_step, logged, loggers=loggers)
     describe_resume(workdir, start, [*notes, *log.notes], begun)
     return log
