@@ -1,5 +1,7 @@
 """Trains an SN-GAN in JAX; without arguments the preset `fashion`, on images that ship with the package."""
 
+import gc
+
 from jax_sngan.commands import cli
 
 
@@ -13,6 +15,7 @@ def main() -> int:
     from jax_sngan.training import trainer
     from jax_sngan.training.task import Task
 
+    gc.freeze()  # what was loaded stays: to walk through it again and again takes a tenth of the tracing of a step
     gan = as_gan(config) if arguments.gan is None else own_gan(arguments.gan)(config)
     loggers = own_loggers(arguments.logger)
     return cli.run_training(
