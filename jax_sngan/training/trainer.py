@@ -140,8 +140,11 @@ def train_in_workdir(
             notes += check(checkpoints.origin(start), backend.origin, there, may_change)
         sampling = sample_command(workdir, task.gan_name)
         notes += processes.first_does(lambda: prepare(workdir, config, sampling))
-        if first and (start or 0) < config.steps:
-            _describe(on, workdir, start or 0)
+        profile = None
+        if (done := start or 0) < config.steps:
+            profile = _profile(stack, run, backend, workdir, done, config.steps)
+            if first:
+                _describe(on, workdir, done)
         progress = backend.begin(start)
         if progress.step >= config.steps:
             if first:  # it may have been killed between its last checkpoint and this
@@ -166,7 +169,7 @@ def train_in_workdir(
             where=str(workdir),
             evaluate=evaluate,
             real=_real_images(on),
-            profile=_profile(stack, run, backend, workdir, progress.step, config.steps),
+            profile=profile,
             past=lambda: processes.first_does(log.past),
             callbacks=callbacks if first else (),
             agree=processes.Agreement(on.mesh),
