@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax_sngan.accelerators.targets import Target, card_text, target
 from jax_sngan.config.schema import TrainConfig, from_dict
 from jax_sngan.core.inputs import input_shapes
-from jax_sngan.core.sharding import check_split, placed_inputs, placed_shapes, sharded_step
+from jax_sngan.core.sharding import check_split, placed_inputs, placed_shape, placed_shapes, sharded_step
 from jax_sngan.core.state import state_shapes
 from jax_sngan.core.step import train_step, training_step
 from jax_sngan.models.network import allow_dtype
@@ -53,7 +53,7 @@ def lowered(config: TrainConfig, to: Target, count: int, *, mesh: bool, split: b
         step: Any = sharded_step(on, partial(training_step, config), state, split)
     else:
         whole = NamedSharding(on, PartitionSpec())
-        inputs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), input_shapes(config))
+        inputs = jax.tree.map(lambda a: placed_shape(a, whole), input_shapes(config))
         step = train_step(config)
     traced = step.trace(state, inputs)
     # The platform by name: jax would ask this machine what kind of GPU it has.

@@ -133,11 +133,12 @@ def placed_shapes(mesh: Mesh | None, shapes: Any, split: bool = False) -> Any:
     """
     if mesh is None:
         one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        return jax.tree.map(lambda a: _placed(a, one), shapes)
-    return jax.tree.map(_placed, shapes, state_shardings(mesh, shapes, split))
+        return jax.tree.map(lambda a: placed_shape(a, one), shapes)
+    return jax.tree.map(placed_shape, shapes, state_shardings(mesh, shapes, split))
 
 
-def _placed(a: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+def placed_shape(a: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    """The shape and type of an array, or of a shape and type, with a sharding."""
     return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
 
 
@@ -241,7 +242,7 @@ def update_in_parts(
 def placed_inputs(mesh: Mesh | None, what: GAN | TrainConfig | Drawing) -> Inputs:
     """The shapes and types of a step's inputs, on a mesh with input_shardings."""
     inputs = input_shapes(what)
-    return inputs if mesh is None else jax.tree.map(_placed, inputs, input_shardings(mesh, inputs))
+    return inputs if mesh is None else jax.tree.map(placed_shape, inputs, input_shardings(mesh, inputs))
 
 
 def stacked_inputs(inputs: Inputs, steps: int) -> Inputs:
