@@ -1,7 +1,7 @@
 """What the tests of real compilers share: `sngan`'s own step for a target, compiled once, and what it should hold."""
 
 import math
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,14 +19,14 @@ from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import RunConfig, TrainConfig, UserError
 from jax_sngan.core.inputs import input_shapes
 from jax_sngan.core.sharding import SPLIT, split_spec
-from jax_sngan.core.state import create_state
+from jax_sngan.core.state import state_shapes
 
 CONFIG = preset("sngan")
 NORMALISED = 32 + 16  # channels of G's two batch normalisations
 LOGS = 10  # d_loss, g_loss; of real and of generated images' scores mean, two moments, accuracy
 # Numbers that the devices sum in a step (docs/scaling.md): D's gradient, G's, the logs; and of each channel of a
 # batch normalisation mean and variance, in G's pass for D and in its own, and in the latter's gradient.
-STATE = jax.eval_shape(partial(create_state, CONFIG))
+STATE = state_shapes(CONFIG)
 
 
 def needs(name: str) -> pytest.MarkDecorator:

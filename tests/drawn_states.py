@@ -1,6 +1,5 @@
 """States and inputs drawn by numpy, which compiles nothing: for tests of one training step."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 
 from jax_sngan.config.schema import TrainConfig
 from jax_sngan.core.inputs import Inputs, input_shapes
-from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.state import TrainState, state_shapes
 
 
 def drawn(shapes: Any) -> Any:
@@ -26,7 +25,7 @@ def drawn(shapes: Any) -> Any:
 
 def start(config: TrainConfig) -> tuple[TrainState, Inputs]:
     """A state with Adam's moments at zero, and a step's inputs."""
-    shapes = jax.eval_shape(partial(create_state, config))
+    shapes = state_shapes(config)
     zeros = {
         name: jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), getattr(shapes, name))
         for name in ("step", "generator_opt", "discriminator_opt")

@@ -10,7 +10,7 @@ from jax_sngan.accelerators.cost import flops_of_compiled
 from jax_sngan.config.schema import ModelConfig, TrainConfig
 from jax_sngan.core import flops
 from jax_sngan.core.inputs import input_shapes
-from jax_sngan.core.state import create_state
+from jax_sngan.core.state import state_shapes
 from jax_sngan.core.step import training_step
 from jax_sngan.nn.conv import conv
 from jax_sngan.nn.resampled_conv import mean_pooled_conv, upsampled_conv
@@ -73,6 +73,6 @@ def test_a_training_step_is_within_five_percent_of_the_analytic_count():
     d_update = g + 2 * (3 * d - first)  # real and generated; no gradient of images
     g_update = 3 * g - project + 2 * d  # no gradient of latents, none of D's weights
     expected = 2 * n * (2 * d_update + g_update)
-    state = jax.eval_shape(partial(create_state, config))
+    state = state_shapes(config)
     step = jax.jit(partial(training_step, config)).lower(state, input_shapes(config)).compile()
     assert flops_of_compiled(step.as_text()) == pytest.approx(expected, rel=0.05)

@@ -14,7 +14,7 @@ from jax_sngan.config.presets import preset
 from jax_sngan.config.schema import RunConfig, TrainConfig, from_dict, replace, to_dict
 from jax_sngan.core import step as update
 from jax_sngan.core.inputs import input_shapes
-from jax_sngan.core.state import create_state
+from jax_sngan.core.state import state_shapes
 from jax_sngan.models.network import build
 from jax_sngan.nn.operator_norm import circular_operator_norm
 from jax_sngan.runs import sample
@@ -62,7 +62,7 @@ def products(lowered: Any) -> list[tuple[str, bool, frozenset[str]]]:
 
 
 def lowered_step(config: TrainConfig, platform: str) -> Any:
-    state = jax.eval_shape(partial(create_state, config))
+    state = state_shapes(config)
     step = jax.jit(partial(update.training_step, config))
     return step.trace(state, input_shapes(config)).lower(lowering_platforms=(platform,))
 
@@ -131,7 +131,7 @@ def test_compiled_programs_do_not_mix() -> None:
     steps = [update.train_step(c) for c in configs]
     assert steps[0] is not steps[1]
     first, second = (
-        step.lower(jax.eval_shape(partial(create_state, config)), input_shapes(config)).as_text()
+        step.lower(state_shapes(config), input_shapes(config)).as_text()
         for step, config in zip(steps, configs, strict=True)
     )
     assert first != second

@@ -35,7 +35,7 @@ from jax_sngan.core.sharding import (
     split_spec,
     stacked_inputs,
 )
-from jax_sngan.core.state import create_state
+from jax_sngan.core.state import create_state, state_shapes
 from jax_sngan.core.step import train_step, training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.nn.conv import kernel_gradient
@@ -238,7 +238,7 @@ def test_each_device_does_its_share_and_sums_only_moments_and_gradients() -> Non
     """
     config = config_of({"batch_size": 64, "n_dis": 1})
     mesh = make_mesh(f"data={DEVICES}", config)
-    state = jax.eval_shape(partial(create_state, config))
+    state = state_shapes(config)
     inputs = drawn(input_shapes(config))
     one = train_step(config).lower(state, inputs).compile()
     many = compiled(mesh, config, state, inputs)
@@ -264,7 +264,7 @@ def test_each_device_does_its_share_and_sums_only_moments_and_gradients() -> Non
 def test_how_often_the_kernels_of_d_are_summed(changes: dict[str, Any], passes: int) -> None:
     config = config_of(MLP | {"n_dis": 1, "model.spectral_norm.networks": "none"} | changes)
     mesh = make_mesh(f"data={DEVICES}", config)
-    state = jax.eval_shape(partial(create_state, config))
+    state = state_shapes(config)
     sums, others = reductions(compiled(mesh, config, state, drawn(input_shapes(config))).as_text())
     assert not others
     summed = Counter(math.prod(s) for shapes in sums for s in shapes if len(s) > 1)
@@ -280,7 +280,7 @@ def test_a_split_state_gathers_parameters_and_nothing_else() -> None:
     config = config_of({"batch_size": 16, "n_dis": 1, "model.generator_width": 8, "model.discriminator_width": 8})
     mesh = make_mesh(f"data={DEVICES}", config)
     assert mesh is not None
-    state = jax.eval_shape(partial(create_state, config))
+    state = state_shapes(config)
     step = compiled(mesh, config, state, drawn(input_shapes(config)), split=True)
     shapes = re.findall(r" = (\S+|\(.*?\)) all-gather(?:-start)?\(", step.as_text())
     gathered = Counter(
@@ -308,7 +308,7 @@ def test_a_split_that_saves_nothing_is_refused(devices: int, width: int, tmp_pat
 
 @pytest.mark.parametrize("name", names())
 def test_every_preset_may_split_its_state(name: str) -> None:
-    state = jax.eval_shape(partial(create_state, preset(name)))
+    state = state_shapes(preset(name))
     for devices in (2, 8):
         mesh = make_mesh(f"data={devices}", preset(name))
         assert mesh is not None
@@ -319,7 +319,7 @@ def traced_on_a_mesh(config: TrainConfig, split: bool) -> Any:
     """A preset's own step on eight devices, of shapes alone."""
     mesh = make_mesh(f"data={DEVICES}", config)
     assert mesh is not None
-    state = placed_shapes(mesh, jax.eval_shape(partial(create_state, config)), split)
+    state = placed_shapes(mesh, state_shapes(config), split)
     step: Any = sharded_step(mesh, partial(training_step, config), state, split)
     return step.trace(state, placed_inputs(mesh, config))
 

@@ -15,7 +15,7 @@ from conftest import TINY
 from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core import parts, step
 from jax_sngan.core.inputs import draw_inputs, input_shapes
-from jax_sngan.core.state import create_state
+from jax_sngan.core.state import create_state, state_shapes
 from jax_sngan.models.network import Network, Variables, build
 from jax_sngan.nn.layers import Layer
 
@@ -84,7 +84,7 @@ def test_batch_normalisation_does_tie_a_batch_together() -> None:
 def test_of_many_images_a_cpu_holds_a_part_of_ds_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     size = {"model.image_size": 32, "model.channels": 3, "model.discriminator_width": 8, "n_dis": 1, "batch_size": 64}
     config = replace(TINY, size)
-    state, inputs = jax.eval_shape(partial(create_state, config)), input_shapes(config)
+    state, inputs = state_shapes(config), input_shapes(config)
 
     def work_space() -> int:
         compiled = jax.jit(partial(step.training_step, config)).lower(state, inputs).compile()
@@ -108,7 +108,7 @@ def test_a_step_in_bfloat16_leaves_a_state_of_float32(architecture: str) -> None
         "accumulate": 2,
     }
     config = replace(TINY, changes)
-    state = jax.eval_shape(partial(create_state, config))
+    state = state_shapes(config)
     after, logs = jax.eval_shape(partial(step.training_step, config), state, input_shapes(config))
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
     assert {a.dtype.name for a in jax.tree.leaves((after, logs))} == {"float32", "int32"}
