@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+import jax_sngan as sn
+from jax_sngan.training import loop
+
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 
 FAULTS = """
@@ -28,6 +31,23 @@ first = faults(once, 20)
 assert keep_freed_memory()
 faults(once, 20)
 assert faults(once, 20) < first / 10, (faults(once, 20), first)
+"""
+
+RETURNED = """
+from pathlib import Path
+import numpy as np
+from jax_sngan.system.allocator import return_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+keep_freed_memory(0)
+before = resident()
+block, behind = np.ones(8_000_000), np.ones(100_000)  # 64 MB, and what keeps them from the end of the heap
+del block
+kept = resident() - before
+return_freed_memory()
+assert kept > 60e6 and resident() - before < 10e6, (kept, resident() - before)
 """
 
 # The program's work space is more than an arena of another thread than the main one holds.
@@ -53,6 +73,18 @@ def _run(code: str) -> str:
 
 def test_blocks_are_reused_without_page_faults() -> None:
     _run(BLOCKS)
+
+
+def test_freed_memory_is_given_back_on_demand() -> None:
+    _run(RETURNED)
+
+
+def test_training_gives_back_what_compiling_and_pictures_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(loop, "return_freed_memory", lambda: calls.append("returned"))
+    small = {"model.generator_width": 8, "model.discriminator_width": 8, "batch_size": 4}
+    sn.train("points", steps=6, log_every=1, sample_every=3, **small)
+    assert len(calls) == 3  # after the first step, and after each of two grids
 
 
 def test_the_work_space_of_a_program_is_too_where_batches_are_large() -> None:

@@ -5,13 +5,14 @@ of those so far, on the device where that has a memory of its own. Each side run
 no side's threads wait beside another's.
 """
 
-import ctypes
 import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jax_sngan.system.allocator import return_freed_memory
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux alone
 
@@ -63,7 +64,7 @@ def serve(prepare: Callable[[], Prepared]) -> None:
 def _forget_peak() -> None:
     """What compiling and warming up held does not count."""
     if _CLEAR.exists():
-        ctypes.CDLL(None).malloc_trim(0)
+        return_freed_memory()
         _CLEAR.write_text("5")  # proc(5): resets the peak
 
 

@@ -29,3 +29,13 @@ def keep_freed_memory(pixels: int = MANY) -> bool:
 
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     return True
+
+
+def return_freed_memory() -> None:
+    """Gives the system what is free and kept: what compiling left, and work spaces that no later one took the place of.
+
+    A work space goes to the end of the heap, and not where the last one was, if something small was put there since.
+    Takes milliseconds; the next call of a program maps its work space anew. Does nothing but with glibc.
+    """
+    if sys.platform == "linux" and (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        malloc_trim(0)

@@ -13,6 +13,7 @@ from jax_sngan.config.schema import RunConfig, TrainConfig
 from jax_sngan.metrics.spread import relative_spread
 from jax_sngan.runs.run_log import RunLog
 from jax_sngan.runs.selection import HasSteps, choose_step
+from jax_sngan.system.allocator import return_freed_memory
 from jax_sngan.system.signals import Stop
 from jax_sngan.training.alarms import Alarms
 
@@ -187,6 +188,7 @@ def training_loop(job: Training, stop: Stop) -> int:
             if traced:
                 _tell_of_profile(job)
             if first:
+                return_freed_memory()
                 first = stop.idle = False  # before the first line: who reads it may stop the run and find it saved
                 if not log_due:
                     log.forget_time()  # a program's first call takes longer; its time tells, where there is no other
@@ -211,6 +213,10 @@ def training_loop(job: Training, stop: Stop) -> int:
                 # A checkpoint; the last one comes at the end.
                 if checkpoint_due and not last:
                     _save(job)
+
+                # The programs of pictures and scores have work spaces of their own.
+                if picture_due or scores_due:
+                    return_freed_memory()
         except TrainingDiverged as error:
             _go_back(job, error)
 
