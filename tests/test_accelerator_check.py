@@ -138,11 +138,12 @@ def test_a_check_that_is_stopped_ends_its_stages(running: check.Check, tmp_path:
     def stop() -> None:
         while not (tmp_path / "hangs.pid").exists():
             time.sleep(0.1)
-        signal.raise_signal(signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # to the process, whose main thread waits; raised here it would not wake
 
     threading.Thread(target=stop).start()
     with pytest.raises(KeyboardInterrupt):
         running.run([[stage("hangs"), stage("works")]])
+    assert {o["stage"]: o["status"] for o in running.outcomes}["hangs"] == FAILED  # killed, not come to its limit
     assert not alive(int((tmp_path / "hangs.pid").read_text()))
 
 

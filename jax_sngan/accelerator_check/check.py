@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from jax_sngan.system.files import write_json, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 3.0  # seconds that a stage has to end after it was asked to
+PATIENCE = 3.0  # seconds that a stage has to end after it was asked to, and after it was killed
 LEAST = 0.5  # share of its limit that has to be left for a stage to begin
 
 Outcome = dict[str, Any]  # of a stage: stage, what, status, seconds, limit_s, why ("" where done), told (None: nothing)
@@ -127,16 +127,21 @@ class Check:
 
 
 def end_group(process: subprocess.Popen[Any]) -> None:
-    """Ends a process and all that it started, if any of it still runs."""
+    """Ends a process and all that it started, if any of it still runs, and waits until it is gone.
+
+    A process that was killed holds its memory, and a device's, until the system has taken it apart; the next stage
+    needs both. One that nobody collects, as in a container without an init, is waited for no longer than PATIENCE.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + PATIENCE
         try:
             os.killpg(process.pid, number)
-        except ProcessLookupError:
+            while time.monotonic() < until:
+                process.poll()  # collects it: uncollected it would still be of the group
+                os.killpg(process.pid, 0)
+                time.sleep(0.02)
+        except ProcessLookupError:  # none of the group is left
             break
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            continue
     process.wait()
 
 
