@@ -1,10 +1,12 @@
 """The step's program, compiled beside what else a run begins with: one program, and the one that the steps run."""
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from conftest import TINY
@@ -70,3 +72,47 @@ def test_nothing_is_compiled_for_a_run_that_is_done(compiled: list[str], tmp_pat
     compiled.clear()
     train(TINY, run)
     assert not [name for name in compiled if name.startswith("compile")]
+
+
+@pytest.mark.parametrize("dispatch", [1, 3])
+def test_a_step_that_was_compiled_is_loaded_anew_after_the_first(
+    dispatch: int,
+    compiled: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr("jax_sngan.training.backend.MANY", 0)  # else for large batches alone
+    config = replace(TINY, {"batch_size": 40 + dispatch, "steps": 12})  # of no other test
+    task = Task(config, RunConfig(workdir=str(tmp_path), dispatch=dispatch), as_gan(config))
+    states, anew = [], []
+    request.addfinalizer(partial(jax.config.update, "jax_enable_compilation_cache", True))
+    for started, disk in ((True, False), (False, True), (True, True)):  # compiled and loaded anew; two from the disk
+        jax.clear_caches()
+        jax.config.update("jax_enable_compilation_cache", disk)
+        with Checkpoints(tmp_path, keep=1) as checkpoints:
+            backend = set_up(task, check_asked(task)).backend(checkpoints)
+            progress = backend.begin(None)
+            backend.compile(0, dispatch, 0)
+            old = backend._program
+            backend.train(0, dispatch, 0)
+            progress.step = dispatch
+            backend.collect()
+            if started:
+                backend.started()
+                anew.append(backend._program is not old)
+                assert backend.text()
+            del old
+            backend.save(progress, {})
+            compiled.clear()
+            backend.train(dispatch, dispatch, 0)
+            states.append(jax.device_get(backend.state))
+            checkpoints.wait()
+            backend.restore(dispatch)  # as after a NaN: of the same kind as the first
+            backend.train(dispatch, dispatch, 0)
+            states.append(jax.device_get(backend.state))
+            if started and anew[-1]:  # the other compiles once more, for a state that is bound to a device
+                assert compiled == []
+    assert anew == [True, False]
+    for state in states[1:]:
+        jax.tree.map(np.testing.assert_array_equal, state, states[0])

@@ -3,6 +3,7 @@
 The folder is given the first state and the inputs, for torch's side to start from.
 """
 
+import gc
 import json
 import sys
 import time
@@ -22,12 +23,13 @@ from jax_sngan.config.schema import TrainConfig, replace
 from jax_sngan.core import flops
 from jax_sngan.core.gan import gan
 from jax_sngan.core.inputs import Inputs, draw_inputs, input_shapes
-from jax_sngan.core.state import TrainState, create_state
+from jax_sngan.core.state import TrainState, create_state, forget_creation
 from jax_sngan.core.step import passes, train_step
 from jax_sngan.interop import torch_layout
 from jax_sngan.models.network import build
 from jax_sngan.runs.sample import CHUNK, generate
-from jax_sngan.system.allocator import keep_freed_memory
+from jax_sngan.system.allocator import MANY, keep_freed_memory, return_at_once
+from jax_sngan.system.compilation_cache import written
 
 
 class RandomImages:
@@ -45,6 +47,7 @@ def prepare(work: Workload, folder: Path) -> Prepared:
     """Writes the folder, compiles, and measures what the host and the power iterations take."""
     config, side = work.config, work.config.model.image_size
     keep_freed_memory((CHUNK if work.images else config.batch_size) * side**2)
+    return_at_once(True)
     state, data = create_state(config), RandomImages(config)
     inputs = draw_inputs(config, data, 0)
     np.savez(folder / "state.npz", **torch_layout.to_torch(config, jax.device_get(state)))  # type: ignore[arg-type]
@@ -52,6 +55,7 @@ def prepare(work: Workload, folder: Path) -> Prepared:
     np.savez(folder / "inputs.npz", **given)  # type: ignore[arg-type]
     told, repeat = _sampling(work, state) if work.images else _training(config, state, inputs, data)
     device = jax.devices()[0]
+    return_at_once(False)
     told |= {"platform": device.platform, "device": device.device_kind}
     return Prepared(told, repeat, None if device.platform == "cpu" else _device_peak)
 
@@ -68,7 +72,8 @@ def _training(
     started = time.perf_counter()
     step = train_step(config).lower(state, inputs).compile()  # type: ignore[attr-defined]
     compiled_in = time.perf_counter() - started
-    traced = flops.count(train_step(config), _shapes(state), input_shapes(config)) / 1e9
+    # Of a function that is gone afterwards: jax keeps what it traced as long as the function is there.
+    traced = flops.count(lambda *given: train_step(config)(*given), _shapes(state), input_shapes(config)) / 1e9
     # On other platforms convolutions are calls of a library, which do not say what they multiply.
     on_cpu = jax.default_backend() == "cpu"
     told: dict[str, Any] = {
@@ -77,11 +82,12 @@ def _training(
         "gflop_traced": traced,
         "compiled_mb": _compiled_mb(step),
     }
-    kept = {"state": state}
+    kept: dict[str, Any] = {"state": state, "step": step}
+    del step
 
     def repeat(count: int) -> None:
         for _ in range(count):
-            kept["state"], logs = step(kept["state"], inputs)
+            kept["state"], logs = kept["step"](kept["state"], inputs)
         jax.block_until_ready((kept["state"], logs))
         if "losses" not in told:
             told["losses"] = {name: np.asarray(a, float).ravel().tolist() for name, a in logs.items()}
@@ -92,6 +98,13 @@ def _training(
     seconds = time.perf_counter() - started
     told["power_iteration_share"] = _seconds(_power_iterations(config, kept["state"])) / seconds
     told["host_share"] = _seconds(partial(draw_inputs, config, data, 1)) / seconds
+    if on_cpu and config.batch_size * config.model.image_size**2 >= MANY:  # as training.backend does after its first
+        forget_creation()
+        if load := written(kept["step"]):
+            train_step(config).clear_cache()  # type: ignore[attr-defined]
+            del kept["step"]
+            gc.collect()
+            kept["step"] = load()
     return told, repeat
 
 

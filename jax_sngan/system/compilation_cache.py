@@ -1,9 +1,12 @@
-"""XLA's compiled programs kept on disk, so that a second start does not compile again."""
+"""XLA's compiled programs as bytes: kept on disk, so that a second start does not compile again, and loaded anew."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
+from jax.experimental import serialize_executable
 
 from jax_sngan.system.cache_folder import cache_folder
 
@@ -32,3 +35,43 @@ def told_by_source_lines(wanted: bool) -> Iterator[None]:
         yield
     finally:
         jax.config.update(_LINES_IN_KEY, before)
+
+
+class _Taken(threading.local):
+    """Programs that this thread took from the disk since it began."""
+
+    count = 0
+
+
+_taken = _Taken()
+
+
+def _count(event: str, **_: Any) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        _taken.count += 1
+
+
+jax.monitoring.register_event_listener(_count)
+
+
+def compiled(lowered: Any) -> tuple[Any, bool]:
+    """A lowered program compiled, or taken from the disk, and whether it was taken."""
+    before = _taken.count
+    return lowered.compile(), _taken.count > before
+
+
+def written(program: Any) -> Callable[[], Any] | None:
+    """What loads a compiled program of jax.devices()[0] anew, from bytes in memory; None where bytes cannot hold it.
+
+    Compiling leaves what it took scattered over the memory, loading does not (docs/performance.md has what it saves).
+    The old program has to be let go of before, by all who hold it: of jax's caches, that is the jitted function's
+    `clear_cache`. It is the same machine code, so that no number changes.
+    """
+    if "_python_cpu_callback" in (program.as_text() or ""):  # calls a function of this process
+        return None
+    try:
+        stored, inputs, outputs = serialize_executable.serialize(program)
+    except NotImplementedError:  # constants that jax gives it as arguments (jax_use_simplified_jaxpr_constants)
+        return None
+    load = serialize_executable.deserialize_and_load
+    return lambda: load(stored, inputs, outputs, execution_devices=jax.devices()[:1])

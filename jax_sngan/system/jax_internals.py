@@ -35,6 +35,8 @@ PRIVATE = (
     "jax._src.clusters.ClusterEnv.is_env_present",
     "jax._src.clusters.ClusterEnv.opt_in_only_method",
     "jax.experimental.multihost_utils.broadcast_one_to_all",
+    "jax.experimental.serialize_executable.deserialize_and_load",
+    "jax.experimental.serialize_executable.serialize",
     "jax.experimental.topologies.get_topology_desc",
     "jax.extend.core.ClosedJaxpr",
     "jax.extend.core.Jaxpr",

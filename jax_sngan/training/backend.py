@@ -1,5 +1,6 @@
 """The training loop's half in JAX: the state, the jitted step, the inputs and the checkpoints."""
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,13 +26,14 @@ from jax_sngan.core.sharding import (
     sharded_step,
     stacked_inputs,
 )
-from jax_sngan.core.state import TrainState, create_state, not_finite, state_shapes
+from jax_sngan.core.state import TrainState, create_state, forget_creation, not_finite, state_shapes
 from jax_sngan.core.step import Logs, train_step, training_step
 from jax_sngan.data.datasets import Dataset
 from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.sample import Generator, averaged
-from jax_sngan.system.compilation_cache import told_by_source_lines
+from jax_sngan.system.allocator import MANY, return_at_once
+from jax_sngan.system.compilation_cache import compiled, told_by_source_lines, written
 from jax_sngan.system.machine import peak_memory
 from jax_sngan.training.loop import Make, Numbers, Progress
 
@@ -85,10 +87,11 @@ class JaxBackend:
         self._inputs_like = like if dispatch == 1 else stacked_inputs(like, dispatch)
         self._stacked = jax.jit(_stacked, out_shardings=jax.tree.map(lambda a: a.sharding, self._inputs_like))
         self._program: Any = None  # jitted, of one step or of several
-        self._compiled: Future[Any]  # that, compiled
+        self._compiled: Future[tuple[Any, bool]]  # that, compiled; whether it was taken from the disk
 
     def begin(self, start: int | None) -> Progress:
         """The state of a checkpoint, or a fresh one; and the program that trains it, where steps are left."""
+        return_at_once(True)
         shapes = state_shapes(self.gan)
         if start is not None or self.mesh is not None:  # else bound to no device, which is another program to jax
             shapes = placed_shapes(self.mesh, shapes, self.split)
@@ -114,12 +117,12 @@ class JaxBackend:
             jax.clear_caches()  # an earlier run of this process may have taken the program from the disk
         lowered = self._program.lower(shapes, self._inputs_like, *[np.int32(0)] * (self.dispatch > 1))
 
-        def compiled() -> Any:
+        def made() -> tuple[Any, bool]:
             with told_by_source_lines(self._own_lines):
-                return lowered.compile()
+                return compiled(lowered)
 
         threads = ThreadPoolExecutor(1, "compile")
-        self._compiled = threads.submit(compiled)
+        self._compiled = threads.submit(made)
         threads.shutdown(wait=jax.default_backend() != "cpu")
 
     def compile(self, step: int, count: int, rollbacks: int) -> None:
@@ -129,7 +132,7 @@ class JaxBackend:
 
     def text(self) -> str:
         """Of the compiled program of one step or of several."""
-        return str(self._compiled.result().as_text())
+        return str(self._compiled.result()[0].as_text())
 
     def _draw(self, step: int, count: int, rollbacks: int) -> tuple[Any, ...]:
         """What the program takes beside the state."""
@@ -148,6 +151,24 @@ class JaxBackend:
         if self._logs:
             jax.block_until_ready(self._logs[-1])
         self._logs.append((count, logs))
+
+    def started(self) -> None:
+        """See loop.Backend. What made the state goes, and a step that was compiled is loaded anew, which is smaller.
+
+        On a CPU alone, whose memory the programs are in; and for batches of MANY pixels, whose programs are large.
+        """
+        height, width, _ = self.gan.image_shape
+        if jax.default_backend() == "cpu" and self.mesh is None and self.config.batch_size * height * width >= MANY:
+            forget_creation()
+            program, taken = self._compiled.result()
+            if not taken and (load := written(program)):
+                self._program.clear_cache()
+                del program, self._program, self._compiled
+                gc.collect()  # jax's objects refer to each other
+                self._program = load()
+                self._compiled = Future()
+                self._compiled.set_result((self._program, True))
+        return_at_once(False)
 
     def collect(self) -> list[Numbers]:
         """See loop.Backend."""

@@ -72,6 +72,9 @@ class Backend(Protocol):
     def train(self, step: int, count: int, rollbacks: int) -> None:
         """Training steps step (from 0) to step + count - 1; may return before they are computed."""
 
+    def started(self) -> None:
+        """Told when the first step is done: what only the start needed may go."""
+
     def collect(self) -> list[Numbers]:
         """Each step's numbers since the last call, oldest first; waits for them."""
         ...
@@ -188,6 +191,7 @@ def training_loop(job: Training, stop: Stop) -> int:
             if traced:
                 _tell_of_profile(job)
             if first:
+                backend.started()
                 return_freed_memory()
                 first = stop.idle = False  # before the first line: who reads it may stop the run and find it saved
                 if not log_due:

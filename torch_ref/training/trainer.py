@@ -204,6 +204,9 @@ class TorchBackend:
     def compile(self, step: int, count: int, rollbacks: int) -> None:
         """See loop.Backend; nothing is."""
 
+    def started(self) -> None:
+        """See loop.Backend; nothing is left."""
+
     def train(self, step: int, count: int, rollbacks: int) -> None:
         """See loop.Backend. A GPU is one step behind at most: what copies a step's inputs waits for the step before."""
         for k in range(step, step + count):
