@@ -61,6 +61,9 @@ class SlowBackend:
         self.clock.now += first + STEP * (count if self.waiting else count - 1)
         self.at, self.waiting = step + count, self.waiting + count
 
+    def started(self) -> None:
+        self.clock.now += 250
+
     def collect(self) -> list[dict[str, np.ndarray]]:
         self.clock.now += STEP if self.waiting else 0
         logs = [{"d_loss": np.array(np.nan if self.at == self.nan_at else 1)} for _ in range(self.waiting)]

@@ -191,8 +191,9 @@ def training_loop(job: Training, stop: Stop) -> int:
             if traced:
                 _tell_of_profile(job)
             if first:
-                backend.started()
-                return_freed_memory()
+                with log.clock_stopped():
+                    backend.started()
+                    return_freed_memory()
                 first = stop.idle = False  # before the first line: who reads it may stop the run and find it saved
                 if not log_due:
                     log.forget_time()  # a program's first call takes longer; its time tells, where there is no other
