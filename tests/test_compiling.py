@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from conftest import TINY
 from jax_sngan.config.schema import RunConfig, replace
@@ -86,12 +87,16 @@ def test_a_step_that_was_compiled_is_loaded_anew_after_the_first(
     config = replace(TINY, {"batch_size": 40 + dispatch, "steps": 12})  # of no other test
     task = Task(config, RunConfig(workdir=str(tmp_path), dispatch=dispatch), as_gan(config))
     states, anew = [], []
+    request.addfinalizer(compilation_cache.reset_cache)
     request.addfinalizer(partial(jax.config.update, "jax_enable_compilation_cache", True))
+    request.addfinalizer(partial(jax.config.update, "jax_persistent_cache_min_compile_time_secs", 0.2))
     for started, disk in ((True, False), (False, True), (True, True)):  # compiled and loaded anew; two from the disk
         jax.clear_caches()
         jax.config.update("jax_enable_compilation_cache", disk)
+        compilation_cache.reset_cache()  # jax asks once in a process whether there is one
         with Checkpoints(tmp_path, keep=1) as checkpoints:
             backend = set_up(task, check_asked(task)).backend(checkpoints)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a fast machine's goes there, too
             progress = backend.begin(None)
             backend.compile(0, dispatch, 0)
             old = backend._program

@@ -34,6 +34,7 @@ PRIVATE = (
     "jax._src.clusters.ClusterEnv.get_process_count",
     "jax._src.clusters.ClusterEnv.is_env_present",
     "jax._src.clusters.ClusterEnv.opt_in_only_method",
+    "jax.experimental.compilation_cache.compilation_cache.reset_cache",
     "jax.experimental.multihost_utils.broadcast_one_to_all",
     "jax.experimental.serialize_executable.deserialize_and_load",
     "jax.experimental.serialize_executable.serialize",
