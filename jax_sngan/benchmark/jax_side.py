@@ -3,7 +3,6 @@
 The folder is given the first state and the inputs, for torch's side to start from.
 """
 
-import gc
 import json
 import sys
 import time
@@ -29,7 +28,7 @@ from jax_sngan.interop import torch_layout
 from jax_sngan.models.network import build
 from jax_sngan.runs.sample import CHUNK, generate
 from jax_sngan.system.allocator import MANY, keep_freed_memory, return_at_once
-from jax_sngan.system.compilation_cache import written
+from jax_sngan.system.compilation_cache import Program
 
 
 class RandomImages:
@@ -70,24 +69,24 @@ def _training(
     config: TrainConfig, state: TrainState, inputs: Inputs, data: RandomImages
 ) -> tuple[dict[str, Any], Callable[[int], None]]:
     started = time.perf_counter()
-    step = train_step(config).lower(state, inputs).compile()  # type: ignore[attr-defined]
+    jitted: Any = train_step(config)
+    step = Program(jitted, jitted.lower(state, inputs))
     compiled_in = time.perf_counter() - started
     # Of a function that is gone afterwards: jax keeps what it traced as long as the function is there.
-    traced = flops.count(lambda *given: train_step(config)(*given), _shapes(state), input_shapes(config)) / 1e9
+    traced = flops.count(lambda *given: jitted(*given), _shapes(state), input_shapes(config)) / 1e9
     # On other platforms convolutions are calls of a library, which do not say what they multiply.
     on_cpu = jax.default_backend() == "cpu"
     told: dict[str, Any] = {
         "compile_s": compiled_in,
-        "gflop": flops_of_compiled(step.as_text() or "") / 1e9 if on_cpu else traced,
+        "gflop": flops_of_compiled(step.compiled.as_text() or "") / 1e9 if on_cpu else traced,
         "gflop_traced": traced,
-        "compiled_mb": _compiled_mb(step),
+        "compiled_mb": _compiled_mb(step.compiled),
     }
-    kept: dict[str, Any] = {"state": state, "step": step}
-    del step
+    kept = {"state": state}
 
     def repeat(count: int) -> None:
         for _ in range(count):
-            kept["state"], logs = kept["step"](kept["state"], inputs)
+            kept["state"], logs = step.compiled(kept["state"], inputs)
         jax.block_until_ready((kept["state"], logs))
         if "losses" not in told:
             told["losses"] = {name: np.asarray(a, float).ravel().tolist() for name, a in logs.items()}
@@ -100,11 +99,7 @@ def _training(
     told["host_share"] = _seconds(partial(draw_inputs, config, data, 1)) / seconds
     if on_cpu and config.batch_size * config.model.image_size**2 >= MANY:  # as training.backend does after its first
         forget_creation()
-        if load := written(kept["step"]):
-            train_step(config).clear_cache()  # type: ignore[attr-defined]
-            del kept["step"]
-            gc.collect()
-            kept["step"] = load()
+        step.load_anew()
     return told, repeat
 
 

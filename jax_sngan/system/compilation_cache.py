@@ -1,5 +1,6 @@
 """XLA's compiled programs as bytes: kept on disk, so that a second start does not compile again, and loaded anew."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,10 +55,35 @@ def _count(event: str, **_: Any) -> None:
 jax.monitoring.register_event_listener(_count)
 
 
-def compiled(lowered: Any) -> tuple[Any, bool]:
-    """A lowered program compiled, or taken from the disk, and whether it was taken."""
-    before = _taken.count
-    return lowered.compile(), _taken.count > before
+class Program:
+    """What a jitted function was compiled to, for arguments of one kind.
+
+    Attributes:
+      compiled: the program. Who keeps it elsewhere keeps the old one when it is loaded anew.
+    """
+
+    def __init__(self, jitted: Any, lowered: Any):
+        """Compiles it, or takes it from the disk.
+
+        Args:
+          lowered: of `jitted`, by its `lower`.
+        """
+        before = _taken.count
+        self.compiled, self._jitted = lowered.compile(), jitted
+        self._small = _taken.count > before
+
+    def load_anew(self) -> bool:
+        """Loads it anew, which is smaller, if it was compiled and bytes can hold it; whether it did.
+
+        It is the same machine code, so that no number changes. The jitted function no longer has the program.
+        """
+        if self._small or not (load := written(self.compiled)):
+            return False
+        self._jitted.clear_cache()
+        del self.compiled
+        gc.collect()  # jax's objects refer to each other
+        self.compiled, self._small = load(), True
+        return True
 
 
 def written(program: Any) -> Callable[[], Any] | None:
@@ -65,7 +91,7 @@ def written(program: Any) -> Callable[[], Any] | None:
 
     Compiling leaves what it took scattered over the memory, loading does not (docs/performance.md has what it saves).
     The old program has to be let go of before, by all who hold it: of jax's caches, that is the jitted function's
-    `clear_cache`. It is the same machine code, so that no number changes.
+    `clear_cache`.
     """
     if "_python_cpu_callback" in (program.as_text() or ""):  # calls a function of this process
         return None

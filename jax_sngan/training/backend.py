@@ -1,6 +1,5 @@
 """The training loop's half in JAX: the state, the jitted step, the inputs and the checkpoints."""
 
-import gc
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +32,7 @@ from jax_sngan.runs.checkpoint import Checkpoints
 from jax_sngan.runs.memory import MemoryCheckpoints
 from jax_sngan.runs.sample import Generator, averaged
 from jax_sngan.system.allocator import MANY, return_at_once
-from jax_sngan.system.compilation_cache import compiled, told_by_source_lines, written
+from jax_sngan.system.compilation_cache import Program, told_by_source_lines
 from jax_sngan.system.machine import peak_memory
 from jax_sngan.training.loop import Make, Numbers, Progress
 
@@ -87,7 +86,7 @@ class JaxBackend:
         self._inputs_like = like if dispatch == 1 else stacked_inputs(like, dispatch)
         self._stacked = jax.jit(_stacked, out_shardings=jax.tree.map(lambda a: a.sharding, self._inputs_like))
         self._program: Any = None  # jitted, of one step or of several
-        self._compiled: Future[tuple[Any, bool]]  # that, compiled; whether it was taken from the disk
+        self._compiled: Future[Program]  # that, compiled
 
     def begin(self, start: int | None) -> Progress:
         """The state of a checkpoint, or a fresh one; and the program that trains it, where steps are left."""
@@ -117,12 +116,12 @@ class JaxBackend:
             jax.clear_caches()  # an earlier run of this process may have taken the program from the disk
         lowered = self._program.lower(shapes, self._inputs_like, *[np.int32(0)] * (self.dispatch > 1))
 
-        def made() -> tuple[Any, bool]:
+        def compiled() -> Program:
             with told_by_source_lines(self._own_lines):
-                return compiled(lowered)
+                return Program(self._program, lowered)
 
         threads = ThreadPoolExecutor(1, "compile")
-        self._compiled = threads.submit(made)
+        self._compiled = threads.submit(compiled)
         threads.shutdown(wait=jax.default_backend() != "cpu")
 
     def compile(self, step: int, count: int, rollbacks: int) -> None:
@@ -132,7 +131,7 @@ class JaxBackend:
 
     def text(self) -> str:
         """Of the compiled program of one step or of several."""
-        return str(self._compiled.result()[0].as_text())
+        return str(self._compiled.result().compiled.as_text())
 
     def _draw(self, step: int, count: int, rollbacks: int) -> tuple[Any, ...]:
         """What the program takes beside the state."""
@@ -160,14 +159,9 @@ class JaxBackend:
         height, width, _ = self.gan.image_shape
         if jax.default_backend() == "cpu" and self.mesh is None and self.config.batch_size * height * width >= MANY:
             forget_creation()
-            program, taken = self._compiled.result()
-            if not taken and (load := written(program)):
-                self._program.clear_cache()
-                del program, self._program, self._compiled
-                gc.collect()  # jax's objects refer to each other
-                self._program = load()
-                self._compiled = Future()
-                self._compiled.set_result((self._program, True))
+            program = self._compiled.result()
+            if program.load_anew():
+                self._program = program.compiled
         return_at_once(False)
 
     def collect(self) -> list[Numbers]:
